@@ -1,0 +1,1 @@
+"""HTTP → Call, Result → HTTP, in the words of one API each."""

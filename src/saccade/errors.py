@@ -1,0 +1,131 @@
+"""Everything that can go wrong, as one tree.
+
+Error
+├ CallError     the caller can mend it          BadInput · BadOptions · UnknownModel · WrongTask · TooLarge
+├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
+├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed
+├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
+└ SetupError    this installation               MissingExtra · BadSettings
+
+A message says what was found, what was expected and what to do. It is shown to users as it stands, so it
+never holds a traceback, a key or a path of the server.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """The root of all errors that saccade raises on purpose.
+
+    ``message`` is the sentence that users read.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class CallError(Error):
+    """The caller can mend it."""
+
+
+class BadInput(CallError):
+    """The image, video or request body cannot be read."""
+
+
+class BadOptions(CallError):
+    """An option has the wrong name, type or range."""
+
+
+class UnknownModel(CallError):
+    """No store knows a model of this name."""
+
+
+class WrongTask(CallError):
+    """The model exists but does another task than the one asked for."""
+
+
+class TooLarge(CallError):
+    """The body, the image or the video is over a limit."""
+
+
+class AccessError(Error):
+    """Who is calling, or how much they called."""
+
+
+class NoKey(AccessError):
+    """The key is missing, unknown, expired or revoked."""
+
+
+class Forbidden(AccessError):
+    """The key is valid, but not for this."""
+
+
+class QuotaSpent(AccessError):
+    """The key's quota is used up.
+
+    ``limit`` calls were allowed; a call is possible again in ``retry_after_s`` seconds; ``reset_epoch_s`` is that
+    moment as seconds since 1970.
+    """
+
+    def __init__(self, message: str, *, limit: int, retry_after_s: float, reset_epoch_s: float) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+        self.reset_epoch_s = reset_epoch_s
+
+
+class Busy(Error):
+    """The same call may succeed later, in about ``retry_after_s`` seconds."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(Busy):
+    """The queue is full."""
+
+
+class StillLoading(Busy):
+    """The model is being opened; ``retry_after_s`` is the estimate."""
+
+
+class Stopped(Busy):
+    """The endpoint is stopped, or the server is shutting down."""
+
+
+class DeadlinePassed(Busy):
+    """The call's deadline passed before it was answered."""
+
+
+class ModelError(Error):
+    """The model or its files."""
+
+
+class CorruptFiles(ModelError):
+    """A model's files are damaged, incomplete or not what their checksum says."""
+
+
+class UnsupportedModel(ModelError):
+    """The files are sound, but no family or runtime can serve them."""
+
+
+class RunFailed(ModelError):
+    """The runtime failed while it ran the graph, or the worker that ran it died."""
+
+
+class SetupError(Error):
+    """This installation."""
+
+
+class MissingExtra(SetupError):
+    """An optional library is needed; ``extra`` names what to install."""
+
+    def __init__(self, what: str, *, extra: str) -> None:
+        super().__init__(f"{what} needs an optional part of saccade. Install it with: pip install 'saccade[{extra}]'")
+        self.extra = extra
+
+
+class BadSettings(SetupError):
+    """A setting, flag or environment variable cannot be used."""

@@ -1,0 +1,53 @@
+"""A family turns an image into tensors and tensors into a Result, for all models of one architecture.
+
+One file a family. It exports ``FAMILY``, a class that satisfies :class:`Family`; ``families/__init__.py`` finds it by
+the file's name, and other packages add theirs through the entry-point group ``saccade.families``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.call import Options
+from saccade.card import Card, Pixels
+from saccade.ops.resize import Frame
+from saccade.results import ByteArray, Result
+
+Tensor: TypeAlias = NDArray[Any]
+Tensors: TypeAlias = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One image made ready: ``tensors`` each with a leading axis of 1, and the ``frame`` that leads back to the image."""
+
+    tensors: Tensors
+    frame: Frame
+
+
+class Family(Protocol):
+    """Made once per model from its Card; ``prepare`` and ``read`` are called from many threads and keep no state."""
+
+    def __init__(self, card: Card) -> None: ...
+
+    def pixels(self) -> Mapping[str, Pixels]:
+        """Which graph inputs take raw pixels, by name; "" stands for the graph's only image input.
+
+        An input that is not named here gets its tensor as prepared (float32).
+        """
+
+    def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
+        """Tensors for one image of shape (height, width, 3), uint8."""
+
+    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Result:
+        """The Result of one image; every output has a leading axis of 1."""
+
+
+def as_float32(tensor: Tensor) -> NDArray[np.float32]:
+    """The tensor as float32, copied only if it has another type."""
+    return np.asarray(tensor, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""Array operations that families, dialects and the command line share."""

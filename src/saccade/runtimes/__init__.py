@@ -1,0 +1,25 @@
+"""The runtimes, found by name; a file here, or an entry point of the group ``saccade.runtimes``, is enough."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from importlib.metadata import entry_points
+from typing import cast
+
+from saccade.errors import UnsupportedModel
+from saccade.runtimes.session import Runtime
+
+
+def find(name: str) -> Runtime:
+    """The runtime of this name.
+
+    Raises:
+        UnsupportedModel: no runtime has this name.
+    """
+    module = f"{__name__}.{name}"
+    if name.isidentifier() and name != "session" and importlib.util.find_spec(module) is not None:
+        return cast(Runtime, importlib.import_module(module).RUNTIME)
+    for point in entry_points(group="saccade.runtimes", name=name):
+        return cast(Runtime, point.load())
+    raise UnsupportedModel(f"The model asks for the runtime '{name}', which this saccade does not have.")

@@ -1,0 +1,61 @@
+"""A session is an opened graph: tensors → tensors.
+
+One file a runtime. It exports ``RUNTIME``, a callable of the form of :class:`Runtime`; ``runtimes/__init__.py`` finds
+it by the file's name, and other packages add theirs through the entry-point group ``saccade.runtimes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from saccade.card import Card, Pixels
+
+
+class Compute(msgspec.Struct, frozen=True, kw_only=True):
+    """How to open a graph.
+
+    ``precision`` "auto" is the device's best, "f32" the reference's. ``threads`` is the whole CPU budget of the
+    session, ``streams`` how many calls run side by side inside it. ``cache_dir`` holds compiled graphs.
+    ``lone`` compiles a second copy that gives a lone call all threads; ``shapes`` is how many static compiles of a
+    dynamic graph are kept.
+    """
+
+    precision: Literal["auto", "f32"] = "auto"
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    streams: int = 1
+    cache_dir: str | None = None
+    lone: bool = True
+    shapes: int = 4
+
+
+class Session(Protocol):
+    """Thread-safe; the leading axis of every tensor is the batch."""
+
+    batchable: bool
+    """Whether the graph takes more than one image at once."""
+
+    def run(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The graph's outputs in its own order, as arrays that the caller owns.
+
+        A tensor under "" goes to the graph's only (or image) input. Raises RunFailed.
+        """
+
+    def close(self) -> None:
+        """Gives the memory back; a closed session is not used again."""
+
+
+class Runtime(Protocol):
+    """Card → Session."""
+
+    def __call__(self, card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+        """Opens the card's files with the pictures' arithmetic put into the graph.
+
+        Raises:
+            CorruptFiles: the files cannot be read as a graph.
+            MissingExtra: the runtime's library is not installed.
+        """

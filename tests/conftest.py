@@ -1,0 +1,24 @@
+"""What all tests share: where the local test data lies, and skipping cleanly where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with specifications and test data beside the checkout; tests that need it are skipped without it."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def data(shared: Path) -> Path:
+    """Models, images, videos and golden answers."""
+    return shared / "data"
