@@ -46,9 +46,9 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One thing to predict.
 
-    ``media`` is the encoded image or video as it came; ``media_url`` is where the
-    server may fetch it from, if it allows that, when the caller sent an address instead of bytes. ``task`` None takes the model's own. ``deadline`` is a
-    ``time.monotonic()`` moment. ``caller`` names who pays and who is treated fairly (a key's id, never the key).
+    ``media`` is the encoded image or video as it came; ``media_url`` is where the server may fetch it from, if it
+    allows that, when the caller sent an address instead of bytes. ``task`` None takes the model's own. ``deadline`` is
+    a ``time.monotonic()`` moment. ``caller`` names who pays and who is treated fairly (a key's id, never the key).
     ``clip`` None means: an image (an animation's first frame).
     """
 

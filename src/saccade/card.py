@@ -9,7 +9,7 @@ import msgspec
 Task: TypeAlias = Literal["classify", "detect", "segment", "pose", "obb", "depth", "zero-shot-classify"]
 """``segment`` covers instance, panoptic and semantic segmentation: the result's ``kind`` tells them apart."""
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

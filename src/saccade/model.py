@@ -19,6 +19,10 @@ from saccade.results import ByteArray, Masks, Result
 from saccade.runtimes.session import Compute
 
 
+DEFAULTS = Options()
+"""Every choice left to the family."""
+
+
 class Model:
     """An opened model. Thread-safe: ``prepare``, ``run`` and ``read`` may be called from many threads."""
 
@@ -32,7 +36,7 @@ class Model:
         self.family = families.find(card.family)(card)
         self.session = runtimes.find(card.runtime)(card, self.family.pixels(), compute)
 
-    def prepare(self, image_rgb: ByteArray, options: Options = Options()) -> Prepared:
+    def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""
         return self.family.prepare(image_rgb, options)
 
@@ -40,12 +44,12 @@ class Model:
         """The graph's outputs; the leading axis of every tensor is the batch."""
         return self.session.run(tensors)
 
-    def read(self, outputs: Sequence[NDArray[Any]], frame: Frame, options: Options = Options()) -> Result:
+    def read(self, outputs: Sequence[NDArray[Any]], frame: Frame, options: Options = DEFAULTS) -> Result:
         """The Result of one image; masks come in the form that the options ask for."""
         result = self.family.read(outputs, frame, options)
         return rendered(result, options.mask_form) if isinstance(result, Masks) else result
 
-    def predict(self, image_rgb: ByteArray, options: Options = Options()) -> Answer:
+    def predict(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Answer:
         """prepare → run → read for one image, with the time that each took."""
         started = time.perf_counter()
         prepared = self.prepare(image_rgb, options)

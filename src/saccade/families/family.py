@@ -24,7 +24,7 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One image made ready: ``tensors`` each with a leading axis of 1, and the ``frame`` that leads back to the image."""
+    """One image made ready: ``tensors`` each with a leading axis of 1; the ``frame`` leads back to the image."""
 
     tensors: Tensors
     frame: Frame
