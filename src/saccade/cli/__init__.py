@@ -1,0 +1,70 @@
+"""The ``saccade`` command: one file a command, imported only when it is called, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from saccade import __version__
+from saccade.errors import BadOptions, BadSettings, Error
+
+COMMANDS: dict[str, str] = {
+    "serve": "Serve models over the Hugging Face and Ultralytics APIs.",
+    "predict": "Find out what is in images or videos, without a server.",
+    "models": "List the models that are here and those that can be fetched.",
+    "pull": "Fetch a model by name.",
+    "add": "Add a model file or folder under a name.",
+    "remove": "Remove an added or fetched model.",
+    "keys": "Create, list and revoke access keys.",
+    "endpoints": "Start, stop and replace dedicated endpoints.",
+    "regions": "Show how far away the configured regions are.",
+    "verify": "Compare a model's fast answers with its exact ones.",
+    "tune": "Measure and keep the best streams and threads for a model.",
+    "bench": "Measure a model or a running server.",
+    "deploy": "Deploy the server to a Ray cluster.",
+}
+"""Every command and its one-line help; the command itself is ``COMMAND`` in the file of its name."""
+
+
+class Failure(click.ClickException):
+    """A saccade error on its way to the terminal: exit code 2 for what the caller typed or set, 1 for the rest."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.exit_code = 2 if isinstance(error, BadOptions | BadSettings) else 1
+
+
+class Lazy(click.Group):
+    """A group that imports a command's file when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").COMMAND
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Error as error:
+            raise Failure(error) from error
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="saccade")
+def cli() -> None:
+    """From a photo to boxes: a vision inference server for your own machine."""
+
+
+def main() -> None:
+    """The console script."""
+    cli.main(prog_name="saccade")
