@@ -1,0 +1,62 @@
+"""Environments of foreign clients: each lives on its own under ``.envs`` and is only ever run as another process.
+
+Clients may have licences and dependencies that saccade does not want in its own environment. An environment is made
+once, from the package index that pip is configured with, and kept; a changed list of requirements makes it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MARKER = "saccade-requirements.txt"
+
+
+def environment(name: str, *requirements: str, modules: dict[str, str] | None = None) -> Path:
+    """The interpreter of a virtual environment that holds exactly these requirements.
+
+    ``modules`` maps file names under its site-packages to source text (a stub of a library that has no wheel here).
+    The calling test is skipped when the package index cannot be reached.
+    """
+    home = ROOT / ".envs" / name
+    python = home / "bin" / "python"
+    wanted = "\n".join([*requirements, *(f"{path}\n{text}" for path, text in sorted((modules or {}).items()))])
+    if python.exists() and (home / MARKER).exists() and (home / MARKER).read_text() == wanted:
+        return python
+    if home.exists():
+        shutil.rmtree(home)
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, capture_output=True)
+    done = subprocess.run(
+        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(home)
+        pytest.skip(f"cannot install {' '.join(requirements)}: {done.stderr.strip().splitlines()[-1:]}")
+    site = next((home / "lib").glob("python*/site-packages"))
+    for path, text in (modules or {}).items():
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(text)
+    (home / MARKER).write_text(wanted)
+    return python
+
+
+def run(python: Path, script: str, *arguments: str, timeout_s: float = 300, **variables: str) -> str:
+    """What a script prints in that environment; a failing script fails the test with its own last words."""
+    done = subprocess.run(
+        [str(python), "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env={**os.environ, "PYTHONPATH": "", "NO_PROXY": "*", "no_proxy": "*", **variables},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
