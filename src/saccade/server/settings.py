@@ -1,0 +1,201 @@
+"""All settings as one typed, frozen value: defaults < ``saccade.toml`` < ``SACCADE_*`` < flags.
+
+Names are the same everywhere: ``max_body_bytes`` in code and file, ``SACCADE_MAX_BODY_BYTES`` in the environment,
+``--max-body-bytes`` as a flag. Lists are written with commas in the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from saccade.errors import BadSettings
+
+FILE = "saccade.toml"
+PREFIX = "SACCADE_"
+
+Text: TypeAlias = tuple[str, ...]
+
+
+class Region(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another saccade that this one knows: where it is and how to reach it."""
+
+    name: str
+    url: str
+    place: str = ""
+    key: str = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator may choose; the descriptions are the documentation."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="Port to listen on; 0 takes a free one.")] = 8000
+    home: Annotated[str, Meta(description="Where models, keys and caches live (default: the user's data folder).")] = ""
+    models: Annotated[Text, Meta(description="Folders of own models; files that appear there are served.")] = ()
+    preload: Annotated[Text, Meta(description="Models that are loaded before the server reports ready.")] = ()
+    default_model: Annotated[
+        str, Meta(description="Model of requests that name none (default: the only one, else picodet-s).")
+    ] = ""
+
+    precision: Annotated[
+        Literal["auto", "f32"], Meta(description="`auto`: the machine's fastest; `f32`: the reference's numbers.")
+    ] = "auto"
+    device: Annotated[Literal["cpu", "cuda"], Meta(description="What models run on.")] = "cpu"
+    threads: Annotated[int, Meta(ge=0, description="CPU threads for everything; 0: all that this process may use.")] = 0
+    memory_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for resident models; 0: chosen from what this machine has.")
+    ] = 0
+    queue_calls: Annotated[
+        int, Meta(ge=1, description="Calls that may wait for one model before more are refused.")
+    ] = 64
+    cache_bytes: Annotated[int, Meta(ge=0, description="Memory for cached answers; 0 switches the cache off.")] = (
+        64 << 20
+    )
+    isolate: Annotated[bool, Meta(description="Run every model in a process of its own.")] = True
+    fronts: Annotated[int, Meta(ge=0, description="Front processes; 0: chosen from the number of cores.")] = 1
+
+    no_auth: Annotated[bool, Meta(description="Ask for no key, on any host.")] = False
+    database_url: Annotated[
+        str, Meta(description="SQLAlchemy URL for keys and usage (default: SQLite under home).")
+    ] = ""
+    redis_url: Annotated[str, Meta(description="Redis for quotas shared by several machines.")] = ""
+    quota_calls: Annotated[
+        int, Meta(ge=0, description="Calls that one key may make per window; 0: no limit. A key may have its own.")
+    ] = 100
+    quota_window_s: Annotated[int, Meta(ge=1, description="Length of the sliding quota window in seconds.")] = 3600
+
+    max_body_bytes: Annotated[int, Meta(ge=1, description="Largest request body, also after decompression.")] = 64 << 20
+    max_inflight_bytes: Annotated[int, Meta(ge=1, description="All request bodies held at one time.")] = 1 << 30
+    max_header_bytes: Annotated[int, Meta(ge=1024, description="Largest request head.")] = 64 << 10
+    max_pixels: Annotated[int, Meta(ge=1, description="Largest image, in pixels.")] = 64_000_000
+    max_frames: Annotated[int, Meta(ge=1, description="Longest video, in answered frames.")] = 10_000
+    max_seconds: Annotated[float, Meta(gt=0, description="Longest video, in seconds.")] = 600.0
+    request_timeout_s: Annotated[
+        float, Meta(gt=0, description="Longest time for one call; `X-Request-Timeout` may shorten it.")
+    ] = 120.0
+    body_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for a caller to send head or body.")] = 60.0
+    drain_timeout_s: Annotated[
+        float, Meta(ge=0, description="Longest wait for accepted calls when the server is asked to stop.")
+    ] = 60.0
+
+    allow_url: Annotated[
+        Text, Meta(description="Hosts from which image addresses may be fetched (`*`: any public one); empty: none.")
+    ] = ()
+    url_max_bytes: Annotated[int, Meta(ge=1, description="Largest file that is fetched from an address.")] = 64 << 20
+    url_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for fetching an address.")] = 20.0
+    hf_cold_503: Annotated[
+        bool, Meta(description="Hugging Face routes: answer 503 while a model loads, instead of holding the call.")
+    ] = False
+    cors_origins: Annotated[
+        Text, Meta(description="Web origins whose pages may call the APIs; `*`: all; empty: none.")
+    ] = ("*",)
+    access_log: Annotated[bool, Meta(description="Write one line per request.")] = True
+    regions: Annotated[tuple[Region, ...], Meta(description="Other clusters (tables in `saccade.toml` only).")] = ()
+
+
+def load(
+    flags: Mapping[str, object], environ: Mapping[str, str], folder: Path | None = None, file: Path | None = None
+) -> Settings:
+    """The settings in force. ``flags`` left at None count as not given.
+
+    The file is ``file``, else ``SACCADE_CONFIG``, else ``saccade.toml`` in ``folder`` (the working directory), else
+    in the home.
+
+    Raises:
+        BadSettings: naming the setting, where it was set, what was found and what was expected.
+    """
+    given: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
+    home = Path(str(given.get("home") or environ.get(PREFIX + "HOME") or _user_home())).expanduser()
+    path = file or _file(environ, folder or Path.cwd(), home)
+    written = _read(path) if path else {}
+    values: dict[str, Any] = {"home": str(home)}
+    for source, layer in ((path.name if path else FILE, written), ("environment", _from(environ)), ("flags", given)):
+        for name, value in layer.items():
+            values[name] = _checked(name, value, source)
+    values["home"] = str(Path(values["home"]).expanduser().absolute())
+    return Settings(**values)
+
+
+def table() -> str:
+    """All settings as a Markdown table; the documentation holds a copy that a test compares."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for field in msgspec.structs.fields(Settings):
+        default = "" if field.default in ("", ()) else _shown(field.default)
+        rows.append(f"| `{field.name}` | {default} | {_meaning(field.name)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "`" + ", ".join(str(item) for item in value) + "`"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _user_home() -> str:
+    return platformdirs.user_data_dir("saccade", appauthor=False)
+
+
+def _file(environ: Mapping[str, str], folder: Path, home: Path) -> Path | None:
+    named = environ.get(PREFIX + "CONFIG")
+    if named:
+        return Path(named).expanduser()
+    return next((path for path in (folder / FILE, home / FILE) if path.is_file()), None)
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSettings(f"{path.name} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path.name} is not valid TOML: {error}.") from error
+    for name in document:
+        if name.replace("-", "_") not in NAMES:
+            near = difflib.get_close_matches(name.replace("-", "_"), NAMES, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " The documentation lists all settings."
+            raise BadSettings(f"{path.name} has a setting '{name}', which saccade does not know.{hint}")
+    return {name.replace("-", "_"): value for name, value in document.items()}
+
+
+def _from(environ: Mapping[str, str]) -> dict[str, object]:
+    named = {name: environ.get(PREFIX + name.upper()) for name in NAMES if name != "regions"}
+    return {name: _split(name, value) for name, value in named.items() if value is not None}
+
+
+def _split(name: str, value: str) -> object:
+    if HINTS[name] is not Text:
+        return value.strip()
+    return [item.strip() for item in value.split(",") if item.strip()]
+
+
+def _checked(name: str, value: object, source: str) -> object:
+    """The value as the setting's type, or a BadSettings that names all three."""
+    if HINTS[name] is bool and isinstance(value, str):
+        value = SWITCH.get(value.lower(), value)
+    if HINTS[name] is Text and isinstance(value, str):
+        value = [value]
+    try:
+        return msgspec.convert(value, ANNOTATED[name], strict=not isinstance(value, str))
+    except msgspec.ValidationError as error:
+        found = "a list" if isinstance(value, list | tuple) else repr(value)
+        raise BadSettings(f"The setting '{name}' ({source}) is {found}: {error}. {_meaning(name)}") from error
+
+
+def _meaning(name: str) -> str:
+    return next(
+        (meta.description for meta in get_args(ANNOTATED[name]) if isinstance(meta, Meta) and meta.description), ""
+    )
+
+
+SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+ANNOTATED: dict[str, Any] = get_type_hints(Settings, include_extras=True)
+HINTS: dict[str, Any] = get_type_hints(Settings)
+NAMES: tuple[str, ...] = tuple(field.name for field in msgspec.structs.fields(Settings))
