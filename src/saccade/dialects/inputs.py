@@ -1,0 +1,370 @@
+"""What arrives in a request, made into plain values: multipart forms, JSON, base64, booleans and numbers.
+
+Every dialect reads its requests with these. They are judged by the bytes alone, know no API's field names, open no
+file, follow no address, and raise only BadInput (the body) and BadOptions (an option), whatever the bytes are.
+"""
+
+from __future__ import annotations
+
+import binascii
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+import pybase64
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from saccade.errors import BadInput, BadOptions
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_PARTS = 64
+"""Parts of one form; a form with several images stays far below."""
+
+MAX_PART_HEADERS = 16
+MAX_PART_HEADER_BYTES = 8192
+MAX_FIELD_BYTES = 96 * 2**20
+"""Text parts may hold base64 images, so their cap is only that of a large image."""
+
+LONG_STRING = 16 * 2**10
+"""Length in bytes from which a JSON string is left undecoded, because it can only be an image."""
+
+MAX_SIGNIFICANT = 64
+"""Digits of a number written as text; longer ones are refused unread."""
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+
+Value: TypeAlias = bool | int | float | str | bytes | list["Value"] | dict[str, "Value"] | None
+"""A JSON value; ``bytes`` stand for a long string that was left undecoded (see :func:`json_value`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file of a form: the field's ``name`` and the bytes. The file's own name is never looked at."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A multipart body: text fields (the last of a name wins) and files in the order in which they came."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[Upload, ...] = ()
+
+    def file(self, *names: str) -> bytes | None:
+        """The first file under any of these field names, or None."""
+        return next((upload.data for name in names for upload in self.files if upload.name == name), None)
+
+
+def is_multipart(headers: Mapping[str, str]) -> bool:
+    """Whether the Content-Type header says multipart/form-data; ``headers`` has lower-case names."""
+    return headers.get("content-type", "").lower().lstrip().startswith("multipart/form-data")
+
+
+def multipart(headers: Mapping[str, str], body: bytes) -> Form:
+    """The form that a multipart/form-data body holds.
+
+    A part is a file when it has a filename or is not UTF-8 text; all other parts are text fields.
+
+    Raises:
+        BadInput: no boundary in the header, a boundary that is not in the body, a cut off or oversized form.
+    """
+    kind, options = parse_options_header(headers.get("content-type", ""))
+    boundary = options.get(b"boundary", b"")
+    if kind != b"multipart/form-data" or not boundary:
+        raise BadInput(
+            "The Content-Type header says multipart/form-data but names no boundary, so the form cannot be read. "
+            "Leave the Content-Type header out: the HTTP library adds it together with the boundary."
+        )
+    reader = _Reader()
+    try:
+        parser = MultipartParser(
+            boundary,
+            reader.callbacks(),
+            max_header_count=MAX_PART_HEADERS,
+            max_header_size=MAX_PART_HEADER_BYTES,
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise BadInput(
+            "The multipart form cannot be read: its parts do not match the boundary in the Content-Type header, "
+            "or a part's header is damaged. Leave the Content-Type header to the HTTP library."
+        ) from error
+    if not reader.ended:
+        raise BadInput("The multipart form is cut off: its closing boundary is missing. Send the whole body.")
+    return reader.form()
+
+
+def json_value(body: bytes) -> Value:
+    """The JSON value of a body in strict UTF-8; a leading byte order mark is allowed.
+
+    When the body begins as ``{"key": "<long string>"`` or ``{"key": {"key": "<long string>"``, that string stays raw
+    ``bytes`` (so a base64 image is never copied into text); :func:`image_string` takes both.
+
+    Raises:
+        BadInput: with the parser's own words.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if len(body) >= LONG_STRING:
+        return _json_with_long_string(body)
+    return _json(body)
+
+
+def json_object(body: bytes) -> dict[str, Value]:
+    """The JSON object of a body, see :func:`json_value`.
+
+    Raises:
+        BadInput: not JSON, or another JSON value than an object.
+    """
+    value = json_value(body)
+    if not isinstance(value, dict):
+        raise BadInput(f'The JSON body must be an object like {{"key": value}}, but it is {described(value)}.')
+    return value
+
+
+def image_url(text: str | bytes) -> str | None:
+    """The http or https address that a string is, or None when it is none."""
+    head = text[:16].lstrip()
+    head = head.decode("latin-1") if isinstance(head, bytes) else head
+    if not head.lower().startswith(("http://", "https://")):
+        return None
+    try:
+        return (text.decode() if isinstance(text, bytes) else text).strip()
+    except UnicodeDecodeError:
+        return None
+
+
+def image_string(text: str | bytes) -> bytes:
+    """The bytes that a base64 string or a ``data:`` URI of any media type holds.
+
+    Both alphabets, missing padding, spaces and line breaks are accepted. A string is never taken for a file's name.
+
+    Raises:
+        BadInput: empty, or not base64.
+    """
+    try:
+        raw = (text.encode("ascii") if isinstance(text, str) else bytes(text)).strip()
+    except UnicodeEncodeError as error:
+        raise BadInput(NOT_BASE64) from error
+    if raw[:5].lower() == b"data:":
+        raw = raw.partition(b",")[2]
+        if b"%" in raw:
+            raw = unquote_to_bytes(raw)
+    if not raw:
+        raise BadInput("The image is an empty string. Send the image's bytes, or those bytes in base64.")
+    try:
+        return pybase64.b64decode(raw, validate=True)
+    except (binascii.Error, ValueError):
+        return _tolerant_base64(raw)
+
+
+NOT_BASE64 = (
+    "The image string is not valid base64. Send the image's bytes in base64 (a data: URI is fine too); "
+    "names of files are never opened."
+)
+
+
+def boolean(value: object, default: bool | None = None, *, name: str = "value") -> bool:
+    """A switch in any usual spelling: true/false, 1/0, yes/no, on/off, in any case; anything else is the default.
+
+    Raises:
+        BadOptions: it is none of these and there is no default; ``name`` is the option's.
+    """
+    if isinstance(value, bool):
+        return value
+    word = value[:16].decode("latin-1") if isinstance(value, bytes) else value
+    word = f"{word:g}" if isinstance(word, float) else str(word) if isinstance(word, int) and word in (0, 1) else word
+    if isinstance(word, str) and (word := word.strip().lower()) in TRUE | FALSE:
+        return word in TRUE
+    if default is None:
+        raise BadOptions(f"`{name}` must be true or false, but {described(value)} was given.")
+    return default
+
+
+def number(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number within ``low`` and ``high`` (both allowed); numeric text counts.
+
+    Raises:
+        BadOptions: naming the option, what was found and what is expected.
+    """
+    found = _finite(value)
+    if found is None or not low <= found <= high:
+        raise BadOptions(f"`{name}` must be a number{_range(low, high)}, but {described(value)} was given.")
+    return float(found)
+
+
+def integer(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> int:
+    """A whole number within ``low`` and ``high`` (both allowed); "640" and 640.0 count.
+
+    Raises:
+        BadOptions: naming the option, what was found and what is expected.
+    """
+    found = _finite(value)
+    if found is None or found != int(found) or not low <= found <= high:
+        raise BadOptions(f"`{name}` must be a whole number{_range(low, high)}, but {described(value)} was given.")
+    return int(found)
+
+
+def described(value: object) -> str:
+    """A value in a few words for an error message, never longer than a line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | bytes):
+        text = value[:41].decode("latin-1") if isinstance(value, bytes) else value[:41]
+        text = "".join(sign if sign.isprintable() else "?" for sign in text)
+        return f"the text '{text[:40]}{'…' if len(text) > 40 else ''}'"
+    if isinstance(value, int | float):
+        return repr(value) if isinstance(value, float) or abs(value) < 10**40 else "a huge number"
+    return "a list" if isinstance(value, list | tuple) else "an object"
+
+
+def _json(body: bytes) -> Value:
+    try:
+        body.decode()  # msgspec reports bad UTF-8 only in the values that it builds
+        value: Value = msgspec.json.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"The JSON body is not UTF-8 text (byte {error.start}). Encode it as UTF-8.") from error
+    except RecursionError as error:
+        raise BadInput("The JSON body is nested too deeply.") from error
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadInput(f"The body is not valid JSON: {error}") from error
+    return value
+
+
+_LONG_START = re.compile(rb'\s*\{\s*"([^"\\]{1,64})"\s*:\s*(?:\{\s*"([^"\\]{1,64})"\s*:\s*)?"')
+
+
+def _json_with_long_string(body: bytes) -> Value:
+    """As :func:`_json`, but the long string at the start is cut out first and put back as bytes."""
+    start = _LONG_START.match(body)
+    end = body.find(b'"', start.end()) if start else -1
+    if start is None or end - start.end() < LONG_STRING or body.find(b"\\", start.end(), end) != -1:
+        return _json(body)
+    value = _json(body[: start.end()] + body[end:])
+    text = body[start.end() : end]
+    try:
+        holder = value
+        keys = [key.decode() for key in start.groups() if key is not None]
+        for key in keys[:-1]:
+            holder = holder[key]  # type: ignore[index]
+        if isinstance(holder, dict) and holder.get(keys[-1]) == "":
+            holder[keys[-1]] = text
+    except (KeyError, TypeError):  # a key that comes twice: the last one wins, as everywhere in JSON
+        pass
+    return value
+
+
+_ALPHABET = bytes.maketrans(b"-_", b"+/")
+
+
+def _tolerant_base64(raw: bytes) -> bytes:
+    raw = raw.translate(_ALPHABET, b" \t\r\n\f\v").rstrip(b"=")
+    try:
+        return pybase64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadInput(NOT_BASE64) from error
+
+
+def _finite(value: object) -> int | float | None:
+    if isinstance(value, bytes):
+        value = value[: MAX_SIGNIFICANT + 1].decode("latin-1")
+    if isinstance(value, str):
+        if len(value) > MAX_SIGNIFICANT or "_" in value:
+            return None
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return ""
+    if math.isinf(high):
+        return f" of at least {low:g}"
+    return f" up to {high:g}" if math.isinf(low) else f" from {low:g} to {high:g}"
+
+
+class _Reader:
+    """Collects parts as the parser meets them; slices of the body are joined once, at the end of a part."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.files: list[Upload] = []
+        self.ended = False
+        self._count = 0
+        self._name = self._value = b""
+        self._disposition = b""
+        self._chunks: list[bytes] = []
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_header_begin": self._header,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_end": self._finish,
+        }
+
+    def form(self) -> Form:
+        return Form(fields=self.fields, files=tuple(self.files))
+
+    def _begin(self) -> None:
+        self._count += 1
+        if self._count > MAX_PARTS:
+            raise BadInput(f"The multipart form has more than {MAX_PARTS} parts.")
+        self._disposition, self._chunks = b"", []
+
+    def _header(self) -> None:
+        self._name = self._value = b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._chunks.append(data[start:end])
+
+    def _end(self) -> None:
+        data = b"".join(self._chunks)
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"filename" not in options:
+            if len(data) > MAX_FIELD_BYTES:
+                raise BadInput("A text field of the multipart form is too large. Send images as files.")
+            try:
+                self.fields[name] = data.decode()
+            except UnicodeDecodeError:
+                self.files.append(Upload(name, data))
+            return
+        self.files.append(Upload(name, data))
+
+    def _finish(self) -> None:
+        self.ended = True

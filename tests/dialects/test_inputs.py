@@ -1,0 +1,181 @@
+"""What dialects read from requests: forms, JSON, base64, switches and numbers."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saccade.dialects import inputs
+from saccade.errors import BadInput, BadOptions
+
+FORM = {"content-type": "multipart/form-data; boundary=xYzZY"}
+
+
+def form_body(*parts: tuple[str, bytes], end: bytes = b"--xYzZY--\r\n") -> bytes:
+    body = b"".join(b"--xYzZY\r\n" + head.encode() + b"\r\n\r\n" + data + b"\r\n" for head, data in parts)
+    return body + end
+
+
+def test_a_form_gives_its_files_in_order_and_its_fields_by_name() -> None:
+    picture = bytes(range(256)) * 40 + b"\r\n--xYzZ not the boundary\r\n"
+    form = inputs.multipart(
+        FORM,
+        form_body(
+            ('Content-Disposition: form-data; name="file"; filename="../../etc/x.jpg"', picture),
+            ('Content-Disposition: form-data; name="conf"', b"0.3"),
+            ('Content-Disposition: form-data; name="conf"', b"0.4"),
+            ('Content-Disposition: form-data; name="raw"', b"\xff\xd8\xff"),
+        ),
+    )
+    assert [(upload.name, upload.data) for upload in form.files] == [("file", picture), ("raw", b"\xff\xd8\xff")]
+    assert form.fields == {"conf": "0.4"}
+    assert form.file("image", "file") == picture
+    assert form.file("image") is None
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data;"])
+def test_a_form_without_a_boundary_is_refused_by_that_name(kind: str) -> None:
+    assert inputs.is_multipart({"content-type": kind})
+    with pytest.raises(BadInput, match="names no boundary"):
+        inputs.multipart({"content-type": kind}, form_body())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"no form at all",
+        b"--other\r\n\r\n\r\n--other--",
+        form_body(('Content-Disposition: form-data; name="a"', b"1"), end=b""),
+        form_body(("X: " + "a" * 10_000, b"1")),
+        form_body(("\r\n".join(f"X-{i}: 1" for i in range(100)), b"1")),
+        form_body(*[('Content-Disposition: form-data; name="a"', b"1")] * 65),
+    ],
+)
+def test_a_garbled_form_is_bad_input(body: bytes) -> None:
+    with pytest.raises(BadInput, match="multipart form"):
+        inputs.multipart(FORM, body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        base64.b64encode(b"\xfb\xff\xfe picture").decode(),
+        base64.urlsafe_b64encode(b"\xfb\xff\xfe picture").decode().rstrip("="),
+        "  " + base64.encodebytes(b"\xfb\xff\xfe picture").decode(),
+        "data:image/png;base64," + base64.b64encode(b"\xfb\xff\xfe picture").decode(),
+        "DATA:application/octet-stream;base64," + base64.b64encode(b"\xfb\xff\xfe picture").decode(),
+        "data:image/jpeg;base64," + base64.b64encode(b"\xfb\xff\xfe picture").decode().replace("/", "%2F"),
+    ],
+)
+def test_every_spelling_of_base64_is_read(text: str) -> None:
+    assert inputs.image_string(text) == b"\xfb\xff\xfe picture"
+    assert inputs.image_string(text.encode()) == b"\xfb\xff\xfe picture"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", "data:image/png;base64,", "data:", "/etc/hostname", "not base64!", "ü", "A"]
+)
+def test_a_string_that_is_not_base64_is_bad_input(text: str) -> None:
+    with pytest.raises(BadInput):
+        inputs.image_string(text)
+
+
+def test_addresses_are_told_from_images() -> None:
+    assert inputs.image_url(" HTTPS://example.org/a.jpg ") == "HTTPS://example.org/a.jpg"
+    assert inputs.image_url(b"http://example.org/a.jpg") == "http://example.org/a.jpg"
+    assert inputs.image_url("file:///etc/hostname") is None
+    assert inputs.image_url("aHR0cDovL2E=") is None
+
+
+def test_a_long_first_string_stays_bytes_and_the_rest_is_as_any_json() -> None:
+    text = base64.b64encode(random.Random(1).randbytes(30_000)).decode()
+    for sent in (
+        {"inputs": text, "parameters": {"top_k": 2}},
+        {"inputs": {"image": text, "x": [1]}, "parameters": {}},
+        {"options": {}, "inputs": text},
+        {"inputs": [text]},
+        {"inputs": "é" + text},
+        {"inputs": "\n" + text},
+    ):
+        found = inputs.json_object(json.dumps(sent).encode())
+        assert json.loads(json.dumps(found, default=bytes.decode)) == sent
+    found = inputs.json_object(json.dumps({"inputs": text}).encode())
+    assert found["inputs"] == text.encode()
+    assert inputs.json_object(b'{"a":"' + text.encode() + b'","a":"short"}') == {"a": "short"}
+    assert inputs.json_object(b'{"a":{"b":"' + text.encode() + b'"},"a":"short"}') == {"a": "short"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"a":NaN}',
+        b"1e999",
+        b"9" * 5000,
+        b'{"a":"\xff"}',
+        b"[" * 300_000,
+        b'{"a":' * 50_000,
+        b"\x00",
+        b"{}x",
+    ],
+)
+def test_what_is_not_json_is_bad_input(body: bytes) -> None:
+    with pytest.raises(BadInput):
+        inputs.json_value(body)
+
+
+def test_a_json_list_is_no_object() -> None:
+    with pytest.raises(BadInput, match="must be an object"):
+        inputs.json_object(b"[1]")
+    assert inputs.json_object(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
+
+
+def test_switches_are_read_in_every_spelling() -> None:
+    assert [inputs.boolean(v, False) for v in (True, "1", "TRUE", "yes", " on ", 1, b"true", 1.0)] == [True] * 8
+    assert [inputs.boolean(v, True) for v in (False, "0", "false", "No", "off", 0)] == [False] * 6
+    assert [inputs.boolean(v, True) for v in ("maybe", "", None, [], 7, 0.5)] == [True] * 6
+    with pytest.raises(BadOptions, match="`track` must be true or false, but the text 'maybe' was given"):
+        inputs.boolean("maybe", name="track")
+
+
+def test_numbers_are_read_from_text_and_kept_in_range() -> None:
+    assert inputs.integer("imgsz", "640") == 640
+    assert inputs.integer("imgsz", 640.0, low=32, high=1280) == 640
+    assert inputs.number("conf", "0.25", low=0, high=1) == 0.25
+    assert inputs.number("conf", -1) == -1.0
+
+
+@pytest.mark.parametrize(
+    "value", [None, "x", "", "nan", "inf", "1_0", True, [], {}, 2.5, 0, 10**400, "9" * 100, float("nan")]
+)
+def test_what_is_no_whole_number_in_range_is_a_bad_option(value: object) -> None:
+    with pytest.raises(BadOptions, match="`top_k` must be a whole number of at least 1"):
+        inputs.integer("top_k", value, low=1)
+
+
+@given(st.binary(max_size=300), st.binary(max_size=60))
+def test_garbage_raises_only_bad_input(body: bytes, boundary: bytes) -> None:
+    for read in (
+        lambda: inputs.json_value(body),
+        lambda: inputs.image_string(body),
+        lambda: inputs.multipart({"content-type": "multipart/form-data; boundary=" + boundary.decode("latin-1")}, body),
+        lambda: inputs.multipart(FORM, b"--xYzZY\r\n" + body),
+    ):
+        with contextlib.suppress(BadInput):
+            read()
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists))
+def test_any_value_as_an_option_is_read_or_refused(value: object) -> None:
+    inputs.boolean(value, True)
+    for read in (inputs.number, inputs.integer):
+        with contextlib.suppress(BadOptions):
+            read("name", value)
