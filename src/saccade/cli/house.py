@@ -1,0 +1,73 @@
+"""What the local commands share: the settings in force, the models of this machine, progress bars."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from saccade.stores.store import Progress
+
+if TYPE_CHECKING:
+    from saccade.library import Library
+    from saccade.server.settings import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def model_options(function: Function) -> Function:
+    """``--models`` and ``--home``: where models come from and where saccade keeps its own."""
+    function = click.option(
+        "--models",
+        "folders",
+        multiple=True,
+        type=click.Path(exists=True, file_okay=False),
+        help="Folder with models of your own; may be repeated.",
+    )(function)
+    return click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")(
+        function
+    )
+
+
+def settings(**flags: object) -> Settings:
+    """The settings in force, flags first."""
+    from saccade.server import settings as rooms
+
+    return rooms.load(flags, os.environ)
+
+
+def library(given: Settings) -> Library:
+    """The models of this machine, as the server would see them."""
+    from saccade.server.house import library as build
+
+    return build(given, os.environ)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress bar on standard error; silent when that is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    tasks: dict[str, Any] = {}
+
+    def report(what: str, done: int, total: int | None) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield report

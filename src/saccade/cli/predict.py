@@ -1,0 +1,344 @@
+"""``saccade predict``: from photos and videos to boxes, on this machine, without a server."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from saccade.cli.house import library, model_options, progress, settings
+from saccade.cli.sources import Source, expand
+from saccade.errors import BadInput, BadOptions, CallError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from saccade.call import Answer, Options
+    from saccade.model import Model
+    from saccade.results import ByteArray
+
+
+@click.command(name="predict")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--model", "-m", "ref", default="picodet-s", show_default=True, help="Which model looks.")
+@click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
+@click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
+@click.option("--imgsz", type=click.IntRange(32, 8192), help="Longer side of the network's input, in pixels.")
+@click.option("--classes", help="Keep only these class ids, for example 0,2,5.")
+@click.option("--max-det", type=click.IntRange(1), help="Most objects per image.")
+@click.option("--top-k", type=click.IntRange(1), help="How many labels a classifier gives.")
+@click.option(
+    "--stride", type=click.IntRange(1), default=1, show_default=True, help="Every how many frames of a video."
+)
+@click.option("--track", is_flag=True, help="Give objects in a video ids that stay with them.")
+@click.option("--precision", type=click.Choice(["auto", "f32"]), help="auto: fastest; f32: the reference's numbers.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.option("--save", type=click.Path(file_okay=False), metavar="DIR", help="Write the pictures with what was found.")
+@model_options
+def COMMAND(
+    sources: tuple[str, ...],
+    ref: str,
+    classes: str | None,
+    stride: int,
+    track: bool,
+    as_json: bool,
+    save: str | None,
+    folders: tuple[str, ...],
+    home: str | None,
+    precision: str | None,
+    device: str | None,
+    **chosen: Any,
+) -> None:
+    """Find out what is in images or videos.
+
+    SOURCE is an image, a video, a folder, a pattern in quotes, or - for standard input.
+    """
+    given = settings(home=home, models=folders or None, precision=precision, device=device)
+    wanted = expand(sources)
+    from saccade.call import Options
+
+    options = Options(classes=_ids(classes), **{name: value for name, value in chosen.items() if value is not None})
+    with progress() as report:
+        card = library(given).card(ref, fetch=True, progress=report)
+    look = Look(options=options, stride=stride, track=track, save=Path(save) if save else None)
+    model = _open(card, given, len(wanted))
+    printer = _Json() if as_json else _Table(card.name)
+    try:
+        failed = _each(model, wanted, look, printer)
+    finally:
+        model.close()
+    printer.end()
+    if failed:
+        sys.exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to look at every source."""
+
+    options: Options
+    stride: int
+    track: bool
+    save: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in one image or video frame, or why not."""
+
+    source: str
+    answer: Answer | None = None
+    frame: int | None = None
+    saved: Path | None = None
+    error: str | None = None
+
+
+def _ids(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BadOptions(f"--classes is {text!r}; expected class ids with commas between, for example 0,2,5.") from None
+
+
+def _open(card: Any, given: Any, count: int) -> Model:
+    from saccade.discover import budget
+    from saccade.model import Model
+    from saccade.runtimes.session import Compute
+
+    threads = given.threads or budget().threads
+    return Model(
+        card,
+        Compute(
+            precision=given.precision,
+            device=given.device,
+            threads=threads,
+            streams=threads if count > threads else 1,
+            lone=False,
+            cache_dir=str(Path(given.home) / "cache" / "compiled"),
+        ),
+    )
+
+
+def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) -> bool:
+    """Prints every source in order while a few are worked on ahead; True if one failed."""
+    failed = False
+    with ThreadPoolExecutor(max_workers=4) as pool, _bar(len(wanted)) as bar:
+        for found in _ahead(pool, model, wanted, look):
+            failed |= found.error is not None
+            printer.show(found)
+            bar(found)
+    return failed
+
+
+def _ahead(pool: ThreadPoolExecutor, model: Model, wanted: Sequence[Source], look: Look) -> Iterator[Found]:
+    """Results in the order of the sources; at most eight sources are in memory at once."""
+    rest = iter(wanted)
+    waiting: list[Future[Iterable[Found]]] = [pool.submit(_look, model, source, look) for source in islice(rest, 8)]
+    while waiting:
+        yield from waiting.pop(0).result()
+        waiting.extend(pool.submit(_look, model, source, look) for source in islice(rest, 1))
+
+
+def _look(model: Model, source: Source, look: Look) -> Iterable[Found]:
+    from saccade import media
+
+    try:
+        data = source.read()
+        if media.kind(data) in ("video", "animation"):
+            return _video(model, source, data, look)
+        image_rgb = media.decode(data).rgb
+        answer = model.predict(image_rgb, look.options)
+        return [Found(source.name, answer, saved=_save(source, image_rgb, answer, look))]
+    except CallError as error:
+        return [Found(source.name, error=error.message)]
+
+
+def _video(model: Model, source: Source, data: bytes, look: Look) -> Iterator[Found]:
+    """One Found per processed frame; the annotated video grows alongside."""
+    from saccade import media
+    from saccade.ops.draw import draw
+
+    tracker = _tracker() if look.track else None
+    target = _target(source, look, ".mp4")
+    writer = media.VideoWriter(target, fps=media.probe(data).fps / look.stride) if target else nullcontext(None)
+    try:
+        with writer as film:
+            for number, image_rgb in enumerate(media.frames(data, look.stride)):
+                answer = model.predict(image_rgb, look.options)
+                if tracker is not None:
+                    answer = tracker(answer)
+                if film is not None:
+                    film.write(draw(image_rgb, answer.result))
+                yield Found(source.name, answer, frame=number, saved=target)
+    except CallError as error:
+        yield Found(source.name, error=error.message)
+
+
+def _tracker() -> Any:
+    from msgspec.structs import replace
+
+    from saccade.tracking import Tracker
+
+    tracker = Tracker()
+    return lambda answer: replace(answer, result=tracker.update(answer.result))
+
+
+def _save(source: Source, image_rgb: ByteArray, answer: Answer, look: Look) -> Path | None:
+    from saccade.ops.draw import draw, jpeg
+
+    target = _target(source, look, ".jpg")
+    if target:
+        target.write_bytes(jpeg(draw(image_rgb, answer.result)))
+    return target
+
+
+def _target(source: Source, look: Look, suffix: str) -> Path | None:
+    if look.save is None:
+        return None
+    try:
+        look.save.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot write to {look.save}: {error.strerror}. Choose another folder for --save.") from error
+    return look.save / f"{source.stem}{suffix}"
+
+
+class Printer:
+    """Shows what was found, one source at a time."""
+
+    def show(self, found: Found) -> None:
+        """One source or frame."""
+
+    def end(self) -> None:
+        """After the last one."""
+
+
+class _Json(Printer):
+    """A JSON array, written item by item so that a long run can be read while it grows."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def show(self, found: Found) -> None:
+        click.echo(("," if self._open else "[") + "\n" + json.dumps(_document(found)), nl=False)
+        self._open = True
+
+    def end(self) -> None:
+        click.echo("\n]" if self._open else "[]")
+
+
+class _Table(Printer):
+    """A line per source, and a table of objects when there is room for one."""
+
+    def __init__(self, model: str) -> None:
+        from rich.console import Console
+
+        self._console: Console = Console(highlight=False)
+        self._model = model
+        self._details = 5
+
+    def show(self, found: Found) -> None:
+        if found.answer is None:
+            click.secho(f"{found.source}: {found.error}", err=True, fg="red")
+            return
+        height, width = found.answer.image_hw
+        frame = "" if found.frame is None else f" frame {found.frame + 1}"
+        took = found.answer.timings
+        spent = took.preprocess_ms + took.inference_ms + took.postprocess_ms
+        saved = f"  → {found.saved}" if found.saved is not None and found.frame in (None, 0) else ""
+        items = _items(found.answer)
+        self._console.print(
+            f"[bold]{found.source}[/bold]{frame}  {width}×{height}  {_summary(items)}  [dim]{spent:.0f} ms[/dim]{saved}"
+        )
+        if items and found.frame is None and self._details > 0:
+            self._details -= 1
+            self._console.print(_rows(items))
+
+
+def _items(answer: Answer) -> list[dict[str, Any]]:
+    from saccade.dialects.yolo_items import items
+    from saccade.results import Depth
+
+    if isinstance(answer.result, Depth):
+        depth = answer.result.depth
+        return [{"name": "depth", "class": 0, "confidence": 1.0, "min": float(depth.min()), "max": float(depth.max())}]
+    return items(answer.result, answer.image_hw)
+
+
+def _document(found: Found) -> dict[str, Any]:
+    if found.answer is None:
+        return {"source": found.source, "error": found.error}
+    answer = found.answer
+    document: dict[str, Any] = {"source": found.source}
+    if found.frame is not None:
+        document["frame"] = found.frame
+    document |= {
+        "model": answer.model,
+        "shape": list(answer.image_hw),
+        "results": _items(answer),
+        "speed": {
+            "preprocess": round(answer.timings.preprocess_ms, 3),
+            "inference": round(answer.timings.inference_ms, 3),
+            "postprocess": round(answer.timings.postprocess_ms, 3),
+        },
+    }
+    if found.saved is not None:
+        document["saved"] = str(found.saved)
+    return document
+
+
+def _summary(items: list[dict[str, Any]]) -> str:
+    if not items:
+        return "nothing found"
+    if "box" not in items[0]:
+        return f"{items[0]['name']} ({items[0]['confidence']:.2f})"
+    return ", ".join(f"{count} {name}" for name, count in Counter(item["name"] for item in items).most_common())
+
+
+def _rows(items: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=True, header_style="dim")
+    table.add_column("class")
+    table.add_column("score", justify="right")
+    boxed = "box" in items[0]
+    if boxed:
+        table.add_column("box (x1 y1 x2 y2, pixels)")
+    for item in items[:20]:
+        row = [str(item["name"]), f"{item['confidence']:.3f}"]
+        if boxed:
+            row.append("  ".join(f"{value:.0f}" for value in item["box"].values()))
+        table.add_row(*row)
+    if len(items) > 20:
+        table.add_row(f"… {len(items) - 20} more", "")
+    return table
+
+
+def _bar(total: int) -> Any:
+    """A progress bar over many sources; nothing for a few, or when nobody looks."""
+    from contextlib import contextmanager
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def shown() -> Iterator[Any]:
+        console = Console(stderr=True)
+        quiet = total < 5 or not console.is_terminal
+        columns = (TextColumn("looking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
+            task = bar.add_task("looking", total=total)
+            yield lambda found: bar.advance(task) if not found.frame else None
+
+    return shown()

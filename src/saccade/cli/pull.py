@@ -1,0 +1,29 @@
+"""``saccade pull``: bring a model to this machine."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from saccade.cli.house import library, model_options, progress, settings
+
+
+@click.command(name="pull")
+@click.argument("ref")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@model_options
+def COMMAND(ref: str, as_json: bool, folders: tuple[str, ...], home: str | None) -> None:
+    """Fetch a model by name: one of the catalogue's, or a Hugging Face Hub id such as facebook/detr-resnet-50."""
+    with progress() as report:
+        card = library(settings(home=home, models=folders or None)).pull(ref, report)
+    if as_json:
+        click.echo(
+            json.dumps({"name": card.name, "task": card.task, "licence": card.licence, "size_bytes": card.size_bytes})
+        )
+        return
+    click.echo(f"{card.name} is here: {card.task}, {card.size_bytes / 1e6:.1f} MB, licence {card.licence}.")
+    if "AGPL" in card.licence:
+        click.secho(
+            "AGPL-3.0: who lets others use this model over a network has duties; read its licence.", fg="yellow"
+        )

@@ -1,0 +1,53 @@
+"""``saccade serve``: every setting is a flag, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+from saccade.server import settings as rooms
+
+UNFLAGGED = {"regions"}
+"""Settings that only the file can hold."""
+
+
+def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name in reversed([name for name in rooms.NAMES if name not in UNFLAGGED]):
+        function = _option(name)(function)
+    return function
+
+
+def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    flag, hint, text = "--" + name.replace("_", "-"), rooms.HINTS[name], rooms.meaning(name)
+    if name == "allow_url":
+        return click.option(flag, name, multiple=True, is_flag=False, flag_value="*", metavar="[PATTERN]", help=text)
+    if hint is bool:
+        return click.option(f"{flag}/--no-{name.replace('_', '-')}" if not name.startswith("no_") else flag,
+                            name, is_flag=True, default=None, help=text)  # fmt: skip
+    if hint is rooms.Text:
+        return click.option(flag, name, multiple=True, metavar="DIR" if name == "models" else "NAME", help=text)
+    if get_origin(hint) is Literal:
+        return click.option(flag, name, type=click.Choice(get_args(hint)), help=text)
+    return click.option(flag, name, metavar={int: "N", float: "SECONDS"}.get(hint, "TEXT"), help=text)
+
+
+@click.command(name="serve")
+@_options
+@click.option("--config", type=click.Path(dir_okay=False), help="The settings file (default: saccade.toml here).")
+def COMMAND(config: str | None, **flags: Any) -> None:
+    """Serve models over the Hugging Face and Ultralytics APIs.
+
+    Without keys and on a loopback address nobody is asked for a key; see `saccade keys`. Stop with Ctrl-C: calls that
+    were accepted are finished first; a second Ctrl-C stops at once.
+    """
+    given = {
+        name: (list(value) if value else None) if isinstance(value, tuple) else value for name, value in flags.items()
+    }
+    settings = rooms.load(given, os.environ, file=Path(config) if config else None)
+    from saccade.server import run
+
+    run.serve(settings)

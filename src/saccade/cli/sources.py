@@ -1,0 +1,71 @@
+"""From what the user typed (files, folders, globs, ``-``) to the things to look at."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saccade.errors import BadInput
+
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .heic .heif .ico .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp "
+    ".asf .avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split()
+)
+"""Names that a folder is searched for; a file that is named outright is read whatever its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image or video: ``name`` is what the user calls it, ``path`` None is standard input."""
+
+    name: str
+    path: Path | None
+
+    def read(self) -> bytes:
+        """The encoded bytes.
+
+        Raises:
+            BadInput: it cannot be read; the message names it and says why.
+        """
+        if self.path is None:
+            return sys.stdin.buffer.read()
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"cannot read {self.name}: {error.strerror or 'unknown error'}") from error
+
+    @property
+    def stem(self) -> str:
+        """A file name without its ending, for what is saved beside it."""
+        return self.path.stem if self.path is not None else "stdin"
+
+
+def expand(words: Sequence[str]) -> list[Source]:
+    """Every source behind the words, in order, folders sorted by name.
+
+    Raises:
+        BadInput: a word matches nothing.
+    """
+    return [source for word in words for source in _behind(word)]
+
+
+def _behind(word: str) -> Iterator[Source]:
+    if word == "-":
+        yield Source("-", None)
+        return
+    path = Path(word).expanduser()
+    if path.is_dir():
+        found = sorted(child for child in path.rglob("*") if child.is_file() and child.suffix.lower() in SUFFIXES)
+        if not found:
+            raise BadInput(f"{word}: the folder holds no image or video. Name a file, or a folder with images.")
+        yield from (Source(str(child), child) for child in found)
+    elif path.exists() or not glob.has_magic(word):
+        yield Source(word, path)
+    else:
+        matches = sorted(glob.glob(word, recursive=True))
+        if not matches:
+            raise BadInput(f"{word}: no file matches this pattern. Check the spelling, or quote the pattern.")
+        yield from (Source(match, Path(match)) for match in matches if Path(match).is_file())
