@@ -49,7 +49,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     ``media`` is the encoded image or video as it came; ``media_url`` is where the server may fetch it from, if it
     allows that, when the caller sent an address instead of bytes. ``task`` None takes the model's own. ``deadline`` is
     a ``time.monotonic()`` moment. ``caller`` names who pays and who is treated fairly (a key's id, never the key).
-    ``clip`` None means: an image (an animation's first frame).
+    ``clip`` None means: an image (an animation's first frame). With ``media_url``, ``clip`` counts only if what is
+    fetched is a video or a GIF.
     """
 
     model: str

@@ -1,7 +1,7 @@
 """Everything that can go wrong, as one tree.
 
 Error
-├ CallError     the caller can mend it          BadInput · BadOptions · UnknownModel · WrongTask · TooLarge
+├ CallError     the caller can mend it          BadInput · UnknownFormat · BadOptions · UnknownModel · WrongTask · TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
 ├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
@@ -31,6 +31,10 @@ class CallError(Error):
 
 class BadInput(CallError):
     """The image, video or request body cannot be read."""
+
+
+class UnknownFormat(BadInput):
+    """The body is of a kind that the API does not take at all."""
 
 
 class BadOptions(CallError):

@@ -16,6 +16,7 @@ from saccade.card import Card
 
 STATUS: Mapping[type[errors.Error], int] = {
     errors.BadInput: 400,
+    errors.UnknownFormat: 415,
     errors.BadOptions: 400,
     errors.WrongTask: 400,
     errors.UnknownModel: 404,
@@ -83,6 +84,8 @@ class Ask:
     calls: tuple[Call, ...]
     streamed: bool = False
     """Whether the caller wants an entry per frame as soon as it is ready (video)."""
+    stream_type: str = "application/x-ndjson"
+    """The media type of what :meth:`Dialect.render_stream` yields."""
 
 
 @dataclass(frozen=True, slots=True)
