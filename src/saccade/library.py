@@ -1,0 +1,156 @@
+"""All models by name: those in the user's folders, those added or fetched, and those that could be fetched."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from saccade.card import Card
+from saccade.errors import BadOptions, ModelError, UnknownModel
+from saccade.stores.local import EXPORTS, Local, entry_files
+from saccade.stores.store import Progress, Store, silent
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}")
+
+
+class Library:
+    """Finds, fetches, adds and removes models. Thread-safe."""
+
+    def __init__(self, home: Path, folders: Sequence[Path] = (), sources: Sequence[Store] = ()) -> None:
+        """``home`` keeps what is added and fetched; ``folders`` are the user's own and win over it; ``sources`` are
+        asked in turn by :meth:`pull`."""
+        self.home = home / "models"
+        self.folders = Local(folders)
+        self.own = Local([self.home])
+        self.sources = tuple(sources)
+
+    def card(self, ref: str, *, fetch: bool = False) -> Card:
+        """The Card of a model on this machine; with ``fetch``, a model of the catalogue is fetched first.
+
+        Raises:
+            UnknownModel: nothing has this name; the message tells the ways to add it.
+            CorruptFiles, UnsupportedModel: it is here, but cannot be served.
+        """
+        found = self.here(ref)
+        if found is not None:
+            return found
+        if fetch and any(source.offers(ref) for source in self.sources):
+            return self.pull(ref)
+        raise self.unknown(ref)
+
+    def here(self, ref: str) -> Card | None:
+        """The Card of a model on this machine, or None. Touches no network."""
+        for store in (self.folders, self.own, *self.sources):
+            found = store.find(ref)
+            if found is not None:
+                return found
+        return None
+
+    def cards(self) -> list[Card]:
+        """Everything that can be served now, by name."""
+        found: dict[str, Card] = {}
+        for store in (self.folders, self.own):
+            for card in store.cards():
+                found.setdefault(card.name, card)
+        return sorted(found.values(), key=lambda card: card.name)
+
+    def problems(self) -> dict[str, ModelError]:
+        """Name → why a model that lies here cannot be served."""
+        return {**self.own.problems(), **self.folders.problems()}
+
+    def pull(self, ref: str, progress: Progress = silent) -> Card:
+        """Fetches a model, verified, and returns its Card.
+
+        Raises:
+            UnknownModel: no source has it.
+            CorruptFiles: what arrived is not what the checksum says.
+        """
+        for source in self.sources:
+            if source.offers(ref):
+                return source.pull(ref, progress)
+        raise self.unknown(ref)
+
+    def add(self, name: str, path: Path) -> Card:
+        """Copies a model file or folder into the library under a name.
+
+        Raises:
+            BadOptions: the name cannot be used or is taken, or nothing lies at ``path``.
+            CorruptFiles, UnsupportedModel: it is no model that can be served.
+        """
+        if not NAME.fullmatch(name):
+            raise BadOptions(f"'{name}' cannot be a model's name. Use letters, digits, '.', '_', '-', and '/' between.")
+        if not path.exists():
+            raise BadOptions(f"There is nothing at '{path}'.")
+        if self.own.entry(name) is not None:
+            raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
+        source = Local([path])
+        entries = source.entries()
+        if len(entries) != 1:
+            raise BadOptions(f"'{path.name}' holds {len(entries)} models; expected a model file or one model's folder.")
+        card = source.card(entries[0])
+        copied(entries[0].path, entries[0].sidecar, card, self.home / name)
+        return self.card(name)
+
+    def remove(self, ref: str) -> None:
+        """Deletes an added or fetched model from this machine.
+
+        Raises:
+            UnknownModel: it is not here.
+            BadOptions: it lies in a folder of the user's.
+        """
+        entry = self.own.entry(ref)
+        if entry is None:
+            if self.folders.entry(ref) is not None:
+                raise BadOptions(f"'{ref}' lies in a folder of yours; delete it there, saccade only removes its own.")
+            raise self.unknown(ref)
+        if not entry.kind:
+            shutil.rmtree(entry.path)
+        elif any(entry.path.parent.name.endswith(end) for end in EXPORTS):
+            shutil.rmtree(entry.path.parent)
+        else:
+            for file in entry_files(entry):
+                file.unlink(missing_ok=True)
+        if entry.sidecar is not None:
+            entry.sidecar.unlink(missing_ok=True)
+
+    def unknown(self, ref: str) -> UnknownModel:
+        """An UnknownModel that tells what to do."""
+        if any(source.offers(ref) for source in self.sources):
+            return UnknownModel(f"The model '{ref}' is not on this machine yet. Fetch it with: saccade pull {ref}")
+        names = {card.name for card in self.cards()} | {card.name for source in self.sources for card in source.cards()}
+        close = difflib.get_close_matches(ref, sorted(names), n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        return UnknownModel(
+            f"There is no model '{ref}'.{hint} Add one with 'saccade add NAME FILE', put its file into a folder that "
+            "is served with --models, or see 'saccade models' for those that can be fetched."
+        )
+
+
+def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
+    """Copies a model's files under a new name; the graph comes last, so that nobody finds half a model."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if notes is not None:
+        placed(notes, target.with_name(target.name + notes.suffix))
+    if path.is_dir():
+        placed(path, target)
+        return
+    files = [Path(file) for file in card.files]
+    alike = all(file.stem == path.stem for file in files)
+    folder = target.parent if alike else target.with_name(target.name + EXPORTS[-1])
+    folder.mkdir(exist_ok=True)
+    for file in reversed(files):
+        placed(file, folder / (target.name + file.suffix if alike else file.name))
+
+
+def placed(source: Path, target: Path) -> None:
+    """A copy that appears under its name when it is whole."""
+    draft = target.with_name(f".{target.name}.part")
+    if source.is_dir():
+        shutil.rmtree(draft, ignore_errors=True)
+        shutil.copytree(source, draft)
+    else:
+        shutil.copyfile(source, draft)
+    draft.rename(target)

@@ -1,0 +1,45 @@
+"""Which family reads which architecture of a Hugging Face ``config.json``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from saccade.card import Task
+
+
+class Architecture(NamedTuple):
+    task: Task
+    family: str
+
+
+SPECIAL: dict[str, Architecture] = {
+    "DetrForObjectDetection": Architecture("detect", "detr"),
+    "ConditionalDetrForObjectDetection": Architecture("detect", "detr"),
+    "DeformableDetrForObjectDetection": Architecture("detect", "detr"),
+    "TableTransformerForObjectDetection": Architecture("detect", "detr"),
+    "YolosForObjectDetection": Architecture("detect", "detr"),
+    "RTDetrForObjectDetection": Architecture("detect", "rtdetr"),
+    "RTDetrV2ForObjectDetection": Architecture("detect", "rtdetr"),
+    "DFineForObjectDetection": Architecture("detect", "rtdetr"),
+    "DetrForSegmentation": Architecture("segment", "maskformer"),
+    "MaskFormerForInstanceSegmentation": Architecture("segment", "maskformer"),
+    "Mask2FormerForUniversalSegmentation": Architecture("segment", "maskformer"),
+    "OneFormerForUniversalSegmentation": Architecture("segment", "maskformer"),
+}
+
+ENDINGS: dict[str, Architecture] = {
+    "ForImageClassification": Architecture("classify", "classifier"),
+    "ForImageClassificationWithTeacher": Architecture("classify", "classifier"),
+    "ForSemanticSegmentation": Architecture("segment", "semantic"),
+    "ForObjectDetection": Architecture("detect", "transformers"),
+    "ForUniversalSegmentation": Architecture("segment", "transformers"),
+    "ForInstanceSegmentation": Architecture("segment", "transformers"),
+}
+"""Families of whole groups: the heads of one ending answer alike."""
+
+
+def find(name: str) -> Architecture | None:
+    """The architecture of this class name, or None if no family reads it."""
+    if name in SPECIAL:
+        return SPECIAL[name]
+    return next((known for ending, known in ENDINGS.items() if name.endswith(ending)), None)

@@ -1,0 +1,26 @@
+"""Lists of class names that many models share; a sidecar or the catalogue may name them instead of writing them out."""
+
+from __future__ import annotations
+
+COCO_80 = (
+    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
+    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
+    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
+    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
+    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
+    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
+)
+
+VOC_21 = (
+    "background,aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,motorbike,person,"
+    "pottedplant,sheep,sofa,train,tvmonitor"
+)
+
+LISTS: dict[str, tuple[str, ...]] = {"coco-80": tuple(COCO_80.split(",")), "voc-21": tuple(VOC_21.split(","))}
+
+
+def fallback(classes: int) -> dict[int, str]:
+    """Names for a model that brings none: COCO's if it has just as many classes, else class0, class1, …"""
+    if classes == 80:
+        return dict(enumerate(LISTS["coco-80"]))
+    return {number: f"class{number}" for number in range(classes)}

@@ -1,0 +1,388 @@
+"""Models that lie on this machine: files and folders, noticed as they come, change and go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from saccade.card import Card, Json
+from saccade.errors import CorruptFiles, Error, ModelError, UnknownModel, UnsupportedModel
+from saccade.stores import graph, recognise, repository, sidecar
+from saccade.stores.sidecar import Sidecar
+from saccade.stores.store import Progress, silent
+
+GRAPHS = (".xml", ".onnx", ".pdmodel", ".tflite")
+"""Suffixes of graphs; the first wins where one stem has several."""
+PARTNERS = {".xml": ".bin", ".pdmodel": ".pdiparams"}
+PICKLES = (".pt", ".pth")
+SUFFIXES = (*GRAPHS, *PICKLES)
+EXPORTS = ("_openvino_model", "_paddle_model", "_onnx_model")
+"""Folders with one exported graph: the model has the name in front."""
+CACHE_PREFIX = "models--"
+"""Folders of the Hugging Face cache: models--owner--name/snapshots/REVISION."""
+DEPTH = 3
+"""owner/project/model; deeper folders are not looked into."""
+SETTLED_NS = 100_000_000
+"""A folder that changed so recently may change again within the same tick of the file system's clock."""
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing in a folder that looks like a model."""
+
+    name: str
+    path: Path
+    kind: str
+    """A suffix, or "" for a folder in the Hugging Face layout."""
+    sidecar: Path | None = None
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What an entry was found to be, and the files as they were then."""
+
+    files: tuple[tuple[str, int, int], ...]
+    outcome: Card | ModelError
+
+
+class Local:
+    """A Store over folders; a path may also be a single file. Thread-safe: its tables are replaced, never changed."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = tuple(Path(folder).absolute() for folder in folders)
+        self._stamps: dict[Path, int] = {}
+        self._index: dict[str, Entry] = {}
+        self._entries: tuple[Entry, ...] = ()
+        self._seen: dict[Entry, Seen] = {}
+
+    def find(self, ref: str) -> Card | None:
+        """The Card of the model of this name, alias or file name.
+
+        Raises:
+            CorruptFiles, UnsupportedModel: it is here, but cannot be served; the message says why.
+        """
+        entry = self.entry(ref)
+        return None if entry is None else self.card(entry)
+
+    def offers(self, ref: str) -> bool:
+        return False
+
+    def pull(self, ref: str, progress: Progress = silent) -> Card:
+        raise UnknownModel(f"'{ref}' can only be fetched by name from the catalogue or the Hub.")
+
+    def cards(self) -> Iterable[Card]:
+        return [outcome for outcome in self.outcomes().values() if isinstance(outcome, Card)]
+
+    def problems(self) -> dict[str, ModelError]:
+        """Name → why it cannot be served."""
+        return {name: outcome for name, outcome in self.outcomes().items() if isinstance(outcome, ModelError)}
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Everything here that looks like a model, served or not."""
+        self.refresh()
+        return self._entries
+
+    def outcomes(self) -> dict[str, Card | ModelError]:
+        return {entry.name: self.outcome(entry) for entry in self.entries()}
+
+    def entry(self, ref: str) -> Entry | None:
+        """What lies here under this name, with or without its suffix, in any case of letters."""
+        self.refresh()
+        index = self._index
+        plain = ref.strip().strip("/")
+        stem = plain[: -len(suffix)] if (suffix := PurePosixPath(plain).suffix.lower()) in SUFFIXES else plain
+        for form in (plain, plain.lower(), stem, stem.lower()):
+            if form in index:
+                return index[form]
+        return None
+
+    def card(self, entry: Entry) -> Card:
+        outcome = self.outcome(entry)
+        if isinstance(outcome, ModelError):
+            raise type(outcome)(outcome.message)
+        return outcome
+
+    def outcome(self, entry: Entry) -> Card | ModelError:
+        """The entry's Card or what is wrong with it; read anew only if one of its files changed."""
+        seen = self._seen.get(entry)
+        if seen is not None and seen.files == stats(Path(file) for file, _, _ in seen.files):
+            return seen.outcome
+        sources = entry_files(entry)
+        before = stats(sources)
+        try:
+            outcome: Card | ModelError = read(entry, before)
+        except ModelError as error:
+            outcome = error
+        except OSError as error:
+            outcome = CorruptFiles(f"'{entry.name}' cannot be read: {error.strerror or 'input/output error'}.")
+        if isinstance(outcome, Card):
+            before = stats(dict.fromkeys((*sources, *map(Path, outcome.files))))
+        self._seen = {**self._seen, entry: Seen(files=before, outcome=outcome)}
+        return outcome
+
+    def refresh(self) -> None:
+        """Looks again into the folders if one of them changed."""
+        if self._stamps and all(modified(folder) == stamp for folder, stamp in self._stamps.items()):
+            return
+        stamps: dict[Path, int] = {}
+        entries: list[Entry] = []
+        for folder in self.folders:
+            entries.extend(root(folder, stamps))
+        index: dict[str, Entry] = {}
+        for entry in sorted(entries, key=rank):
+            index.setdefault(entry.name, entry)
+            if entry.kind in GRAPHS:
+                index.setdefault(entry.name + entry.kind, entry)
+        for form, entry in list(index.items()):
+            index.setdefault(form.lower(), entry)
+        for entry in entries:
+            for alias in aliases(entry):
+                index.setdefault(alias, entry)
+                index.setdefault(alias.lower(), entry)
+        served = tuple(entry for entry in entries if index[entry.name] == entry)
+        self._index, self._entries, self._stamps = index, served, stamps
+        self._seen = {entry: seen for entry, seen in self._seen.items() if entry in served and entry.kind}
+
+
+def rank(entry: Entry) -> int:
+    """Graphs before folders before pickles."""
+    order = (*GRAPHS, "", *PICKLES)
+    return order.index(entry.kind)
+
+
+def aliases(entry: Entry) -> tuple[str, ...]:
+    try:
+        return sidecar.read(entry.sidecar).aliases
+    except (Error, OSError):
+        return ()
+
+
+def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
+    """The entries of one configured path: a folder of models, a model folder, or a single file."""
+    if path.is_file():
+        stamps[path.parent] = modified(path.parent)
+        yield from (entry for entry in folder_entries(path.parent, "", {}, DEPTH) if entry.path == path)
+    elif (path / repository.CONFIG).is_file():
+        stamps[path] = modified(path)
+        yield Entry(name=path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
+    else:
+        yield from folder_entries(path, "", stamps, 1)
+
+
+def folder_entries(folder: Path, prefix: str, stamps: dict[Path, int], depth: int) -> Iterator[Entry]:
+    """Models in a folder and the folders below it; their names are paths from the root, without the suffix."""
+    stamps[folder] = modified(folder)
+    try:
+        items = sorted(os.scandir(folder), key=lambda item: item.name)
+    except OSError:
+        return
+    names = {item.name for item in items}
+    for item in items:
+        path = folder / item.name
+        if item.name.startswith("."):
+            continue
+        if item.is_dir():
+            yield from subfolder(path, prefix, names, stamps, depth)
+        elif (suffix := path.suffix.lower()) in SUFFIXES and (suffix != ".xml" or path.stem + ".bin" in names):
+            notes = next((folder / note for end in (".toml", ".json") if (note := path.stem + end) in names), None)
+            yield Entry(name=prefix + path.stem, path=path, kind=suffix, sidecar=notes)
+
+
+def subfolder(path: Path, prefix: str, beside_it: set[str], stamps: dict[Path, int], depth: int) -> Iterator[Entry]:
+    """What one folder inside another holds: a model in it, an export, a cached repository, or more models."""
+    if path.name.startswith(CACHE_PREFIX):
+        yield from cached(path, stamps)
+    elif (path / repository.CONFIG).is_file():
+        stamps[path] = modified(path)
+        yield Entry(name=prefix + path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
+    elif (end := next((end for end in EXPORTS if path.name.endswith(end)), None)) is not None:
+        name = path.name.removesuffix(end)
+        taken = any(name + suffix in beside_it for suffix in GRAPHS)
+        for entry in folder_entries(path, prefix, stamps, DEPTH):
+            yield msgspec.structs.replace(entry, name=prefix + (path.name if taken else name))
+    elif depth < DEPTH:
+        yield from folder_entries(path, f"{prefix}{path.name}/", stamps, depth + 1)
+
+
+def cached(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
+    """The revision that a Hugging Face cache folder has for ``main``, or its only one."""
+    snapshots = path / "snapshots"
+    stamps[snapshots] = modified(snapshots)
+    main = path / "refs" / "main"
+    found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
+    if main.is_file():
+        found = [snapshots / main.read_text().strip()]
+    if len(found) == 1 and (found[0] / repository.CONFIG).is_file():
+        yield Entry(name=path.name.removeprefix(CACHE_PREFIX).replace("--", "/"), path=found[0], kind="")
+
+
+def beside(folder: Path, stem: str) -> Path | None:
+    """The sidecar of a model of this stem, if there is one."""
+    return next((path for end in (".toml", ".json") if (path := folder / (stem + end)).is_file()), None)
+
+
+def modified(folder: Path) -> int:
+    """When a folder's list of files last changed; -1, which never matches, while it may still be changing."""
+    try:
+        moment = folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+    return moment if time.time_ns() - moment > SETTLED_NS else -time.time_ns()
+
+
+def stats(paths: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """(path, size, time) of each file; a missing one has size -1."""
+    found = []
+    for path in paths:
+        try:
+            status = path.stat()
+            found.append((str(path), status.st_size, status.st_mtime_ns))
+        except OSError:
+            found.append((str(path), -1, 0))
+    return tuple(found)
+
+
+def entry_files(entry: Entry) -> list[Path]:
+    """Every file that decides what the entry is."""
+    notes = [entry.sidecar] if entry.sidecar is not None else []
+    if not entry.kind:
+        inside = sorted(path for path in entry.path.iterdir() if path.is_file()) if entry.path.is_dir() else []
+        return [*inside, *notes]
+    partner = PARTNERS.get(entry.path.suffix.lower())
+    metadata = entry.path.parent / graph.YAML
+    return [
+        entry.path,
+        *([entry.path.with_suffix(partner)] if partner else []),
+        *([metadata] if entry.kind == ".xml" and metadata.is_file() else []),
+        *notes,
+    ]
+
+
+def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
+    """The Card of an entry, from the model itself and the facts beside it.
+
+    Raises:
+        CorruptFiles, UnsupportedModel: as the message says.
+    """
+    notes = sidecar.read(entry.sidecar)
+    if entry.kind in PICKLES:
+        raise pickled(entry)
+    card = repository_card(entry) if not entry.kind else graph_card(entry, notes)
+    return noted(card, notes, revision(files))
+
+
+def pickled(entry: Entry) -> UnsupportedModel:
+    file = entry.path.name
+    return UnsupportedModel(
+        f"'{file}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never opens "
+        f"it. Convert it once with 'saccade add {file}', which runs the export as a separate program in its own "
+        "environment (install it on purpose with: pip install 'saccade[ultralytics]'; it is AGPL-3.0), or export it "
+        f"where it was trained: yolo export model={file} format=onnx dynamic=True, and serve the .onnx file."
+    )
+
+
+def repository_card(entry: Entry) -> Card:
+    found = repository.read(entry.path, entry.name)
+    return Card(
+        name=entry.name,
+        task=found.architecture.task,
+        family=found.architecture.family,
+        runtime=found.runtime,
+        files=tuple(map(str, found.files)),
+        labels=found.labels,
+        config=found.config,
+        source="folder",
+    )
+
+
+def graph_card(entry: Entry, notes: Sidecar) -> Card:
+    """Card of a single graph; formats without metadata of their own live by their sidecar."""
+    files = [str(path) for path in entry_files(entry) if path != entry.sidecar]
+    if entry.kind in (".pdmodel", ".tflite"):
+        opaque(entry)
+        if notes.task is None or notes.family is None:
+            raise UnsupportedModel(
+                f"'{entry.path.name}' does not say what it does. Write '{entry.path.stem}.toml' beside it with at "
+                "least family and task, and labels."
+            )
+        return Card(
+            name=entry.name, task=notes.task, family=notes.family, runtime="openvino", files=tuple(files), source="file"
+        )
+    header = graph.onnx(entry.path) if entry.kind == ".onnx" else graph.openvino(entry.path)
+    files += [str(external(entry, location)) for location in header.external]
+    metadata: dict[str, Json] = dict(header.metadata)
+    try:
+        known = recognise.facts(entry.name, header)
+    except UnsupportedModel:
+        if notes.task is None or notes.family is None:
+            raise
+        hw = recognise.image_hw(header)
+        known = recognise.Facts(task=notes.task, family=notes.family, input_hw=hw, dynamic=hw is None)
+    return Card(
+        name=entry.name,
+        task=known.task,
+        family=known.family,
+        runtime="openvino",
+        files=tuple(files),
+        labels=known.labels,
+        input_hw=known.input_hw,
+        dynamic=known.dynamic,
+        stride=known.stride,
+        keypoint_shape=known.keypoint_shape,
+        licence=known.licence,
+        config={"metadata": metadata},
+        source="file",
+    )
+
+
+def opaque(entry: Entry) -> None:
+    """Checks what can be checked of a file that is not read: that it is whole enough to be one."""
+    with entry.path.open("rb") as file:
+        head = file.read(8)
+    if entry.kind == ".tflite" and head[4:8] != b"TFL3":
+        raise CorruptFiles(f"'{entry.path.name}' is not a TFLite model. Copy the file again.")
+    if entry.kind == ".pdmodel" and not head:
+        raise CorruptFiles(f"'{entry.path.name}' is empty. Copy the file again.")
+    if entry.kind == ".pdmodel" and not entry.path.with_suffix(".pdiparams").is_file():
+        raise CorruptFiles(f"'{entry.path.name}' needs its weights '{entry.path.stem}.pdiparams' beside it.")
+
+
+def external(entry: Entry, location: str) -> Path:
+    """The file beside a graph that holds its weights; it must lie in the graph's own folder."""
+    path = entry.path.parent / location
+    if PurePosixPath(location).name != location:
+        raise CorruptFiles(f"'{entry.path.name}' keeps weights outside its folder, which is not allowed.")
+    if not path.is_file():
+        raise CorruptFiles(f"'{entry.path.name}' needs its weights '{location}' beside it, which are missing.")
+    return path
+
+
+def noted(card: Card, notes: Sidecar, revised: str) -> Card:
+    """The card with the sidecar's facts over its own, its size and its revision."""
+    given = {
+        "task": notes.task,
+        "family": notes.family,
+        "runtime": notes.runtime,
+        "labels": sidecar.labels(notes),
+        "input_hw": sidecar.input_hw(notes),
+        "dynamic": notes.dynamic,
+        "stride": notes.stride,
+        "keypoint_shape": notes.keypoint_shape,
+        "licence": notes.licence,
+        "source": notes.source,
+        "revision": notes.revision or revised,
+        "aliases": notes.aliases or None,
+        "config": {**card.config, **notes.config},
+        "size_bytes": sum(size for _, size, _ in stats(map(Path, card.files)) if size > 0),
+    }
+    changes = {key: value for key, value in given.items() if value is not None}
+    return msgspec.structs.replace(card, **changes)
+
+
+def revision(files: tuple[tuple[str, int, int], ...]) -> str:
+    """Twelve hex digits that change when a file's name, size or time does."""
+    facts = [(Path(path).name, size, moment) for path, size, moment in files]
+    return hashlib.blake2b(msgspec.json.encode(facts), digest_size=6).hexdigest()

@@ -1,0 +1,173 @@
+"""Which family can read a graph, told from its metadata and, without any, from its shapes alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from saccade.card import Task
+from saccade.errors import CorruptFiles, UnsupportedModel
+from saccade.stores import labels
+from saccade.stores.graph import Header, Port
+
+TASKS = frozenset(get_args(Task)) & {"classify", "detect", "segment", "pose", "obb"}
+STRIDES = (8, 16, 32)
+PROTOTYPES = 32
+"""Mask coefficients of every YOLO segmentation model."""
+LITERAL_LIMIT = 1_000_000
+"""Longest metadata value that is parsed: class lists of tens of thousands fit."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a graph tells of itself, in a Card's words."""
+
+    task: Task
+    family: str
+    labels: dict[int, str] = {}
+    input_hw: tuple[int, int] | None = None
+    dynamic: bool = False
+    stride: int = 32
+    keypoint_shape: tuple[int, int] | None = None
+    licence: str = "unknown"
+
+
+def facts(name: str, header: Header) -> Facts:
+    """The facts of the model called ``name``.
+
+    Raises:
+        UnsupportedModel: neither metadata nor shapes say how to read it.
+        CorruptFiles: the metadata is damaged.
+    """
+    if "task" in header.metadata and "names" in header.metadata:
+        return ultralytics(name, header)
+    if "names" in header.metadata and "stride" in header.metadata:
+        return classic(name, header, class_names(name, header.metadata))
+    return by_shape(name, header)
+
+
+def ultralytics(name: str, header: Header) -> Facts:
+    """Exports of the ultralytics package carry ``str()`` of Python objects; they are parsed, never evaluated."""
+    metadata = header.metadata
+    task = metadata["task"]
+    if task not in TASKS:
+        raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
+    arguments = literal(name, metadata, "args") or {}
+    size = pair(literal(name, metadata, "imgsz"))
+    static = image_hw(header)
+    return Facts(
+        task=msgspec.convert(task, Task),
+        family="yolo",
+        labels=class_names(name, metadata),
+        input_hw=static or size,
+        dynamic=static is None or bool(isinstance(arguments, dict) and arguments.get("dynamic")),
+        stride=whole(literal(name, metadata, "stride"), 32),
+        keypoint_shape=pair(literal(name, metadata, "kpt_shape")),
+        licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
+    )
+
+
+def classic(name: str, header: Header, names: dict[int, str]) -> Facts:
+    """Exports of the yolov5 repository: metadata has names and stride alone, the task shows in the outputs."""
+    rank = len(header.outputs[0].shape)
+    task: Task = "classify" if rank == 2 else "segment" if has_prototypes(header) else "detect"
+    stride = whole(literal(name, header.metadata, "stride"), 32)
+    hw = image_hw(header)
+    return Facts(task=task, family="yolo", labels=names, input_hw=hw, dynamic=hw is None, stride=stride)
+
+
+def by_shape(name: str, header: Header) -> Facts:
+    """A detector without metadata, if its output fits one known layout and no other."""
+    if image_input(header) is None:
+        raise unknown(name, header)
+    hw = image_hw(header)
+    shape = header.outputs[0].shape
+    rows, columns = shape[1:] if len(shape) == 3 else (None, None)
+    extra = PROTOTYPES if has_prototypes(header) else 0
+    task: Task = "segment" if extra else "detect"
+    anchors = cells(hw) if hw else None
+    if rows and columns and rows == anchors and columns > 5 and not extra:
+        return Facts(task="detect", family="yolox", labels=labels.fallback(columns - 5), input_hw=hw)
+    if rows and columns and anchors and rows == 3 * anchors and columns > 5 + extra:
+        return Facts(task=task, family="yolo", labels=labels.fallback(columns - 5 - extra), input_hw=hw)
+    if rows == 56 and not extra and columns in (anchors, None):
+        person = {0: "person"}
+        return Facts(task="pose", family="yolo", labels=person, input_hw=hw, dynamic=hw is None, keypoint_shape=(17, 3))
+    if rows and rows > 4 + extra and (columns == anchors if hw else columns is None):
+        names = labels.fallback(rows - 4 - extra)
+        return Facts(task=task, family="yolo", labels=names, input_hw=hw, dynamic=hw is None)
+    if columns == 6 + extra and rows and rows <= 1000:
+        return Facts(task=task, family="yolo", input_hw=hw, dynamic=hw is None)
+    raise unknown(name, header)
+
+
+def unknown(name: str, header: Header) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"'{name}' carries no metadata, and its shapes fit no known model ({header}). If you know its family, write "
+        f"'{name}.toml' beside it with family, task and labels; else export it again with metadata."
+    )
+
+
+def image_input(header: Header) -> Port | None:
+    """The input that takes the picture: the only one of four dimensions with three channels."""
+    pictures = [port for port in header.inputs if len(port.shape) == 4 and (port.shape[1] == 3 or port.shape[3] == 3)]
+    return pictures[0] if len(pictures) == 1 else None
+
+
+def image_hw(header: Header) -> tuple[int, int] | None:
+    """(height, width) of the picture's input, None if they are free."""
+    port = image_input(header)
+    if port is None:
+        return None
+    height, width = port.shape[2:] if port.shape[1] == 3 else port.shape[1:3]
+    return (height, width) if height and width else None
+
+
+def has_prototypes(header: Header) -> bool:
+    return len(header.outputs) > 1 and len(header.outputs[1].shape) == 4 and header.outputs[1].shape[1] == PROTOTYPES
+
+
+def cells(hw: tuple[int, int]) -> int:
+    """How many places a detector with strides 8, 16 and 32 looks at."""
+    return sum((hw[0] // stride) * (hw[1] // stride) for stride in STRIDES)
+
+
+def class_names(name: str, metadata: Mapping[str, str]) -> dict[int, str]:
+    """Class id → name from a written dict or list."""
+    names = literal(name, metadata, "names")
+    if isinstance(names, list | tuple):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
+        raise CorruptFiles(f"The class names in the metadata of '{name}' are damaged. Export the model again.")
+    return {number: str(value) for number, value in sorted(names.items())}
+
+
+def literal(name: str, metadata: Mapping[str, str], key: str) -> Any:
+    """A Python literal out of the metadata; None if the key is missing."""
+    written = metadata.get(key)
+    if written is None:
+        return None
+    try:
+        if len(written) > LITERAL_LIMIT:
+            raise ValueError("too long")
+        return ast.literal_eval(written)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise CorruptFiles(f"'{key}' in the metadata of '{name}' is damaged. Export the model again.") from error
+
+
+def pair(value: Any) -> tuple[int, int] | None:
+    """[a, b] or a single number for both."""
+    if isinstance(value, int):
+        return value, value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(part, int) for part in value):
+        return value[0], value[1]
+    return None
+
+
+def whole(value: Any, otherwise: int) -> int:
+    """A positive whole number; lists (strides of old exports) give their largest."""
+    if isinstance(value, list | tuple) and value:
+        value = max(value)
+    return int(value) if isinstance(value, int | float) and value >= 1 else otherwise

@@ -1,0 +1,126 @@
+"""A folder in the layout of a Hugging Face repository → Card: config.json, weights, preprocessor_config.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from saccade.card import Json
+from saccade.errors import CorruptFiles, UnsupportedModel
+from saccade.stores import architectures
+
+GRAPHS = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
+"""Ready graphs, best first; they open faster than weights that must be converted."""
+PLAIN = "model.safetensors"
+SHARDED = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "model.pt", "pytorch_model.pt")
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+HEADER_LIMIT = 100_000_000
+"""The safetensors format allows no longer header."""
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """What the folder holds, in a Card's words; ``files`` starts with the graph or the weights."""
+
+    architecture: architectures.Architecture
+    runtime: str
+    files: tuple[Path, ...]
+    labels: dict[int, str]
+    config: dict[str, Json]
+
+
+def read(folder: Path, name: str) -> Repository:
+    """The facts of the repository in ``folder``.
+
+    Raises:
+        CorruptFiles: a file is missing, damaged or cut off.
+        UnsupportedModel: no family reads its architecture, or its weights are pickles.
+    """
+    config = document(folder / CONFIG, name)
+    written = config.get("architectures")
+    wanted = [str(item) for item in written] if isinstance(written, list) else []
+    known = next((found for item in wanted if (found := architectures.find(item)) is not None), None)
+    if known is None:
+        what = ", ".join(wanted) or str(config.get("model_type", "unknown"))
+        raise UnsupportedModel(f"'{name}' is of the architecture {what}, which no family reads.")
+    runtime, files = weights(folder, name)
+    extra = folder / PREPROCESSOR
+    preprocessor = document(extra, name) if extra.is_file() else None
+    return Repository(
+        architecture=known,
+        runtime=runtime,
+        files=(*files, folder / CONFIG, *((extra,) if preprocessor is not None else ())),
+        labels=labels(config),
+        config={"config": config, "preprocessor": preprocessor},
+    )
+
+
+def weights(folder: Path, name: str) -> tuple[str, tuple[Path, ...]]:
+    """The runtime and its files, checked for completeness."""
+    for graph in GRAPHS:
+        path = folder / graph
+        if path.is_file():
+            partner = path.with_suffix(".bin") if path.suffix == ".xml" else path.with_name(path.name + "_data")
+            return "openvino", (path, *((partner,) if partner.is_file() else ()))
+    if (folder / SHARDED).is_file():
+        table = document(folder / SHARDED, name).get("weight_map")
+        shards = sorted({Path(str(shard)).name for shard in table.values()}) if isinstance(table, dict) else []
+        if shards:
+            return "torch", tuple(whole(folder / shard, name) for shard in shards)
+    if (folder / PLAIN).is_file():
+        return "torch", (whole(folder / PLAIN, name),)
+    if any((folder / pickle).is_file() for pickle in PICKLES):
+        raise UnsupportedModel(
+            f"'{name}' holds its weights as a pickle only, which can run any code when it is opened, so saccade never "
+            f"opens it. Get a revision with {PLAIN}, or save one with save_pretrained(safe_serialization=True)."
+        )
+    raise CorruptFiles(f"'{name}' has a {CONFIG} but no weights; expected {PLAIN} or {GRAPHS[0]} or {GRAPHS[2]}.")
+
+
+def whole(path: Path, name: str) -> Path:
+    """The safetensors file itself, if its length is what its header says."""
+    if not path.is_file():
+        raise CorruptFiles(f"'{name}' lacks its file {path.name}. Fetch it again.")
+    found = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(HEADER_LIMIT, found):
+            raise CorruptFiles(f"{path.name} of '{name}' is not a safetensors file, or is cut off. Fetch it again.")
+        header = file.read(length)
+    try:
+        entries = json.loads(header)
+        ends = [entry["data_offsets"][1] for key, entry in entries.items() if key != "__metadata__"]
+        expected = 8 + length + max(ends, default=0)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise CorruptFiles(f"The header of {path.name} of '{name}' is damaged. Fetch it again.") from error
+    if found != expected:
+        raise CorruptFiles(
+            f"{path.name} of '{name}' has {found} bytes, but its header describes {expected}. Fetch it again."
+        )
+    return path
+
+
+def document(path: Path, name: str) -> dict[str, Any]:
+    """A JSON object out of a file."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CorruptFiles(f"{path.name} of '{name}' is not JSON. Fetch it again.") from error
+    if not isinstance(found, dict):
+        raise CorruptFiles(f"{path.name} of '{name}' is not a JSON object. Fetch it again.")
+    return found
+
+
+def labels(config: dict[str, Any]) -> dict[int, str]:
+    """``id2label``; without it, transformers counts LABEL_0, LABEL_1, …"""
+    written = config.get("id2label")
+    if isinstance(written, dict) and written:
+        try:
+            return {int(number): str(label) for number, label in written.items()}
+        except ValueError:
+            raise CorruptFiles("The keys of id2label in config.json are not class numbers.") from None
+    count = config.get("num_labels", 2)
+    return {number: f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)}

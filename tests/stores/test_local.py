@@ -1,0 +1,273 @@
+"""Folders of models: what is recognised, what is refused and how, and that changes are noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saccade.errors import CorruptFiles, UnsupportedModel
+from saccade.stores.local import Local
+from stores.toy import DETECTOR, hub_folder, onnx_file
+
+
+def test_a_file_is_served_under_its_stem_with_the_facts_of_its_metadata(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "best.v1.onnx", metadata=DETECTOR)
+    card = Local([tmp_path]).find("best.v1")
+    assert card is not None
+    assert (card.task, card.family, card.runtime, card.labels[79]) == ("detect", "yolo", "openvino", "name79")
+    assert (card.input_hw, card.dynamic, card.stride, card.licence) == ((640, 640), False, 32, "AGPL-3.0")
+    assert card.files == (str(tmp_path / "best.v1.onnx"),)
+
+
+@pytest.mark.parametrize("ref", ["yolo11n", "YOLO11N", "yolo11n.pt", "yolo11n.onnx", "Yolo11n.PT", " yolo11n "])
+def test_a_name_is_found_in_any_case_and_with_any_suffix(tmp_path: Path, ref: str) -> None:
+    onnx_file(tmp_path / "yolo11n.onnx", metadata=DETECTOR)
+    card = Local([tmp_path]).find(ref)
+    assert card is not None
+    assert card.name == "yolo11n"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "hw", "family", "task", "classes"),
+    [
+        ([(1, 3549, 85)], (416, 416), "yolox", "detect", 80),
+        ([(1, 8400, 7)], (640, 640), "yolox", "detect", 2),
+        ([(1, 25200, 85)], (640, 640), "yolo", "detect", 80),
+        ([(1, 25200, 117), (1, 32, 160, 160)], (640, 640), "yolo", "segment", 80),
+        ([(1, 84, 8400)], (640, 640), "yolo", "detect", 80),
+        ([(1, 116, 8400), (1, 32, 160, 160)], (640, 640), "yolo", "segment", 80),
+        ([(1, 84, "n")], ("h", "w"), "yolo", "detect", 80),
+        ([(1, 56, 8400)], (640, 640), "yolo", "pose", 1),
+        ([(1, 300, 6)], (640, 640), "yolo", "detect", 0),
+    ],
+)
+def test_detectors_without_metadata_are_told_by_their_shapes(
+    tmp_path: Path,
+    outputs: list[tuple[int | str, ...]],
+    hw: tuple[int | str, int | str],
+    family: str,
+    task: str,
+    classes: int,
+) -> None:
+    onnx_file(tmp_path / "m.onnx", outputs, hw=hw)
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert (card.family, card.task, len(card.labels)) == (family, task, classes)
+
+
+@pytest.mark.parametrize("shape", [(1, 1000), (1, 8400, 4), (1, 5), (1, 512, 7, 7), (1, 1234, 85)])
+def test_shapes_that_fit_nothing_are_refused_with_what_was_found(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    onnx_file(tmp_path / "m.onnx", [shape])
+    with pytest.raises(UnsupportedModel, match=r"images \[1,3,640,640\].*m\.toml"):
+        Local([tmp_path]).find("m")
+
+
+def test_a_sidecar_wins_over_the_model_and_may_name_what_it_does_not_say(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "m.onnx", [(1, 2)], hw=(224, 224))
+    notes = 'family = "classifier"\ntask = "classify"\nlabels = ["cat", "dog"]\naliases = ["pets"]\nlicence = "MIT"\n'
+    (tmp_path / "m.toml").write_text(notes + "[config]\nresize = 256\n")
+    card = Local([tmp_path]).find("pets")
+    assert card is not None
+    assert (card.name, card.family, card.task, card.labels) == ("m", "classifier", "classify", {0: "cat", 1: "dog"})
+    assert (card.config["resize"], card.licence, card.input_hw) == (256, "MIT", (224, 224))
+
+
+def test_a_sidecar_may_name_a_shared_list_of_labels(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "m.onnx", [(1, 84, 8400)])
+    (tmp_path / "m.json").write_text('{"labels": "voc-21"}')
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.labels[15] == "person"
+
+
+@pytest.mark.parametrize(
+    "notes", ["famly = 'yolo'", "task = 'dance'", "labels = 3", "= =", "labels = 'coco-99'", "[labels]\na = 'x'"]
+)
+def test_a_wrong_sidecar_is_named_with_its_fault(tmp_path: Path, notes: str) -> None:
+    onnx_file(tmp_path / "m.onnx")
+    (tmp_path / "m.toml").write_text(notes)
+    with pytest.raises(CorruptFiles, match=r"m\.toml|labels"):
+        Local([tmp_path]).find("m")
+
+
+def test_every_cut_and_every_flipped_byte_of_a_model_is_a_clear_error_or_a_card(tmp_path: Path) -> None:
+    whole = onnx_file(tmp_path / "good.onnx", metadata=DETECTOR).read_bytes()
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for length in range(0, len(whole), 97):
+        (folder / f"cut{length}.onnx").write_bytes(whole[:length])
+    for place in range(0, len(whole), 31):
+        (folder / f"flip{place}.onnx").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+    store = Local([folder])
+    problems = store.problems()
+    assert sum(name.startswith("cut") for name in problems) == len(range(0, len(whole), 97))
+    assert all(isinstance(error, CorruptFiles | UnsupportedModel) for error in problems.values())
+    assert len(problems) + len(list(store.cards())) == len(list(folder.iterdir()))
+
+
+def test_one_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "good.onnx", metadata=DETECTOR)
+    (tmp_path / "html.onnx").write_bytes(b"<!DOCTYPE html><html>not found</html>")
+    (tmp_path / "empty.onnx").touch()
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "dangling.onnx").symlink_to(tmp_path / "gone.onnx")
+    store = Local([tmp_path, tmp_path / "missing folder"])
+    assert [card.name for card in store.cards()] == ["good"]
+    assert set(store.problems()) == {"html", "empty", "dangling"}
+    with pytest.raises(CorruptFiles, match=r"'empty.onnx' is empty"):
+        store.find("empty")
+
+
+def test_files_that_come_change_and_go_are_noticed_at_the_next_lookup(tmp_path: Path) -> None:
+    store = Local([tmp_path])
+    assert store.find("m") is None
+    onnx_file(tmp_path / "m.onnx", [(1, 84, 8400)])
+    first = store.find("m")
+    onnx_file(tmp_path / "m.onnx", [(1, 6, 8400)])
+    second = store.find("m")
+    assert first is not None
+    assert second is not None
+    assert (len(first.labels), len(second.labels)) == (80, 2)
+    assert first.revision != second.revision
+    assert store.find("m") == second
+    (tmp_path / "m.toml").write_text('labels = ["a", "b"]')
+    third = store.find("m")
+    assert third is not None
+    assert third.labels == {0: "a", 1: "b"}
+    (tmp_path / "m.onnx").unlink()
+    assert store.find("m") is None
+
+
+def test_a_model_that_was_copied_in_while_it_was_looked_at_is_read_again_when_it_is_whole(tmp_path: Path) -> None:
+    whole = onnx_file(tmp_path / "x" / "whole.onnx", metadata=DETECTOR).read_bytes()
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "m.onnx").write_bytes(whole[:500])
+    store = Local([folder])
+    with pytest.raises(CorruptFiles, match=r"still needed|ends at byte"):
+        store.find("m")
+    with (folder / "m.onnx").open("ab") as file:
+        file.write(whole[500:])
+    assert store.find("m") is not None
+
+
+def test_a_checkpoint_is_refused_with_the_way_to_convert_it_unless_its_export_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"PK\x03\x04")
+    store = Local([tmp_path])
+    with pytest.raises(UnsupportedModel, match=r"saccade add best\.pt.*saccade\[ultralytics\].*AGPL-3\.0.*format=onnx"):
+        store.find("best.pt")
+    onnx_file(tmp_path / "best.onnx", metadata=DETECTOR)
+    found = store.find("best.pt")
+    assert found is not None
+    assert found.files[0].endswith("best.onnx")
+
+
+def test_repositories_are_served_under_their_folder_or_owner_and_name(tmp_path: Path) -> None:
+    hub_folder(tmp_path / "vit")
+    hub_folder(tmp_path / "google" / "vit-base", "SegformerForSemanticSegmentation")
+    cached = hub_folder(tmp_path / "models--me--mine" / "snapshots" / "abc", "RTDetrForObjectDetection")
+    (tmp_path / "models--me--mine" / "refs").mkdir()
+    (tmp_path / "models--me--mine" / "refs" / "main").write_text(cached.name)
+    found = {card.name: (card.task, card.family) for card in Local([tmp_path]).cards()}
+    assert found == {
+        "vit": ("classify", "classifier"),
+        "google/vit-base": ("segment", "semantic"),
+        "me/mine": ("detect", "rtdetr"),
+    }
+    card = Local([tmp_path / "vit"]).find("vit")
+    assert card is not None
+    assert card.labels == {0: "cat", 1: "dog"}
+    assert card.config["preprocessor"] == {"do_resize": True}
+
+
+def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
+    cut = hub_folder(tmp_path / "cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    (hub_folder(tmp_path / "json") / "config.json").write_text("{")
+    (hub_folder(tmp_path / "bare") / "model.safetensors").unlink()
+    pickled = hub_folder(tmp_path / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    hub_folder(tmp_path / "text", "LlamaForCausalLM")
+    problems = {name: error.message for name, error in Local([tmp_path]).problems().items()}
+    assert "bytes" in problems["cut"]
+    assert "not JSON" in problems["json"]
+    assert "no weights" in problems["bare"]
+    assert "pickle" in problems["pickled"]
+    assert "LlamaForCausalLM" in problems["text"]
+
+
+def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> None:
+    import onnx
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    onnx_file(tmp_path / "m.onnx", metadata=DETECTOR)
+    model = onnx.load(tmp_path / "m.onnx")
+    convert_model_to_external_data(model, location="m.data", size_threshold=0)
+    onnx.save(model, tmp_path / "m.onnx")
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.files == (str(tmp_path / "m.onnx"), str(tmp_path / "m.data"))
+    raw = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.onnx").write_bytes(raw.replace(b"m.data", b"../../"))
+    with pytest.raises(CorruptFiles, match="outside its folder"):
+        Local([tmp_path]).find("m")
+
+
+def test_an_openvino_export_is_read_with_its_yaml_metadata(tmp_path: Path) -> None:
+    import openvino
+
+    source = onnx_file(tmp_path / "source" / "m.onnx", [(1, 3, 640, 640)])
+    folder = tmp_path / "served" / "yolo_openvino_model"
+    model = openvino.convert_model(source)
+    openvino.save_model(model, folder / "yolo.xml")
+    (folder / "metadata.yaml").write_text(
+        "description: toy\ntask: detect\nstride: 32\nimgsz:\n- 640\n- 640\nnames:\n  0: cat\n  1: 'big dog'\n"
+        "args:\n  batch: 1\n  dynamic: true\nlicense: AGPL-3.0 License (x)\n"
+    )
+    card = Local([tmp_path / "served"]).find("yolo")
+    assert card is not None
+    assert (card.task, card.labels, card.dynamic) == ("detect", {0: "cat", 1: "big dog"}, True)
+    (folder / "yolo.xml").write_text("<net>")
+    with pytest.raises(CorruptFiles, match="not a whole OpenVINO model"):
+        Local([tmp_path / "served"]).find("yolo")
+
+
+def test_formats_without_metadata_need_a_sidecar(tmp_path: Path) -> None:
+    (tmp_path / "m.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(20))
+    with pytest.raises(UnsupportedModel, match=r"Write 'm\.toml'"):
+        Local([tmp_path]).find("m")
+    (tmp_path / "m.toml").write_text('family = "movenet"\ntask = "pose"\n')
+    assert Local([tmp_path]).find("m") is not None
+    (tmp_path / "p.pdmodel").write_bytes(b"x")
+    with pytest.raises(CorruptFiles, match=r"needs its weights 'p\.pdiparams'"):
+        Local([tmp_path]).find("p")
+
+
+def test_all_shared_models_are_recognised(data: Path) -> None:
+    store = Local([data / "models"])
+    assert not store.problems()
+    found = {card.name: (card.task, card.family, card.dynamic) for card in store.cards()}
+    assert found["yolo11n"] == ("detect", "yolo", True)
+    assert found["yolov8n-obb_pothole"] == ("obb", "yolo", False)
+    assert found["yolo11n-cls"] == ("classify", "yolo", False)
+    assert found["yolox_nano"] == ("detect", "yolox", False)
+    assert found["hf-tiny/rt-detr"] == ("detect", "rtdetr", False)
+    assert len(found) == 27
+
+
+def test_reading_a_header_does_not_read_the_weights(tmp_path: Path) -> None:
+    """A sparse file of 8 GB whose only weight is never touched."""
+    from saccade.stores import graph
+
+    small = onnx_file(tmp_path / "s.onnx", metadata=DETECTOR).read_bytes()
+    length = 1 << 33
+    digits = []
+    while length:
+        digits.append(length & 0x7F | (0x80 if length >> 7 else 0))
+        length >>= 7
+    path = tmp_path / "big.onnx"
+    path.write_bytes(small + b"\x92\x03" + bytes(digits))
+    os.truncate(path, path.stat().st_size + (1 << 33))
+    assert graph.onnx(path).metadata["task"] == "detect"

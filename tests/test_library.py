@@ -1,0 +1,87 @@
+"""The library: one name, whichever place a model lies in; adding and removing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from saccade.errors import BadOptions, CorruptFiles, UnknownModel, UnsupportedModel
+from saccade.library import Library
+from stores.toy import DETECTOR, hub_folder, onnx_file
+
+
+def test_the_users_folders_win_over_the_home(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home", [tmp_path / "mine"])
+    library.add("m", onnx_file(tmp_path / "one.onnx", [(1, 84, 8400)]))
+    assert len(library.card("m").labels) == 80
+    onnx_file(tmp_path / "mine" / "m.onnx", [(1, 6, 8400)])
+    assert len(library.card("m").labels) == 2
+    assert [card.name for card in library.cards()] == ["m"]
+
+
+def test_an_unknown_name_tells_the_ways_to_add_it_and_near_names(tmp_path: Path) -> None:
+    library = Library(tmp_path, sources=())
+    library.add("helmets-v2", onnx_file(tmp_path / "x.onnx", metadata=DETECTOR))
+    with pytest.raises(UnknownModel, match=r"no model 'helmets-v3'.*helmets-v2.*saccade add.*--models"):
+        library.card("helmets-v3", fetch=True)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a//b", "/a", "a/b/c/d", ".hidden", "a b", "a/../b", "x" + chr(0)])
+def test_a_name_that_could_leave_the_library_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadOptions, match="cannot be a model's name"):
+        Library(tmp_path / "home").add(name, onnx_file(tmp_path / "x.onnx", metadata=DETECTOR))
+
+
+def test_an_added_file_with_its_sidecar_is_kept_until_it_is_removed(tmp_path: Path) -> None:
+    source = onnx_file(tmp_path / "x.onnx", metadata=DETECTOR)
+    (tmp_path / "x.toml").write_text('licence = "MIT"')
+    library = Library(tmp_path / "home")
+    assert library.add("me/first", source).licence == "MIT"
+    source.unlink()
+    assert Library(tmp_path / "home").card("me/first").licence == "MIT"
+    with pytest.raises(BadOptions, match="already"):
+        library.add("me/first", onnx_file(tmp_path / "x.onnx"))
+    library.remove("me/first")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    with pytest.raises(UnknownModel):
+        library.remove("me/first")
+
+
+def test_a_repository_and_a_graph_with_outside_weights_are_added_whole(tmp_path: Path) -> None:
+    import onnx
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    library = Library(tmp_path / "home")
+    assert library.add("google/vit", hub_folder(tmp_path / "vit")).labels == {0: "cat", 1: "dog"}
+    path = onnx_file(tmp_path / "big" / "m.onnx", metadata=DETECTOR)
+    model = onnx.load(path)
+    convert_model_to_external_data(model, location="m.onnx.data", size_threshold=0)
+    onnx.save(model, path)
+    card = library.add("big", path)
+    assert [Path(file).name for file in card.files] == ["m.onnx", "m.onnx.data"]
+    library.remove("big")
+    library.remove("google/vit")
+    assert library.cards() == []
+
+
+def test_only_sound_models_are_added(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home")
+    (tmp_path / "best.pt").write_bytes(b"x")
+    (tmp_path / "x.onnx").write_bytes(b"junk")
+    (tmp_path / "photo.jpg").write_bytes(b"junk")
+    with pytest.raises(UnsupportedModel, match="pickle"):
+        library.add("best", tmp_path / "best.pt")
+    with pytest.raises(CorruptFiles):
+        library.add("x", tmp_path / "x.onnx")
+    with pytest.raises(BadOptions, match="holds 0 models"):
+        library.add("x", tmp_path / "photo.jpg")
+    with pytest.raises(BadOptions, match="nothing"):
+        library.add("x", tmp_path / "missing.onnx")
+
+
+def test_a_model_in_a_folder_of_the_user_is_never_deleted(tmp_path: Path) -> None:
+    path = onnx_file(tmp_path / "mine" / "m.onnx", metadata=DETECTOR)
+    with pytest.raises(BadOptions, match="folder of yours"):
+        Library(tmp_path / "home", [tmp_path / "mine"]).remove("m")
+    assert path.exists()
