@@ -1,0 +1,339 @@
+"""OpenVINO, the runtime for processors: ONNX, Paddle, TensorFlow Lite and OpenVINO's own files.
+
+The pictures' arithmetic (bytes → normalised floats, channel order, layout) becomes part of the graph, so that uint8
+pixels go in. Every graph is compiled twice where that pays: once with one stream per thread for calls side by side,
+once with all threads for a call that is alone. A graph of free shape is also compiled for the few shapes that come
+often, because a compile of a fixed shape is about a tenth faster; until then, and for rare shapes, the free one
+answers.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.card import Card, Pixels
+from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
+from saccade.runtimes.session import Compute, Session
+
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+
+SIGHT = 64
+"""Of how many last calls the shapes are remembered."""
+
+COMMON = 3
+"""A shape seen this often within sight is compiled on its own."""
+
+_compiling = threading.Lock()
+
+
+def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+    """See :class:`saccade.runtimes.session.Runtime`."""
+    graph = _read(card)
+    _put_arithmetic_into(graph, card, pixels)
+    return OpenVinoSession(graph, card.name, compute)
+
+
+class OpenVinoSession:
+    """A compiled graph; see :class:`saccade.runtimes.session.Session`."""
+
+    def __init__(self, graph: Any, name: str, compute: Compute) -> None:
+        self._graph = graph
+        self._name = name
+        self._compute = compute
+        self._inputs = [_Input(node, index) for index, node in enumerate(graph.inputs)]
+        self._by_name = {name: given for given in self._inputs for name in given.names}
+        self._image = _image_input(self._inputs)
+        self._lock = threading.Lock()
+        self._alone = threading.Lock()
+        self._active = 0
+        self._free_shape = graph.is_dynamic()
+        self.batchable = all(given.shape.rank.is_static and given.shape[0].is_dynamic for given in self._inputs)
+        self._lanes: _Lanes | None = self._compile(graph)
+        self._fixed: OrderedDict[Shapes, _Lanes] = OrderedDict()
+        self._recent: deque[Shapes] = deque(maxlen=SIGHT)
+        self._refused: set[Shapes] = set()
+        self._pending: set[Shapes] = set()
+        self._builder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile") if self._free_shape else None
+
+    @property
+    def precision(self) -> str:
+        """What the graph is computed in: "bfloat16", "float32", …"""
+        lanes = self._lanes
+        return str(lanes.many.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()) if lanes else ""
+
+    def run(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """See the contract; safe from many threads."""
+        feeds = self._feeds(tensors)
+        with self._lock:
+            self._active += 1
+            idle = self._active == 1
+        try:
+            lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
+            if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
+                try:
+                    return lanes.lone.run(feeds)
+                finally:
+                    self._alone.release()
+            return lanes.many.run(feeds)
+        except RuntimeError:
+            shapes = ", ".join(str(feed.shape) for feed in feeds)
+            raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
+        finally:
+            with self._lock:
+                self._active -= 1
+
+    def close(self) -> None:
+        """Waits for a compile that is under way, then frees all compiled graphs."""
+        if self._builder is not None:
+            self._builder.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            self._fixed.clear()
+            self._lanes = None
+            self._graph = None
+
+    def _feeds(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """One contiguous array of the graph's type per input, in the graph's order."""
+        feeds: list[NDArray[Any] | None] = [None] * len(self._inputs)
+        for name, tensor in tensors.items():
+            given = self._by_name.get(name) if name else self._image
+            if given is None:
+                expected = ", ".join(sorted(self._by_name))
+                raise RunFailed(f"The model '{self._name}' has no input '{name or 'image'}'; it takes {expected}.")
+            feeds[given.index] = given.fitted(tensor, self._name)
+        for feed, given in zip(feeds, self._inputs, strict=True):
+            if feed is None:
+                raise RunFailed(f"The model '{self._name}' needs an input '{given.label}', which was not given.")
+        return cast(list[NDArray[Any]], feeds)
+
+    def _lanes_for(self, shapes: Shapes) -> _Lanes:
+        """The compile that fits best now; a shape that has become common gets its own, later, in the background."""
+        with self._lock:
+            if self._lanes is None:
+                raise RunFailed(f"The model '{self._name}' is closed.")
+            if self._builder is None:
+                return self._lanes
+            self._recent.append(shapes)
+            found = self._fixed.get(shapes)
+            if found is not None:
+                self._fixed.move_to_end(shapes)
+                return found
+            if self._worth_compiling(shapes):
+                self._pending.add(shapes)
+                self._builder.submit(self._fix, shapes)
+            return self._lanes
+
+    def _worth_compiling(self, shapes: Shapes) -> bool:
+        if self._compute.shapes < 1 or shapes in self._pending or shapes in self._refused:
+            return False
+        seen = Counter(self._recent)
+        if seen[shapes] < COMMON:
+            return False
+        if len(self._fixed) + len(self._pending) < self._compute.shapes:
+            return True
+        # A clear margin, or two shapes of equal rate would push each other out for ever.
+        rarest = min((seen[known] for known in self._fixed), default=0)
+        return not self._pending and seen[shapes] > 2 * rarest + COMMON
+
+    def _fix(self, shapes: Shapes) -> None:
+        lanes: _Lanes | None = None
+        try:
+            graph = self._graph.clone()
+            graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+            lanes = self._compile(graph)
+        except (RuntimeError, CorruptFiles, UnsupportedModel):
+            lanes = None
+        with self._lock:
+            self._pending.discard(shapes)
+            if lanes is None:
+                self._refused.add(shapes)
+                return
+            seen = Counter(self._recent)
+            while len(self._fixed) >= self._compute.shapes:
+                self._fixed.pop(min(self._fixed, key=lambda known: seen[known]))
+            self._fixed[shapes] = lanes
+
+    def _compile(self, graph: Any) -> _Lanes:
+        compute = self._compute
+        # More streams than threads would leave streams without a core.
+        streams = max(1, min(compute.streams, compute.threads))
+        try:
+            many = _Compiled(_compiled(graph, compute, streams), graph.is_dynamic())
+            lone = None
+            if compute.lone and streams > 1:
+                lone = _Compiled(_compiled(graph, compute, 1), graph.is_dynamic())
+        except RuntimeError:
+            raise UnsupportedModel(
+                f"The graph of '{self._name}' can be read, but this version of OpenVINO cannot compile it."
+            ) from None
+        return _Lanes(many, lone)
+
+
+class _Lanes:
+    """One shape, compiled for calls side by side (``many``) and for a call that is alone (``lone``)."""
+
+    __slots__ = ("lone", "many")
+
+    def __init__(self, many: _Compiled, lone: _Compiled | None) -> None:
+        self.many = many
+        self.lone = lone
+
+
+class _Compiled:
+    """A compiled graph and its infer requests; the request used last is used first, because its memory is warm."""
+
+    def __init__(self, compiled: Any, free_shape: bool) -> None:
+        self.compiled = compiled
+        self._tensor = _openvino().Tensor
+        self._idle: list[Any] = []
+        self._outputs = [] if free_shape else [(tuple(node.shape), node.element_type) for node in compiled.outputs]
+        self._count = len(compiled.outputs)
+
+    def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs, as arrays of the caller's own."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self.compiled.create_infer_request()
+        inputs = [self._tensor(feed, shared_memory=True) for feed in feeds]
+        for index, tensor in enumerate(inputs):
+            request.set_input_tensor(index, tensor)
+        request.start_async()
+        request.wait()
+        outputs = [np.array(request.get_output_tensor(index).data) for index in range(self._count)]
+        self._idle.append(request)
+        return outputs
+
+
+class _Input:
+    """What one input of the graph takes."""
+
+    def __init__(self, node: Any, index: int) -> None:
+        self.index = index
+        self.names: set[str] = set(node.get_names()) | {node.get_node().get_friendly_name()}
+        self.label = str(node.get_any_name()) if node.get_names() else str(node.get_node().get_friendly_name())
+        self.shape = node.partial_shape
+        self.type: np.dtype[Any] = np.dtype(node.element_type.to_dtype())
+
+    def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
+        """The tensor as the graph wants it; copied only if it must be."""
+        if not self._takes(tensor.shape):
+            raise RunFailed(
+                f"The model '{model}' takes {self.shape} at its input '{self.label}', and was given {tensor.shape}."
+            )
+        return np.ascontiguousarray(tensor, dtype=self.type)
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        if self.shape.rank.is_dynamic:
+            return True
+        same = zip(self.shape, shape, strict=False)
+        return len(self.shape) == len(shape) and all(axis.is_dynamic or axis.get_length() == n for axis, n in same)
+
+
+def _image_input(inputs: Sequence[_Input]) -> _Input | None:
+    """The only input, or the only one with four axes."""
+    if len(inputs) == 1:
+        return inputs[0]
+    pictures = [given for given in inputs if given.shape.rank.is_static and len(given.shape) == 4]
+    return pictures[0] if len(pictures) == 1 else None
+
+
+def _read(card: Card) -> Any:
+    path = Path(card.files[0]) if card.files else None
+    if path is None or not path.is_file():
+        raise CorruptFiles(f"The files of the model '{card.name}' are gone. Add or pull the model again.")
+    try:
+        return _core().read_model(str(path))
+    except RuntimeError as error:
+        if any(mark in str(error) for mark in ("OpConversionFailure", "No conversion rule", "not supported")):
+            raise UnsupportedModel(
+                f"The graph of '{card.name}' uses operations that this version of OpenVINO cannot read."
+            ) from None
+        raise CorruptFiles(
+            f"The files of the model '{card.name}' cannot be read as a {path.suffix.lstrip('.') or 'model'} graph: "
+            "they are damaged or incomplete. Add or pull the model again."
+        ) from None
+
+
+def _put_arithmetic_into(graph: Any, card: Card, pixels: Mapping[str, Pixels]) -> None:
+    """Lets the named inputs take uint8 pictures (n, height, width, 3) in RGB; changes the graph in place."""
+    if not pixels:
+        return
+    openvino = _openvino()
+    inputs = [_Input(node, index) for index, node in enumerate(graph.inputs)]
+    steps = openvino.preprocess.PrePostProcessor(graph)
+    for name, picture in pixels.items():
+        given = next((known for known in inputs if name in known.names), None) if name else _image_input(inputs)
+        if given is None:
+            raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
+        step = steps.input(given.index)
+        step.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+        step.model().set_layout(openvino.Layout(picture.layout))
+        todo = step.preprocess().convert_element_type(openvino.Type.f32)
+        mean = [value / picture.scale for value in picture.mean]
+        std = [value / picture.scale for value in picture.std]
+        if picture.order == "BGR":
+            todo.reverse_channels()
+        if any(mean):
+            todo.mean(mean)
+        if any(value != 1.0 for value in std):
+            todo.scale(std)
+    try:
+        steps.build()
+    except RuntimeError:
+        raise UnsupportedModel(
+            f"The image input of '{card.name}' is not a picture of three channels, as its family expects."
+        ) from None
+
+
+def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
+    settings: dict[str, Any] = {
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": str(compute.threads),
+        # With pinning, two compiled graphs sit on the same cores: 42 instead of 68 images/s on two cores.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    if compute.precision == "f32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    if compute.cache_dir is not None:
+        # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
+        folder = Path(compute.cache_dir) / f"openvino-{compute.precision}-{streams}x{compute.threads}"
+        folder.mkdir(parents=True, exist_ok=True)
+        settings["CACHE_DIR"] = str(folder)
+    with _compiling:
+        return _core().compile_model(graph, "CPU", settings)
+
+
+@cache
+def _core() -> Any:
+    return _openvino().Core()
+
+
+@cache
+def _openvino() -> ModuleType:
+    """The library without its converter tools, which would take half of the time of the import."""
+    modules = cast(dict[str, ModuleType | None], sys.modules)
+    tools = "openvino.tools"
+    without = tools not in modules
+    if without:
+        modules[tools] = None
+    try:
+        module = import_module("openvino")
+        import_module("openvino.preprocess")
+        return module
+    except ImportError:
+        raise MissingExtra("The runtime 'openvino'", extra="openvino") from None
+    finally:
+        if without:
+            del modules[tools]

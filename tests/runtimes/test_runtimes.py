@@ -1,0 +1,191 @@
+"""The contract of every runtime: the same numbers on toy graphs, batches that equal singles, and clear refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, save
+
+from saccade import runtimes
+from saccade.card import Card, Pixels
+from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
+from saccade.runtimes.session import Compute, Session
+
+HALF = Compute(precision="f32", threads=2, streams=2)
+IMAGENET = Pixels(scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+Opener = Callable[..., Session]
+
+
+@pytest.fixture(params=["openvino", "onnxruntime"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Opens a toy graph with one of the runtimes, and closes it afterwards."""
+    name: str = request.param
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    sessions: list[Session] = []
+
+    def open_graph(
+        nodes: Sequence[Any],
+        inputs: dict[str, Sequence[int | str]],
+        pixels: dict[str, Pixels] | None = None,
+        compute: Compute = HALF,
+        constants: Sequence[Any] = (),
+    ) -> Session:
+        path = tmp_path / "toy.onnx"
+        floats = [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()]
+        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        graph = helper.make_graph(list(nodes), "toy", floats, [output], initializer=list(constants))
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        card = Card(name="toy", task="classify", family="none", runtime=name, files=(str(path),))
+        sessions.append(runtimes.find(name)(card, pixels or {}, compute))
+        return sessions[-1]
+
+    yield open_graph
+    for session in sessions:
+        session.close()
+
+
+IDENTITY = (helper.make_node("Identity", ["x"], ["y"]),)
+FREE: dict[str, Sequence[int | str]] = {"x": ("n", 3, "h", "w")}
+
+
+def picture(height: int = 5, width: int = 7, count: int = 1) -> NDArray[np.uint8]:
+    return np.random.default_rng(height * width + count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def normalised(images: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]:
+    channels = images.astype(np.float64)
+    if pixels.order == "BGR":
+        channels = channels[..., ::-1]
+    floats = (channels * pixels.scale - np.array(pixels.mean)) / np.array(pixels.std)
+    ordered = floats if pixels.layout == "NHWC" else floats.transpose(0, 3, 1, 2)
+    return np.asarray(ordered, dtype=np.float32)
+
+
+def test_a_float_input_goes_through_as_it_is(opened: Opener) -> None:
+    session = opened(IDENTITY, FREE)
+    tensor = np.random.default_rng(0).standard_normal((1, 3, 4, 6)).astype(np.float32)
+    (output,) = session.run({"x": tensor})
+    np.testing.assert_array_equal(output, tensor)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [Pixels(), Pixels(scale=1 / 255), Pixels(order="BGR", mean=(1.0, 20.0, 300.0), std=(1.0, 2.0, 4.0)), IMAGENET],
+    ids=["raw", "x/255", "BGR", "ImageNet"],
+)
+def test_pixels_are_normalised_as_in_float_arithmetic(opened: Opener, pixels: Pixels) -> None:
+    session = opened(IDENTITY, FREE, {"": pixels})
+    (output,) = session.run({"": picture()})
+    np.testing.assert_allclose(output, normalised(picture(), pixels), rtol=1e-6, atol=1e-6)
+
+
+def test_pixels_reach_a_graph_that_wants_the_channels_last(opened: Opener) -> None:
+    pixels = Pixels(layout="NHWC", order="BGR", scale=1 / 127.5, mean=(1.0, 1.0, 1.0))
+    session = opened(IDENTITY, {"x": (1, 5, 7, 3)}, {"x": pixels})
+    (output,) = session.run({"x": picture()})
+    np.testing.assert_allclose(output, normalised(picture(), pixels), rtol=1e-6, atol=1e-6)
+
+
+def test_a_batch_equals_its_singles(opened: Opener) -> None:
+    weights = np.random.default_rng(1).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    constant = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)
+    session = opened((helper.make_node("Conv", ["x", "w"], ["y"]),), FREE, {"": IMAGENET}, constants=[constant])
+    assert session.batchable
+    images = picture(16, 12, count=3)
+    (batch,) = session.run({"": images})
+    for index in range(3):
+        (single,) = session.run({"": images[index : index + 1]})
+        np.testing.assert_allclose(batch[index], single[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_of_fixed_batch_says_so(opened: Opener) -> None:
+    assert not opened(IDENTITY, {"x": (1, 3, 4, 4)}).batchable
+
+
+def test_a_second_input_is_found_by_its_name(opened: Opener) -> None:
+    nodes = (helper.make_node("Mul", ["x", "scale_factor"], ["y"]),)
+    session = opened(nodes, {"x": ("n", 3, "h", "w"), "scale_factor": ("n", 1)}, {"": Pixels()})
+    (output,) = session.run({"": picture(1, 1), "scale_factor": np.array([[2.0]], dtype=np.float32)})
+    np.testing.assert_array_equal(output, normalised(picture(1, 1), Pixels()) * 2)
+
+
+def test_outputs_belong_to_the_caller(opened: Opener) -> None:
+    session = opened(IDENTITY, FREE)
+    (first,) = session.run({"x": np.ones((1, 3, 2, 2), np.float32)})
+    (second,) = session.run({"x": np.zeros((1, 3, 2, 2), np.float32)})
+    assert first.all()
+    second += 5
+    assert first.max() == 1
+
+
+def test_many_threads_and_many_shapes_do_not_disturb_each_other(opened: Opener) -> None:
+    session = opened(IDENTITY, FREE, {"": IMAGENET}, Compute(precision="f32", threads=2, streams=2, shapes=2))
+    wrong: list[str] = []
+
+    def work(seed: int) -> None:
+        for step in range(40):
+            image = picture(4 + (seed + step) % 5, 6)
+            (output,) = session.run({"": image})
+            if not np.allclose(output, normalised(image, IMAGENET), atol=1e-5):
+                wrong.append(f"thread {seed}, step {step}")
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None:
+    session = opened(IDENTITY, {"x": (1, 3, 4, 4)})
+    with pytest.raises(RunFailed, match=r"(?s)toy.*4.*8"):
+        session.run({"x": np.zeros((1, 3, 8, 8), np.float32)})
+    session.run({"x": np.zeros((1, 3, 4, 4), np.float32)})
+
+
+def test_a_missing_or_unknown_input_is_refused_by_name(opened: Opener) -> None:
+    session = opened(IDENTITY, FREE)
+    with pytest.raises(RunFailed, match="'x'"):
+        session.run({})
+    with pytest.raises(RunFailed, match="zebra"):
+        session.run({"zebra": np.zeros((1, 3, 4, 4), np.float32)})
+
+
+def test_a_closed_session_refuses(opened: Opener) -> None:
+    session = opened(IDENTITY, FREE)
+    session.close()
+    with pytest.raises(RunFailed, match="closed"):
+        session.run({"x": np.zeros((1, 3, 4, 4), np.float32)})
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("content", [b"", b"not a graph at all", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_damaged_files_are_told_apart_without_a_path(name: str, content: bytes, tmp_path: Path) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    card = Card(name="broken", task="classify", family="none", runtime=name, files=(str(path),))
+    with pytest.raises((CorruptFiles, UnsupportedModel)) as raised:
+        runtimes.find(name)(card, {}, HALF)
+    assert "broken" in raised.value.message
+    assert str(tmp_path) not in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_missing_files_are_told(name: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    card = Card(name="gone", task="classify", family="none", runtime=name, files=(str(tmp_path / "gone.onnx"),))
+    with pytest.raises(CorruptFiles, match="gone"):
+        runtimes.find(name)(card, {}, HALF)
