@@ -1,7 +1,8 @@
 """Everything that can go wrong, as one tree.
 
 Error
-├ CallError     the caller can mend it          BadInput · UnknownFormat · BadOptions · UnknownModel · WrongTask · TooLarge
+├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions · UnknownModel · WrongTask ·
+│                                               TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
 ├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed

@@ -1,0 +1,98 @@
+"""The Ultralytics HUB inference API (2024 to 2026): ``POST /`` with ``model`` and ``file``.
+
+On a shared server the form names the model; on one that serves a single model, or was made for one, it need not.
+Keys are sorted at every level, as HUB's clients saw them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, cast
+
+import msgspec
+
+from saccade import errors
+from saccade.call import Answer
+from saccade.dialects import arguments, references, yolo_answers
+from saccade.dialects.arguments import Face
+from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
+from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
+from saccade.dialects.yolo_refusals import retry_headers
+from saccade.errors import BadInput
+
+NO_PICTURE: Final = "No image or video came with the request. Send it as the form's file part 'file'."
+NO_MODEL: Final = (
+    "No model is named. Send the form field 'model', for example https://hub.ultralytics.com/models/MODEL_ID or a "
+    "model's name."
+)
+FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
+
+
+class Hub:
+    """``topk`` labels are answered unless the call says otherwise (1 is the strict form of HUB's own time). ``model``
+    makes the endpoint a dedicated one: every call is for this model, whatever it names."""
+
+    name = "hub"
+    routes = (Route(("POST",), "/"),)
+
+    def __init__(self, *, topk: int = 5, clamp: bool = False, model: str | None = None) -> None:
+        self._face = Face(topk=topk, clamp=clamp)
+        self._model = model
+
+    def claims(self, incoming: Incoming) -> bool:
+        """Forms are for HUB, and so is JSON in its words; JSON with ``inputs`` and bare images are not."""
+        return speaks_form(incoming)
+
+    def parse(self, incoming: Incoming, desk: Desk) -> Ask:
+        """One call. Nothing is ever answered from a default image, nor from a model that nobody chose."""
+        words, picture = words_of(incoming)
+        if picture is None:
+            raise BadInput(NO_PICTURE)
+        named = self._model or arguments.text(words, "model") or only_model(desk)
+        if not named:
+            raise BadInput(NO_MODEL)
+        card = references.find(named, desk)
+        return ask(incoming, words, picture, self._face, "hub", references.model_name(named), card, desk)
+
+    def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
+        """``images`` and ``metadata``."""
+        return yolo_answers.render(cast(YoloAsk, ask), answers)
+
+    def render_stream(self, ask: Ask, answers: AsyncIterator[Answer]) -> AsyncIterator[bytes]:
+        """An entry per frame."""
+        return yolo_answers.render_stream(cast(YoloAsk, ask), answers)
+
+    def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
+        """``error``, and the same text as ``message`` for clients that still read the first API's word."""
+        body = {"error": error.message, "message": error.message}
+        return Outgoing(status_of(error), msgspec.json.encode(body), headers=retry_headers(error, iso=False))
+
+    def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:
+        """HUB describes nothing."""
+        return self.refuse(errors.CallError("There is nothing to describe here."), incoming)
+
+
+def speaks_form(incoming: Incoming) -> bool:
+    """Whether a request on a shared path is written in the words of an Ultralytics API."""
+    kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind in FORMS:
+        return True
+    if kind == "application/json":
+        head = incoming.body[:4096]
+        return b'"inputs"' not in head and any(b'"%b"' % word in head for word in JSON_WORDS)
+    return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
+
+
+JSON_WORDS: Final = tuple(
+    name.encode() for name in (*arguments.FILES, *arguments.ADDRESSES, "model", *sum(arguments.ALIASES.values(), ()))
+)
+QUERY_WORDS: Final = ("model", "imgsz", "conf", *arguments.ADDRESSES)
+
+
+def only_model(desk: Desk) -> str | None:
+    """The name of the one model that is served, if it is the only one."""
+    cards = desk.cards()
+    return cards[0].name if len(cards) == 1 else None
+
+
+DIALECT = Hub()

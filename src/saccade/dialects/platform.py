@@ -1,0 +1,121 @@
+"""The Ultralytics Platform API (2026): predictions at ``/predict`` and ``/api/models/…/predict``, and its listings.
+
+Owners and projects mean nothing here, so ``/api/models/OWNER/PROJECT/MODEL`` finds a model that is registered under
+the whole path, under its last two parts, or under its last part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, cast
+
+import msgspec
+
+from saccade import errors
+from saccade.call import Answer
+from saccade.card import Card
+from saccade.dialects import arguments, references, yolo_answers
+from saccade.dialects.arguments import Face
+from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
+from saccade.dialects.hub import only_model, speaks_form
+from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
+from saccade.dialects.yolo_refusals import iso_time, retry_headers, seconds
+from saccade.errors import BadInput
+
+NO_PICTURE: Final = "No image or video came with the request. Send it as the form's file part 'file', or as 'source'."
+NO_MODEL: Final = (
+    "No model is named. Call /api/models/OWNER/PROJECT/MODEL/predict or /api/models/MODEL/predict, or send the field "
+    "'model'."
+)
+OWNER: Final = "local"
+PROJECT: Final = "models"
+
+
+class Platform:
+    """``model`` is the one that ``/predict`` answers for on a dedicated endpoint."""
+
+    name = "platform"
+    routes = (
+        Route(("POST",), "/predict"),
+        Route(("POST",), "/api/models/{owner}/{project}/{model}/predict"),
+        Route(("POST",), "/api/models/{owner}/{model}/predict"),
+        Route(("POST",), "/api/models/{model}/predict"),
+        Route(("GET",), "/api/models", "describe"),
+        Route(("GET",), "/api/models/{owner}/{project}/{model}", "describe"),
+        Route(("GET",), "/api/models/{owner}/{project}", "describe"),
+        Route(("GET",), "/api/models/{model}", "describe"),
+    )
+
+    def __init__(self, *, topk: int = 5, clamp: bool = False, model: str | None = None) -> None:
+        self._face = Face(imgsz=None, iou=0.7, topk=topk, clamp=clamp)
+        self._model = model
+
+    def claims(self, incoming: Incoming) -> bool:
+        """``/predict`` is shared: forms and JSON in these words are the Platform's."""
+        return incoming.path != "/predict" or speaks_form(incoming)
+
+    def parse(self, incoming: Incoming, desk: Desk) -> Ask:
+        """One call."""
+        words, picture = words_of(incoming)
+        if picture is None:
+            raise BadInput(NO_PICTURE)
+        named = _in_path(incoming) or self._model or arguments.text(words, "model") or only_model(desk)
+        if not named:
+            raise BadInput(NO_MODEL)
+        card = references.find(named, desk)
+        return ask(incoming, words, picture, self._face, "platform", references.model_name(named), card, desk)
+
+    def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
+        """``images`` and ``metadata``."""
+        return yolo_answers.render(cast(YoloAsk, ask), answers)
+
+    def render_stream(self, ask: Ask, answers: AsyncIterator[Answer]) -> AsyncIterator[bytes]:
+        """An entry per frame."""
+        return yolo_answers.render_stream(cast(YoloAsk, ask), answers)
+
+    def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
+        """``error`` and nothing else, but for a spent quota, which also says until when."""
+        body: dict[str, object] = {"error": error.message}
+        if isinstance(error, errors.QuotaSpent):
+            body = {
+                "error": "Rate limit exceeded",
+                "retryAfter": seconds(error.retry_after_s),
+                "resetAt": iso_time(error.reset_epoch_s),
+            }
+        return Outgoing(status_of(error), msgspec.json.encode(body), headers=retry_headers(error, iso=True))
+
+    def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:
+        """Models, as the SDK lists and shows them."""
+        named = _in_path(incoming)
+        if named and "model" in incoming.match:
+            try:
+                return _fine(_described(references.find(named, desk)))
+            except errors.UnknownModel as error:
+                return self.refuse(error, incoming)
+        return _fine({"models": [_described(card) for card in desk.cards()]})
+
+
+def _in_path(incoming: Incoming) -> str | None:
+    parts = (incoming.match.get(name) for name in ("owner", "project", "model"))
+    return "/".join(part for part in parts if part) or None
+
+
+def _described(card: Card) -> dict[str, object]:
+    return {
+        "id": card.name,
+        "name": card.name,
+        "slug": card.name.rsplit("/", 1)[-1],
+        "owner": OWNER,
+        "project": PROJECT,
+        "task": card.task,
+        "status": "trained",
+        "classNames": [card.labels[number] for number in sorted(card.labels)],
+        "license": card.licence,
+    }
+
+
+def _fine(body: object) -> Outgoing:
+    return Outgoing(body=msgspec.json.encode(body))
+
+
+DIALECT = Platform()

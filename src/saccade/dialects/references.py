@@ -1,0 +1,88 @@
+"""What callers write when they mean a model: never a path, never an address that anybody fetches.
+
+Understood are registered names, bare ids, official names with or without ``.pt`` or ``.onnx``, addresses of model pages
+(``https://hub.ultralytics.com/models/ID?tab=deploy``) and ``ul://owner/project/model``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+from saccade.card import Card
+from saccade.dialects.dialect import Desk
+from saccade.dialects.inputs import described
+from saccade.errors import UnknownModel
+
+SUFFIXES = (".pt", ".onnx")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._@-]{0,127}){0,2}")
+
+
+def find(text: str, desk: Desk) -> Card:
+    """The Card of the model that this text means.
+
+    Raises:
+        UnknownModel: the text is no model's name, or nobody knows the name.
+    """
+    name = model_name(text)
+    for candidate in candidates(name):
+        with contextlib.suppress(UnknownModel):
+            return desk.card(candidate)
+    # The plain name is the one that a store may know how to fetch, so its error is the one to report.
+    return desk.card(plain(name))
+
+
+def model_name(text: str) -> str:
+    """The name or id inside an address, a ``ul://`` reference or a plain name; shown to callers without risk.
+
+    Raises:
+        UnknownModel: the text can be no model's name.
+    """
+    written = text.strip().strip("\"'")
+    scheme, separator, rest = written.partition("://")
+    if not separator:
+        name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
+    elif scheme.lower() == "ul":
+        name = rest.split("?")[0].split("#")[0].strip("/")
+    else:
+        name = _from_page(written) if scheme.lower() in ("http", "https") else ""
+    if ".." in name or not NAME.fullmatch(name):
+        raise UnknownModel(
+            f"The model is given as {described(text)}, which is no model's name. Send a model's name or id, or the "
+            "address of a model page such as https://hub.ultralytics.com/models/ID."
+        )
+    return name
+
+
+def plain(name: str) -> str:
+    """The name without a checkpoint's suffix."""
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
+
+
+def candidates(name: str) -> Iterator[str]:
+    """The names to look for, each once: as written, without suffix, in lower case, without owner and project."""
+    seen = set()
+    for shortened in (name, *_shortened(name)):
+        for candidate in (shortened, plain(shortened), plain(shortened).lower()):
+            if candidate and candidate not in seen:
+                seen.add(candidate)
+                yield candidate
+
+
+def _shortened(name: str) -> Iterator[str]:
+    """``owner/project/model`` also means ``project/model`` and ``model``: here, names are unique without an owner."""
+    parts = name.split("/")
+    if len(parts) == 3:
+        yield "/".join(parts[1:])
+        yield parts[2]
+
+
+def _from_page(address: str) -> str:
+    try:
+        path = unquote(urlsplit(address).path).strip("/")
+    except ValueError:
+        return ""
+    parts = path.split("/")
+    return parts[1] if parts[0] == "models" and len(parts) == 2 else path

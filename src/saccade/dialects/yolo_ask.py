@@ -1,0 +1,198 @@
+"""From a request in the words of an Ultralytics API to calls: the picture, the arguments, the model, the wishes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from saccade import media
+from saccade.call import Call, Clip, Options
+from saccade.card import Card, Task
+from saccade.dialects import arguments, inputs
+from saccade.dialects.arguments import ADDRESSES, FILES, Arguments, Face, Response, Words
+from saccade.dialects.dialect import Ask, Desk, Incoming
+from saccade.dialects.inputs import Value
+from saccade.errors import BadInput, BadOptions, UnknownFormat, WrongTask
+from saccade.results import MaskForm
+
+LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+EVENTS = "text/event-stream"
+MAX_FIELDS = 1000
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """What to look at: bytes, or an address that the server may fetch; ``part`` is the name under which it came."""
+
+    data: bytes = b""
+    url: str | None = None
+    part: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloAsk(Ask):
+    """What the answer needs to know of the request.
+
+    ``named`` is the model as the caller named it; ``alive_s`` the server's age in seconds when the request came, which
+    was at ``began`` on the ``perf_counter`` clock.
+    """
+
+    shape: Response
+    arguments: Arguments
+    named: str
+    task: Task | Literal["semantic"]
+    labels: Mapping[int, str]
+    began: float
+    alive_s: float
+
+
+def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
+    """Every named value of a request, and the picture if there is one.
+
+    Raises:
+        BadInput: the body cannot be read, or its files have unknown names.
+        UnknownFormat: the body is of a kind that this API does not take.
+    """
+    query: dict[str, list[str]] = {}
+    for name, value in incoming.query:
+        query.setdefault(name, []).append(value)
+    if inputs.is_multipart(incoming.headers):
+        form = inputs.multipart(incoming.headers, incoming.body)
+        words = Words(form=form.fields, query=query)
+        return words, _uploaded(form) or _written(words)
+    words = Words(query=query)
+    kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media.kind(incoming.body) is not None:
+        # Some tools send a photo under the content type of a form: the bytes decide.
+        return words, Picture(incoming.body)
+    if kind == "application/x-www-form-urlencoded":
+        words = Words(form=_urlencoded(incoming.body), query=query)
+    elif kind == "application/json" or kind.endswith("+json"):
+        words = Words(query=query, body=inputs.json_object(incoming.body))
+    elif incoming.body and not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
+        raise UnknownFormat(
+            f"The body's Content-Type is {inputs.described(kind)}. Send multipart/form-data with a file, a form, JSON, "
+            "or the image itself."
+        )
+    elif incoming.body:
+        return words, Picture(incoming.body)
+    return words, _written(words)
+
+
+def ask(
+    incoming: Incoming, words: Words, picture: Picture, face: Face, shape: Response, named: str, card: Card, desk: Desk
+) -> YoloAsk:
+    """The call, with every option checked and the face's defaults filled in.
+
+    Raises:
+        BadOptions: an argument is wrong, or two do not go together.
+        WrongTask: the model answers in things for which this face has no words.
+    """
+    began = time.perf_counter()
+    wanted = arguments.read(words, face)
+    clip = _clip(picture, wanted)
+    accepted = _accepted(incoming)
+    annotate = wanted.annotated or ("image/jpeg" in accepted and "application/json" not in accepted)
+    if card.task == "depth" and (shape != "platform" or wanted.export):
+        raise WrongTask("This model answers with a depth map, for which this API has no words; ask it at /predict.")
+    if annotate and clip and picture.url is None:
+        raise BadOptions("An annotated picture is made of an image, not of a video or GIF. Leave out annotated=true.")
+    call = Call(
+        model=card.name,
+        media=picture.data,
+        media_url=picture.url,
+        options=_options(wanted, face, card, shape),
+        clip=clip,
+        annotate=annotate,
+    )
+    events = EVENTS in accepted
+    return YoloAsk(
+        calls=(call,),
+        streamed=clip is not None and picture.url is None and (events or any(kind in accepted for kind in LINES)),
+        stream_type=EVENTS if events else LINES[0],
+        shape=wanted.response or shape,
+        arguments=wanted,
+        named=named,
+        task="semantic" if is_semantic(card) else card.task,
+        labels=card.labels,
+        began=began,
+        alive_s=desk.uptime_s(),
+    )
+
+
+def is_semantic(card: Card) -> bool:
+    """Whether the model names every pixel instead of finding objects."""
+    config = card.config.get("config")
+    names = config.get("architectures") if isinstance(config, dict) else None
+    return isinstance(names, list) and any("SemanticSegmentation" in str(name) for name in names)
+
+
+def _options(wanted: Arguments, face: Face, card: Card, shape: Response) -> Options:
+    if card.task == "zero-shot-classify" and wanted.candidate_labels is None:
+        raise BadOptions("This model needs to be told what to look for: send candidate_labels=cat,dog.")
+    labels = card.task in ("classify", "zero-shot-classify")
+    form: MaskForm = "rle" if shape == "platform" and is_semantic(card) and not wanted.export else "polygon"
+    return Options(
+        conf=None if labels else wanted.conf,
+        iou=None if labels else wanted.iou,
+        imgsz=wanted.imgsz or (face.imgsz if card.stride > 1 and card.dynamic and not labels else None),
+        max_det=wanted.max_det,
+        classes=wanted.classes,
+        agnostic_nms=wanted.agnostic_nms,
+        retina_masks=wanted.retina_masks,
+        top_k=wanted.topk if labels else None,
+        candidate_labels=wanted.candidate_labels,
+        mask_form=form,
+    )
+
+
+def _clip(picture: Picture, wanted: Arguments) -> Clip | None:
+    """GIFs are videos here, other animations are pictures; what an address holds is known once it is fetched."""
+    is_clip = picture.url is not None or picture.data[:4] == b"GIF8" or media.kind(picture.data) == "video"
+    return Clip(stride=wanted.vid_stride, track=wanted.track) if is_clip else None
+
+
+def _accepted(incoming: Incoming) -> tuple[str, ...]:
+    """Media types of the Accept header, lower-case, without parameters."""
+    listed = incoming.headers.get("accept", "").lower().split(",")
+    return tuple(kind.split(";")[0].strip() for kind in listed)
+
+
+def _uploaded(form: inputs.Form) -> Picture | None:
+    for name in FILES:
+        data = form.file(name, f"{name}[]")
+        if data is not None:
+            if not data:
+                raise BadInput(f"The file '{name}' is empty (0 bytes). Send the image or video itself.")
+            return Picture(data, part=name)
+    if form.files:
+        found = inputs.described(form.files[0].name)
+        raise BadInput(f"The form has a file under {found}; the image or video must be called 'file' or 'image'.")
+    return None
+
+
+def _written(words: Words) -> Picture | None:
+    """A picture that came as text: an address, a data: URI or base64."""
+    found = words.find((*FILES, *ADDRESSES))
+    if found is None:
+        return None
+    name, value = found
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if not isinstance(value, str | bytes):
+        raise BadInput(f"'{name}' must be an address, a data: URI or base64, but it is {inputs.described(value)}.")
+    url = inputs.image_url(value)
+    return Picture(url=url, part=name) if url else Picture(inputs.image_string(value), part=name)
+
+
+def _urlencoded(body: bytes) -> dict[str, Value]:
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError as error:
+        raise BadInput("The form in the body cannot be read: it is not URL-encoded UTF-8 text.") from error
+    # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
+    return {name: value.replace(" ", "+") if name in (*FILES, *ADDRESSES) else value for name, value in pairs}

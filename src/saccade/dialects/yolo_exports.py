@@ -1,0 +1,128 @@
+"""Answers in the formats of other tools: COCO results, YOLO label files, GeoJSON, CSV.
+
+Coordinates are pixels of the upright original, except in YOLO label files, where they are divided by its size.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from saccade.call import Answer
+from saccade.dialects.arguments import Export
+from saccade.dialects.yolo_items import Item, Style, items
+from saccade.errors import BadOptions, WrongTask
+
+MEDIA_TYPES: dict[Export, str] = {
+    "coco": "application/json",
+    "yolo": "text/plain; charset=utf-8",
+    "geojson": "application/geo+json",
+    "csv": "text/csv; charset=utf-8",
+}
+COLUMNS = ("frame", "class", "name", "confidence", "x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4", "track_id")
+
+
+def export(form: Export, answers: Sequence[Answer], decimals: int | None) -> bytes:
+    """The file that holds all answers; ``frame`` counts them from 0.
+
+    Raises:
+        WrongTask: the format has no words for the model's answers.
+        BadOptions: the format holds one image only.
+    """
+    match form:
+        case "coco":
+            return msgspec.json.encode(list(_coco(answers, decimals)))
+        case "yolo":
+            return "".join(_yolo(answers, decimals)).encode()
+        case "geojson":
+            features = list(_features(answers, decimals))
+            return msgspec.json.encode({"type": "FeatureCollection", "features": features})
+        case "csv":
+            return _csv(answers, decimals)
+
+
+def _coco(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:
+    for frame, item in _numbered(answers, Style(decimals)):
+        ring = _ring(item)
+        xs, ys = ring[0::2], ring[1::2]
+        left, top = min(xs, default=0.0), min(ys, default=0.0)
+        box = item["box"]
+        if "x3" not in box:
+            left, top, xs, ys = box["x1"], box["y1"], [box["x2"]], [box["y2"]]
+        entry: dict[str, Any] = {
+            "image_id": frame,
+            "category_id": item["class"],
+            "bbox": _rounded([left, top, max(xs, default=left) - left, max(ys, default=top) - top], decimals),
+            "score": item["confidence"],
+        }
+        if "segments" in item or "x3" in box:
+            entry["segmentation"] = [ring] if len(ring) >= 6 else []
+        if "keypoints" in item:
+            points = item["keypoints"]
+            seen = points.get("visible", [1.0] * len(points["x"]))
+            triples = zip(points["x"], points["y"], seen, strict=True)
+            entry["keypoints"] = [value for triple in triples for value in triple]
+        yield entry
+
+
+def _yolo(answers: Sequence[Answer], decimals: int | None) -> Iterator[str]:
+    if len(answers) != 1:
+        raise BadOptions("format=yolo is a label file, which speaks of one image; ask for coco or csv with a video.")
+    for _, item in _numbered(answers, Style(decimals, normalize=True)):
+        box = item["box"]
+        if "segments" in item or "x3" in box:
+            numbers = _ring(item)
+        else:
+            width, height = box["x2"] - box["x1"], box["y2"] - box["y1"]
+            numbers = _rounded([box["x1"] + width / 2, box["y1"] + height / 2, width, height], decimals)
+        if "keypoints" in item:
+            numbers += [value for point in zip(*item["keypoints"].values(), strict=True) for value in point]
+        yield " ".join([str(item["class"]), *(f"{number:g}" for number in numbers)]) + "\n"
+
+
+def _features(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:
+    for frame, item in _numbered(answers, Style(decimals)):
+        ring = _ring(item)
+        points = [list(point) for point in zip(ring[0::2], ring[1::2], strict=True)]
+        properties = {"frame": frame} | {key: item[key] for key in ("name", "class", "confidence")}
+        if "track_id" in item:
+            properties["track_id"] = item["track_id"]
+        geometry = {"type": "Polygon", "coordinates": [[*points, points[0]]]} if points else None
+        yield {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+def _csv(answers: Sequence[Answer], decimals: int | None) -> bytes:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    for frame, answer in enumerate(answers):
+        for item in items(answer.result, answer.image_hw, Style(decimals)):
+            table.writerow({"frame": frame, **item, **item.get("box", {})})
+    return text.getvalue().encode()
+
+
+def _numbered(answers: Sequence[Answer], style: Style) -> Iterator[tuple[int, Item]]:
+    for frame, answer in enumerate(answers):
+        for item in items(answer.result, answer.image_hw, style):
+            if "box" not in item:
+                raise WrongTask("The model answers with labels of the whole image; this format holds objects. Try csv.")
+            yield frame, item
+
+
+def _ring(item: Item) -> list[float]:
+    """The outline as x, y, x, y …: the segment's, or the box's corners."""
+    if "segments" in item:
+        segments = item["segments"]
+        return [value for point in zip(segments["x"], segments["y"], strict=True) for value in point]
+    box = item["box"]
+    if "x3" in box:
+        return list(box.values())
+    return [box["x1"], box["y1"], box["x2"], box["y1"], box["x2"], box["y2"], box["x1"], box["y2"]]
+
+
+def _rounded(values: list[float], decimals: int | None) -> list[float]:
+    return values if decimals is None else [round(value, decimals) for value in values]

@@ -1,0 +1,185 @@
+"""Results as the list of items that the Ultralytics APIs share: one item per object, in the words of ``summary()``.
+
+Key order is ``name, class, confidence, box, track_id, segments, keypoints``; ``box`` has two corners, or four for
+oriented boxes. Scalars are rounded like Python rounds them, arrays like numpy does, because the reference does so too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade import errors
+from saccade.ops.masks import rendered
+from saccade.results import Boxes, Depth, Keypoints, Labels, Masks, OrientedBoxes, Result
+
+Item: TypeAlias = dict[str, Any]
+Doubles: TypeAlias = NDArray[np.float64]
+
+HIDDEN = 0.5
+"""Below this visibility a keypoint counts as hidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How numbers are written: ``decimals`` None leaves them as they are; ``normalize`` divides by the image's size;
+    ``zero_hidden`` writes hidden keypoints as 0, 0; ``top_k`` limits labels."""
+
+    decimals: int | None = 5
+    normalize: bool = False
+    zero_hidden: bool = False
+    top_k: int | None = None
+
+
+PLAIN = Style()
+
+
+def items(result: Result, image_hw: tuple[int, int], style: Style = PLAIN) -> list[Item]:
+    """One item per object, in the result's order.
+
+    Raises:
+        WrongTask: depth, for which these items have no words.
+    """
+    match result:
+        case Labels():
+            return _labels(result, style)
+        case Boxes():
+            return [_item(result, i, box, style) for i, box in enumerate(_boxes(result.boxes_xyxy, image_hw, style))]
+        case OrientedBoxes():
+            return [_item(result, i, box, style) for i, box in enumerate(_corners(result, image_hw, style))]
+        case Keypoints():
+            return _keypoints(result, image_hw, style)
+        case Masks():
+            return _segments(result, image_hw, style)
+        case Depth():
+            raise errors.WrongTask("Depth maps have no words in this API; ask for them at /predict.")
+        case _:
+            assert_never(result)
+
+
+def flat_items(result: Result, image_hw: tuple[int, int], top_k: int | None = None) -> list[Item]:
+    """The items of the second generation (2024): flat lists, every coordinate divided by the image's size."""
+    style = Style(decimals=None, normalize=True, top_k=top_k)
+    return [_flat(item) for item in items(result, image_hw, style)]
+
+
+def polygons(masks: Masks) -> tuple[NDArray[np.float32], ...]:
+    """The outline of each segment in image pixels.
+
+    Raises:
+        WrongTask: the masks are in a form that no longer has outlines.
+    """
+    shaped = rendered(masks, "polygon") if masks.form == "crop" else masks
+    if shaped.form != "polygon":
+        raise errors.WrongTask(f"Masks in the form '{shaped.form}' cannot be written as outlines.")
+    return shaped.polygons
+
+
+def _item(result: Boxes | OrientedBoxes | Keypoints | Masks, i: int, box: dict[str, float], style: Style) -> Item:
+    item: Item = {
+        "name": result.names[i],
+        "class": int(result.class_ids[i]),
+        "confidence": _rounded(float(result.scores[i]), style),
+        "box": box,
+    }
+    if result.track_ids is not None:
+        item["track_id"] = int(result.track_ids[i])
+    return item
+
+
+def _labels(result: Labels, style: Style) -> list[Item]:
+    count = len(result.names) if style.top_k is None else min(style.top_k, len(result.names))
+    return [
+        {
+            "name": result.names[i],
+            "class": int(result.class_ids[i]),
+            "confidence": _rounded(float(result.scores[i]), style),
+        }
+        for i in range(count)
+    ]
+
+
+def _boxes(boxes_xyxy: NDArray[np.float32], image_hw: tuple[int, int], style: Style) -> Iterator[dict[str, float]]:
+    height, width = image_hw if style.normalize else (1, 1)
+    for x1, y1, x2, y2 in boxes_xyxy.tolist():
+        yield {
+            "x1": _rounded(x1 / width, style),
+            "y1": _rounded(y1 / height, style),
+            "x2": _rounded(x2 / width, style),
+            "y2": _rounded(y2 / height, style),
+        }
+
+
+def _corners(result: OrientedBoxes, image_hw: tuple[int, int], style: Style) -> Iterator[dict[str, float]]:
+    height, width = image_hw if style.normalize else (1, 1)
+    for corners in result.corners_xy.tolist():
+        box: dict[str, float] = {}
+        for number, (x, y) in enumerate(corners, start=1):
+            box[f"x{number}"] = _rounded(x / width, style)
+            box[f"y{number}"] = _rounded(y / height, style)
+        yield box
+
+
+def _segments(result: Masks, image_hw: tuple[int, int], style: Style) -> list[Item]:
+    written = []
+    boxes = _boxes(result.boxes_xyxy, image_hw, style)
+    for i, (box, polygon) in enumerate(zip(boxes, polygons(result), strict=True)):
+        item = _item(result, i, box, style)
+        item["segments"] = _points(polygon, image_hw, style)
+        written.append(item)
+    return written
+
+
+def _keypoints(result: Keypoints, image_hw: tuple[int, int], style: Style) -> list[Item]:
+    written = []
+    for i, box in enumerate(_boxes(result.boxes_xyxy, image_hw, style)):
+        item = _item(result, i, box, style)
+        points, seen = result.keypoints_xy[i], None if result.visibility is None else result.visibility[i]
+        if style.zero_hidden and seen is not None:
+            points = np.where(seen[:, None] < HIDDEN, np.float32(0), points)
+        item["keypoints"] = _points(points, image_hw, style)
+        if seen is not None:
+            item["keypoints"]["visible"] = _listed(seen.astype(np.float64), style)
+        written.append(item)
+    return written
+
+
+def _points(points_xy: NDArray[np.float32], image_hw: tuple[int, int], style: Style) -> dict[str, list[float]]:
+    points = points_xy.reshape(-1, 2).astype(np.float64)
+    if style.normalize:
+        points /= (image_hw[1], image_hw[0])
+    return {"x": _listed(points[:, 0], style), "y": _listed(points[:, 1], style)}
+
+
+def _listed(values: Doubles, style: Style) -> list[float]:
+    listed: list[float] = (values if style.decimals is None else values.round(style.decimals)).tolist()
+    return listed
+
+
+def _rounded(value: float, style: Style) -> float:
+    return value if style.decimals is None else round(value, style.decimals)
+
+
+def _flat(item: Item) -> Item:
+    flat: Item = {"class": item["class"], "name": item["name"], "confidence": item["confidence"]}
+    box: dict[str, float] = item.get("box", {})
+    if "segments" in item:
+        segments = item["segments"]
+        flat["segment"] = [value for point in zip(segments["x"], segments["y"], strict=True) for value in point]
+    elif "keypoints" in item:
+        points = item["keypoints"]
+        flat["keypoints"] = [value for point in zip(*points.values(), strict=True) for value in point]
+    elif "x3" in box:
+        flat["obb"] = list(box.values())
+    elif box:
+        flat["width"] = box["x2"] - box["x1"]
+        flat["height"] = box["y2"] - box["y1"]
+        flat["xcenter"] = (box["x1"] + box["x2"]) / 2
+        flat["ycenter"] = (box["y1"] + box["y2"]) / 2
+    if "track_id" in item:
+        flat["track_id"] = item["track_id"]
+    return flat
