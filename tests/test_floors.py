@@ -20,6 +20,7 @@ FLOORS: dict[str, int] = {
     "call": 2,
     "media": 2,
     "discover": 2,
+    "imageprocessor": 2,
     "families": 3,
     "runtimes": 3,
     "stores": 3,

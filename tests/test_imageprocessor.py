@@ -1,0 +1,98 @@
+"""Pictures are prepared as transformers prepares them: sizes exact, values to five digits.
+
+``golden/imageprocessor.json`` holds what the processors of transformers answered for a picture made of numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade import imageprocessor
+from saccade.errors import UnsupportedModel
+from saccade.results import ByteArray
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "imageprocessor.json").read_text())["rows"]
+
+
+def picture(height: int, width: int) -> ByteArray:
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([(x * 7 + y * 3) % 256, (x * x // 5 + y) % 256, (x + y * y // 3) % 256], -1).astype(np.uint8)
+
+
+def normalised(processor: imageprocessor.ImageProcessor, image_rgb: ByteArray) -> np.ndarray[Any, Any]:
+    """What the graph sees: (3, h, w)."""
+    pixels = processor.pixels()[""]
+    prepared, _ = processor(image_rgb)
+    values = prepared[""][0].astype(np.float64)
+    if pixels.order == "BGR":
+        values = values[..., ::-1]
+    return np.transpose((values * pixels.scale - pixels.mean) / pixels.std, (2, 0, 1))
+
+
+@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['kind']} {row['config']} {row['image']}")
+def test_a_picture_comes_out_as_transformers_makes_it(row: dict[str, Any]) -> None:
+    config = {**row["config"], "image_processor_type": f"{row['kind']}ImageProcessor"}
+    values = normalised(imageprocessor.of(config), picture(*row["image"]))
+    assert list(values.shape) == row["shape"]
+    _, high, wide = values.shape
+    found = [values[0, 0, 0], values[1, high // 2, wide // 3], values[2, -1, -1], values[0, high // 5, wide // 2]]
+    assert found == pytest.approx(row["values"], abs=2e-5)
+    assert values.mean() == pytest.approx(row["mean"], abs=2e-5)
+    assert values.std() == pytest.approx(row["spread"], abs=2e-5)
+
+
+def test_all_known_kinds_have_golden_values() -> None:
+    assert {row["kind"] for row in GOLDEN} >= set(imageprocessor.KINDS) - {"TimmWrapper", "OneFormer", "ChineseCLIP"}
+
+
+@pytest.mark.parametrize(
+    ("hw", "expected"),
+    [((480, 640), (800, 1066)), ((640, 480), (1066, 800)), ((1080, 1920), (750, 1333)), ((427, 640), (800, 1199))],
+)
+def test_the_aspect_is_kept_with_the_rounding_of_detr(hw: tuple[int, int], expected: tuple[int, int]) -> None:
+    processor = imageprocessor.of({"image_processor_type": "DetrImageProcessor"})
+    prepared, frame = processor(np.zeros((*hw, 3), np.uint8))
+    assert prepared[""].shape == (1, *expected, 3)
+    assert frame.image_hw == hw
+    assert frame.input_hw == expected
+
+
+@pytest.mark.parametrize("written", ["ViTFeatureExtractor", "ViTImageProcessorFast", "ViTImageProcessorPil"])
+def test_old_and_new_names_of_a_processor_mean_the_same(written: str) -> None:
+    assert imageprocessor.of({"image_processor_type": written}).kind == "ViT"
+
+
+def test_a_processor_that_names_no_class_takes_that_of_its_architecture() -> None:
+    assert imageprocessor.of({"size": 224}, "ConvNext").facts["size"] == {"shortest_edge": 224}
+
+
+def test_an_unknown_processor_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedModel, match="GrenadineImageProcessor"):
+        imageprocessor.of({"image_processor_type": "GrenadineImageProcessor"})
+
+
+def test_one_pixel_and_extreme_ribbons_come_through() -> None:
+    for kind in ("ViT", "ConvNext", "Detr", "Mask2Former", "Yolos", "GLPN", "PoolFormer"):
+        processor = imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor"})
+        for hw in ((1, 1), (1, 3000), (3000, 1)):
+            prepared, _ = processor(np.zeros((*hw, 3), np.uint8))
+            assert min(prepared[""].shape) >= 1
+
+
+def test_fixed_sizes_are_told_from_free_ones() -> None:
+    assert imageprocessor.of({"image_processor_type": "ViTImageProcessor"}).fixed_hw() == (224, 224)
+    assert imageprocessor.of({"image_processor_type": "DetrImageProcessor"}).fixed_hw() is None
+
+
+def test_timm_configurations_give_its_evaluation_transform() -> None:
+    processor = imageprocessor.of(
+        {"pretrained_cfg": {"input_size": [3, 288, 288], "crop_pct": 0.95, "interpolation": "bicubic"}}
+    )
+    prepared, _ = processor(picture(400, 600))
+    assert prepared[""].shape == (1, 288, 288, 3)
+    assert processor.facts["size"] == {"shortest_edge": 303}
