@@ -1,0 +1,77 @@
+// Talks to the server this page came from. The key (if any) lives in this tab only and travels in a header, so no
+// other site can make the browser send it.
+const KEY = "saccade-key";
+const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
+
+export const origin = base;
+
+export function key() {
+  return sessionStorage.getItem(KEY) ?? "";
+}
+
+export function setKey(value) {
+  if (value) sessionStorage.setItem(KEY, value);
+  else sessionStorage.removeItem(KEY);
+}
+
+export class ApiError extends Error {
+  constructor(status, message, headers) {
+    super(message);
+    this.status = status;
+    this.retryAfter = Number(headers?.get("retry-after")) || null;
+  }
+}
+
+export async function call(path, { method = "GET", json, body, headers = {}, signal } = {}) {
+  // The custom header marks a request as this console's: pages of other sites cannot send it unasked.
+  const sent = { "x-saccade-console": "1", ...headers };
+  if (key()) sent.authorization = `Bearer ${key()}`;
+  if (json !== undefined) {
+    sent["content-type"] = "application/json";
+    body = JSON.stringify(json);
+  }
+  let answer;
+  try {
+    answer = await fetch(base + path, { method, body, headers: sent, signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "The server does not answer. Is it still running?");
+  }
+  if (!answer.ok) throw new ApiError(answer.status, await reason(answer), answer.headers);
+  return answer;
+}
+
+export async function get(path, options) {
+  return (await call(path, options)).json();
+}
+
+export async function send(method, path, json) {
+  const answer = await call(path, { method, json });
+  const text = await answer.text();
+  return text ? JSON.parse(text) : null;
+}
+
+// Yields one object per line as lines arrive.
+export async function* lines(path, options) {
+  const answer = await call(path, options);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    rest += value ?? "";
+    const parts = rest.split("\n");
+    rest = done ? "" : parts.pop();
+    for (const part of parts) if (part.trim()) yield JSON.parse(part);
+    if (done) return;
+  }
+}
+
+async function reason(answer) {
+  const text = await answer.text();
+  try {
+    const said = JSON.parse(text);
+    return said.error ?? said.message ?? text;
+  } catch {
+    return text || `The server answered ${answer.status}.`;
+  }
+}
