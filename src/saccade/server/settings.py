@@ -81,6 +81,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     request_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time for one call; `X-Request-Timeout` may shorten it.")
     ] = 120.0
+    video_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for one call with a video.")] = 1800.0
+    load_timeout_s: Annotated[
+        float, Meta(gt=0, description="Longest time that a call waits for its model to be fetched and loaded.")
+    ] = 300.0
     body_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for a caller to send head or body.")] = 60.0
     drain_timeout_s: Annotated[
         float, Meta(ge=0, description="Longest wait for accepted calls when the server is asked to stop.")
@@ -129,7 +133,7 @@ def table() -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for field in msgspec.structs.fields(Settings):
         default = "" if field.default in ("", ()) else _shown(field.default)
-        rows.append(f"| `{field.name}` | {default} | {_meaning(field.name)} |")
+        rows.append(f"| `{field.name}` | {default} | {meaning(field.name)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -186,10 +190,11 @@ def _checked(name: str, value: object, source: str) -> object:
         return msgspec.convert(value, ANNOTATED[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         found = "a list" if isinstance(value, list | tuple) else repr(value)
-        raise BadSettings(f"The setting '{name}' ({source}) is {found}: {error}. {_meaning(name)}") from error
+        raise BadSettings(f"The setting '{name}' ({source}) is {found}: {error}. {meaning(name)}") from error
 
 
-def _meaning(name: str) -> str:
+def meaning(name: str) -> str:
+    """What a setting is for, in a sentence."""
     return next(
         (meta.description for meta in get_args(ANNOTATED[name]) if isinstance(meta, Meta) and meta.description), ""
     )

@@ -1,0 +1,118 @@
+"""Who is calling, and may they: the gate that every call passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from saccade.call import Answer
+from saccade.errors import Forbidden
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a limited key stands: of ``limit`` calls in ``window_s`` seconds ``remaining`` are left.
+
+    ``reset_epoch_s`` is when a used call comes back (now, when none was used).
+    """
+
+    limit: int
+    remaining: int
+    reset_epoch_s: float
+    window_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling. ``id`` is a key's id, never the key; ``limited`` callers have a quota."""
+
+    id: str = "anonymous"
+    admin: bool = True
+    limited: bool = False
+    models: tuple[str, ...] = ("*",)
+    endpoints: tuple[str, ...] = ("*",)
+
+
+@dataclass(slots=True)
+class Ticket:
+    """Calls that were taken from a quota: kept when they succeed, given back when they fail."""
+
+    caller: Caller
+    standing: Standing | None = None
+    token: str = ""
+    calls: int = 0
+
+
+class Gate(Protocol):
+    """Decides who may call. All methods are quick or give way to the event loop."""
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Raises NoKey for a missing, unknown, expired or revoked key."""
+
+    async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
+        """Takes one call for each of the models from the caller's quota.
+
+        Raises:
+            Forbidden: the key is not for this model.
+            QuotaSpent: the quota has too little left.
+            NoKey: the key was revoked meanwhile.
+        """
+
+    async def give_back(self, ticket: Ticket) -> Ticket:
+        """Undoes :meth:`take`, for calls that failed."""
+
+    def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
+        """Adds to the usage that is shown."""
+
+    async def usage(self, caller: Caller) -> Mapping[str, object]:
+        """What the caller used and has left, as JSON."""
+
+    async def close(self) -> None:
+        """Writes out what was counted."""
+
+
+class OpenGate:
+    """Lets everybody in: a server on the loopback interface without keys, or one started with no_auth."""
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Anybody, whatever token they send: clients attach theirs to any address."""
+        return ANYBODY
+
+    async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
+        """No quota."""
+        return Ticket(caller)
+
+    async def give_back(self, ticket: Ticket) -> Ticket:
+        """No quota."""
+        return ticket
+
+    def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
+        """Nothing to count."""
+
+    async def usage(self, caller: Caller) -> Mapping[str, object]:
+        """No limit, nothing counted."""
+        return {"key": None, "limit": None, "remaining": None, "reset": None, "models": {}}
+
+    async def close(self) -> None:
+        """Nothing to write."""
+
+
+def require_admin(caller: Caller) -> None:
+    """Raises Forbidden for keys without admin rights."""
+    if not caller.admin:
+        raise Forbidden("This needs a key with admin rights. Create one with: saccade keys create NAME --admin")
+
+
+def key_in(headers: Mapping[str, str]) -> str:
+    """The key that a request carries, in any of the ways that clients send it, or ""."""
+    named = headers.get("x-api-key", "").strip()
+    if named:
+        return named
+    scheme, _, rest = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower().rstrip(":") in ("bearer", "token", "key"):
+        return rest.strip()
+    return "" if rest or ":" in scheme else scheme
+
+
+ANYBODY = Caller()

@@ -1,0 +1,133 @@
+"""From an Outgoing to bytes on the wire, with the headers that every answer carries."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from starlette.types import Send
+
+from saccade.call import Answer
+from saccade.dialects.dialect import Outgoing
+from saccade.server.access import Standing
+
+HeaderList = list[tuple[bytes, bytes]]
+
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=;+/@-]{0,127}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+
+EXPOSED = (
+    "x-request-id, x-compute-type, x-compute-time, x-compute-images, x-error-message, x-ratelimit-limit, "
+    "x-ratelimit-remaining, x-ratelimit-reset, retry-after, server-timing, x-imgsz, link, x-hf-warning"
+)
+USUAL_HEADERS = (
+    "authorization, content-type, user-agent, x-api-key, x-use-cache, x-wait-for-model, x-load-model, x-hf-bill-to, "
+    "x-request-id, x-request-timeout, x-compute-type, accept"
+)
+METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+
+def request_id(headers: Mapping[str, str]) -> str:
+    """The caller's own id, if it is fit to be written into a header and a log, else a new one."""
+    given = headers.get("x-request-id") or headers.get("x-amzn-trace-id") or ""
+    return given if SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+
+
+def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
+    """Where the time went, summed over the answers, as a Server-Timing header."""
+    queue = decode = pre = infer = post = 0.0
+    hits = largest = 0
+    for answer in answers:
+        timings = answer.timings
+        queue += timings.queue_ms
+        decode += timings.decode_ms
+        pre += timings.preprocess_ms
+        infer += timings.inference_ms
+        post += timings.postprocess_ms
+        hits += answer.cached
+        largest = max(largest, answer.batch_size)
+    text = (
+        f"queue;dur={queue:.2f}, decode;dur={decode:.2f}, pre;dur={pre:.2f}, infer;dur={infer:.2f}, "
+        f"post;dur={post:.2f}, total;dur={total_ms:.2f}"
+    )
+    if hits:
+        text += ", cache;desc=hit"
+    return f'{text}, batch;desc="{largest}"' if largest > 1 else text
+
+
+def quota_headers(standing: Standing, now_s: float, iso: bool) -> list[tuple[str, str]]:
+    """How the key stands, in the words of all three APIs; ``iso`` writes the reset as a date."""
+    wait_s = max(0, math.ceil(standing.reset_epoch_s - now_s))
+    reset = iso_time(standing.reset_epoch_s) if iso else str(math.ceil(standing.reset_epoch_s))
+    return [
+        ("x-ratelimit-limit", str(standing.limit)),
+        ("x-ratelimit-remaining", str(standing.remaining)),
+        ("x-ratelimit-reset", reset),
+        ("retry-after", str(wait_s if standing.remaining == 0 else 0)),
+        ("ratelimit", f'"api";r={standing.remaining};t={wait_s}'),
+        ("ratelimit-policy", f'"sliding window";"api";q={standing.limit};w={standing.window_s}'),
+    ]
+
+
+def iso_time(epoch_s: float) -> str:
+    """ISO 8601 in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(math.ceil(epoch_s * 1000) / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cors_headers(origin: str, allowed: tuple[str, ...]) -> HeaderList:
+    """Headers that let a page of this origin read the answer; none when it may not."""
+    if not origin or not ("*" in allowed or origin in allowed):
+        return []
+    return [
+        (b"access-control-allow-origin", encoded(origin)),
+        (b"access-control-allow-credentials", b"true"),
+        (b"access-control-expose-headers", EXPOSED.encode()),
+        (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+    ]
+
+
+def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[int, HeaderList]:
+    """Status and headers of the answer to a browser's OPTIONS request."""
+    granted = cors_headers(headers.get("origin", ""), allowed)
+    if not granted:
+        return 204, [(b"allow", METHODS.encode())]
+    asked = headers.get("access-control-request-headers", "")
+    granted += [
+        (b"access-control-allow-methods", METHODS.encode()),
+        (b"access-control-allow-headers", encoded(asked or USUAL_HEADERS)),
+        (b"access-control-max-age", b"86400"),
+    ]
+    if headers.get("access-control-request-private-network") == "true":
+        granted.append((b"access-control-allow-private-network", b"true"))
+    return 204, granted
+
+
+def encoded(value: str) -> bytes:
+    """A header value that can break neither the head nor the HTTP server."""
+    return CONTROL.sub(" ", value).strip().encode("latin-1", "replace")
+
+
+async def send_answer(send: Send, outgoing: Outgoing, extra: HeaderList) -> int:
+    """Sends the answer; headers of ``outgoing`` win over ``extra``. Returns the number of body bytes."""
+    own = [(name.lower().encode("latin-1", "replace"), encoded(value)) for name, value in outgoing.headers]
+    named = {name for name, _ in own}
+    head = [(b"content-type", outgoing.media_type.encode("latin-1", "replace")), *own]
+    head += [pair for pair in extra if pair[0] not in named]
+    if outgoing.stream is None:
+        if outgoing.status not in (204, 304):
+            head.append((b"content-length", str(len(outgoing.body)).encode()))
+        await send({"type": "http.response.start", "status": outgoing.status, "headers": head})
+        await send({"type": "http.response.body", "body": outgoing.body})
+        return len(outgoing.body)
+    head.append((b"x-accel-buffering", b"no"))
+    await send({"type": "http.response.start", "status": outgoing.status, "headers": head})
+    size = 0
+    async for chunk in outgoing.stream:
+        size += len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return size

@@ -1,0 +1,465 @@
+"""The ASGI application: it finds the dialect, asks the gate, and hands calls to the engine and answers back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import pkgutil
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import saccade.dialects
+from saccade.call import Answer, Call
+from saccade.card import Card
+from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
+from saccade.errors import BadInput, BadOptions, CallError, DeadlinePassed, Error, StillLoading, Stopped
+from saccade.server import answering
+from saccade.server.access import Caller, Gate, Standing
+from saccade.server.answering import HeaderList
+from saccade.server.body import Body, Departed, Shelf
+from saccade.server.desk import FrontDesk, NotHere
+from saccade.server.journal import Journal
+from saccade.server.metrics import Metrics
+from saccade.server.paths import Candidate, Found, Paths, normalised
+from saccade.server.settings import Settings
+from saccade.server.watch import Watch
+
+log = logging.getLogger("saccade.server")
+
+ORDER = ("platform", "hub", "yolo_v1", "huggingface")
+"""Who is asked first on a path that several dialects share; the last takes what nobody claims."""
+
+OFF_LOOP_BYTES = 1 << 20
+"""Bodies over this size are parsed in a thread, so that other calls go on meanwhile."""
+
+OFF_LOOP_ANSWERS = 16
+"""More answers than this (video) are rendered in a thread."""
+
+SIDE_BY_SIDE = 8
+"""How many images of one request are in the engine at one time."""
+
+GRACE_S = 2.0
+"""How long after its deadline a call is left to the engine, which knows better why it is late."""
+
+COLD_PAUSE_S = 1.0
+"""A pause before "still loading" is answered: some clients repeat at once and for ever."""
+
+Fetch = Callable[[str], Awaitable[bytes]]
+
+
+def installed() -> list[Dialect]:
+    """All dialects of this installation, in the order in which they are asked on shared paths."""
+    found: list[Dialect] = [point.load() for point in entry_points(group="saccade.dialects")]
+    for module in pkgutil.iter_modules(saccade.dialects.__path__):
+        dialect = getattr(importlib.import_module(f"saccade.dialects.{module.name}"), "DIALECT", None)
+        if dialect is not None:
+            found.append(dialect)
+    return sorted(found, key=lambda dialect: ORDER.index(dialect.name) if dialect.name in ORDER else -1)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through the house, and what the log and the metrics will say of it."""
+
+    head: Incoming
+    received: float
+    dialect: str = ""
+    caller: str = ""
+    standing: Standing | None = None
+    answers: Sequence[Answer] = ()
+    error: str = ""
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+
+
+class App:
+    """Wires dialects, gate and engine; ``house`` serves everything that is no dialect's (health, docs, console)."""
+
+    def __init__(
+        self,
+        dialects: Sequence[Dialect],
+        desk: FrontDesk,
+        gate: Gate,
+        settings: Settings,
+        *,
+        metrics: Metrics | None = None,
+        journal: Journal | None = None,
+        fetch: Fetch | None = None,
+    ) -> None:
+        self.dialects = tuple(dialects)
+        self.paths = Paths(dialects)
+        self.desk = desk
+        self.engine = desk.engine
+        self.gate = gate
+        self.settings = settings
+        self.metrics = metrics or Metrics()
+        self.journal = journal or Journal(settings.access_log)
+        self.fetch = fetch
+        self.house: ASGIApp = _nobody
+        self.is_house: Callable[[str, str], bool] = lambda method, path: False
+        self.shelf = Shelf(settings.max_inflight_bytes)
+        self.ready = False
+        self.draining = False
+        self.inflight = 0
+        self.fetching: dict[str, asyncio.Future[Card]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request; nothing but a cancellation leaves here as an exception."""
+        if scope["type"] != "http":
+            return
+        received = time.perf_counter()
+        head = incoming_of(scope)
+        extra: HeaderList = [(b"x-request-id", head.request_id.encode("latin-1"))]
+        if head.method == "OPTIONS":
+            status, granted = answering.preflight(head.headers, self.settings.cors_origins)
+            await answering.send_answer(send, Outgoing(status=status, media_type="text/plain"), extra + granted)
+        elif self.is_house(head.method, head.path):
+            await self._at_home(scope, receive, send, head, received, extra)
+        else:
+            self.inflight += 1
+            try:
+                await self._serve(Exchange(head, received), receive, send, extra)
+            finally:
+                self.inflight -= 1
+
+    async def _at_home(
+        self, scope: Scope, receive: Receive, send: Send, head: Incoming, received: float, extra: HeaderList
+    ) -> None:
+        """Passes the request to the house's own pages, with the request id."""
+        status = 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *extra]
+            await send(message)
+
+        try:
+            await self.house({**scope, "path": head.path, "state": {"incoming": head}}, receive, sending)
+        finally:
+            self.journal.note(head.method, head.path, status, time.perf_counter() - received, 0, head.request_id)
+
+    async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
+        head = exchange.head
+        body = Body(receive, head.headers, self.shelf, self.settings.max_body_bytes)
+        watch = Watch(receive)
+        status, size = 499, 0
+        try:
+            outgoing = await self._answer(exchange, body, watch)
+            extra = extra + self._headers(exchange)
+            size = await answering.send_answer(send, outgoing, extra)
+            status = outgoing.status
+        except Departed:
+            exchange.error = "Departed"
+        except asyncio.CancelledError:
+            exchange.error = "Departed"
+            if not watch.left:
+                raise
+        finally:
+            watch.stop()
+            body.release()
+            for close in exchange.closers:
+                with contextlib.suppress(Exception):
+                    await close()
+            self._note(exchange, status, size)
+
+    async def _answer(self, exchange: Exchange, body: Body, watch: Watch) -> Outgoing:
+        """What will be sent, success or refusal."""
+        incoming = exchange.head
+        found = self.paths.find(incoming.method, incoming.path)
+        if not found.candidates:
+            return self._no_route(exchange, found)
+        candidate, incoming = chosen(found, incoming)
+        try:
+            caller = await self.gate.caller(incoming.headers)
+            exchange.caller = caller.id
+            content = await body.read(self.settings.body_timeout_s)
+            watch.start()
+            candidate, incoming = chosen(found, replace(incoming, body=content))
+            exchange.dialect = candidate.dialect.name
+            if candidate.route.action == "describe":
+                return candidate.dialect.describe(incoming, self.desk)
+            return await self._predict(exchange, candidate.dialect, incoming, caller)
+        except Error as error:
+            exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
+            if isinstance(error, StillLoading) and self.settings.hf_cold_503:
+                await asyncio.sleep(COLD_PAUSE_S)
+            return candidate.dialect.refuse(error, incoming)
+        except (Departed, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            exchange.dialect, exchange.error = candidate.dialect.name, "Bug"
+            return candidate.dialect.refuse(bug(error, incoming.request_id), incoming)
+
+    async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
+        if self.draining:
+            raise Stopped("The server is shutting down. Try again shortly.", retry_after_s=5)
+        wish_s = patience_of(incoming.headers)
+        ask = await self._parsed(dialect, incoming)
+        video = any(call.clip is not None for call in ask.calls)
+        most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
+        deadline = time.monotonic() + min(wish_s, most_s)
+        ticket = await self.gate.take(caller, [call.model for call in ask.calls])
+        exchange.standing = ticket.standing
+        try:
+            calls = [await self._completed(call, incoming, caller, deadline) for call in ask.calls]
+            outgoing = await self._run(exchange, dialect, replace(ask, calls=tuple(calls)), incoming, deadline)
+        except Exception:
+            exchange.standing = (await self.gate.give_back(ticket)).standing
+            raise
+        finally:
+            self.gate.count(ticket, exchange.answers)
+        return outgoing
+
+    async def _parsed(self, dialect: Dialect, incoming: Incoming) -> Ask:
+        """The dialect's reading of the request; a model that must be fetched first is fetched, once."""
+        try:
+            return await self._parse(dialect, incoming)
+        except NotHere as missing:
+            await self.fetched(missing.ref)
+            return await self._parse(dialect, incoming)
+
+    async def close(self) -> None:
+        """Ends the engine and writes out what was collected."""
+        await self.engine.close()
+        await self.gate.close()
+        self.journal.flush()
+
+    async def fetched(self, ref: str) -> None:
+        """Brings a model of the catalogue to this machine; callers of one model wait for one fetch.
+
+        Raises:
+            UnknownModel: nobody knows it.
+            StillLoading: it takes too long.
+        """
+        if ref not in self.fetching:
+            card = self.desk.library.card
+            self.fetching[ref] = asyncio.ensure_future(asyncio.to_thread(lambda: card(ref, fetch=True)))
+            self.fetching[ref].add_done_callback(lambda _: self.fetching.pop(ref, None))
+        try:
+            async with asyncio.timeout(self.settings.load_timeout_s):
+                await asyncio.shield(self.fetching[ref])
+        except TimeoutError:
+            raise StillLoading(f"Model {ref} is currently loading", retry_after_s=20.0) from None
+
+    async def _parse(self, dialect: Dialect, incoming: Incoming) -> Ask:
+        if len(incoming.body) > OFF_LOOP_BYTES:
+            return await asyncio.to_thread(dialect.parse, incoming, self.desk)
+        return dialect.parse(incoming, self.desk)
+
+    async def _completed(self, call: Call, incoming: Incoming, caller: Caller, deadline: float) -> Call:
+        """The call with what only the server knows: who, until when, and the media behind an address."""
+        media = call.media
+        if call.media_url is not None and not media:
+            if self.fetch is None:
+                raise BadInput(
+                    "This server does not fetch addresses. Send the image itself, or start the server with --allow-url."
+                )
+            media = await self.fetch(call.media_url)
+        return msgspec.structs.replace(
+            call,
+            media=media,
+            deadline=deadline if call.deadline is None else min(call.deadline, deadline),
+            caller=caller.id,
+            wait_for_model=call.wait_for_model or not self.settings.hf_cold_503,
+            use_cache=call.use_cache and incoming.headers.get("x-use-cache", "").lower() not in ("false", "0", "no"),
+        )
+
+    async def _run(
+        self, exchange: Exchange, dialect: Dialect, ask: Ask, incoming: Incoming, deadline: float
+    ) -> Outgoing:
+        """Through the engine and back into the dialect's words."""
+        if any(call.clip is not None for call in ask.calls):
+            return await self._run_video(exchange, dialect, ask, incoming)
+        try:
+            async with asyncio.timeout_at(_loop_time(deadline + GRACE_S)):
+                if len(ask.calls) == 1:
+                    exchange.answers = (await self.engine.predict(ask.calls[0]),)
+                else:
+                    exchange.answers = await self._side_by_side(ask.calls)
+        except TimeoutError:
+            raise DeadlinePassed("The call was not answered before its deadline: it timed out.") from None
+        return dialect.render(ask, exchange.answers)
+
+    async def _side_by_side(self, calls: Sequence[Call]) -> list[Answer]:
+        """All answers in order; the first failure ends the rest."""
+        room = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def one(call: Call) -> Answer:
+            async with room:
+                return await self.engine.predict(call)
+
+        tasks = [asyncio.create_task(one(call)) for call in calls]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _run_video(self, exchange: Exchange, dialect: Dialect, ask: Ask, incoming: Incoming) -> Outgoing:
+        frames = self._frames(exchange, ask.calls)
+        if not ask.streamed:
+            answers = [answer async for answer in frames]
+            exchange.answers = answers
+            if len(answers) > OFF_LOOP_ANSWERS:
+                return await asyncio.to_thread(dialect.render, ask, answers)
+            return dialect.render(ask, answers)
+        first = await anext(frames, None)
+        entries = dialect.render_stream(ask, _chained(first, frames))
+        return Outgoing(
+            media_type=ask.stream_type,
+            headers=(("cache-control", "no-store"),),
+            stream=self._until_it_breaks(exchange, dialect, incoming, entries),
+        )
+
+    async def _frames(self, exchange: Exchange, calls: Sequence[Call]) -> AsyncIterator[Answer]:
+        """The answers of all calls, one after another; images among videos yield one."""
+        for call in calls:
+            if call.clip is None:
+                yield await self.engine.predict(call)
+                continue
+            stream = self.engine.stream(call)
+            exchange.closers.append(stream.aclose)
+            async for answer in stream:
+                yield answer
+
+    async def _until_it_breaks(
+        self, exchange: Exchange, dialect: Dialect, incoming: Incoming, entries: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """The entries; a failure after the head was sent becomes a last entry in the dialect's words."""
+        try:
+            async for entry in entries:
+                yield entry
+        except Error as error:
+            exchange.error = type(error).__name__
+            yield dialect.refuse(error, incoming).body + b"\n"
+        except Exception as error:
+            exchange.error = "Bug"
+            yield dialect.refuse(bug(error, incoming.request_id), incoming).body + b"\n"
+
+    def _no_route(self, exchange: Exchange, found: Found) -> Outgoing:
+        """404, or 405 where the path exists with other methods, in the words of the nearest dialect."""
+        head = exchange.head
+        if found.allowed:
+            exchange.error = "WrongMethod"
+            text = f"{head.method} is not allowed here. Allowed: {', '.join(found.allowed)}."
+        else:
+            exchange.error = "NoSuchPath"
+            text = "There is nothing at this address. The documentation at /docs lists what there is."
+        dialect = self.paths.nearest(head.path)
+        if dialect is None:
+            outgoing = Outgoing(body=msgspec.json.encode({"error": text}))
+        else:
+            exchange.dialect = dialect.name
+            outgoing = dialect.refuse(CallError(text), head)
+        if not found.allowed:
+            return replace(outgoing, status=404)
+        return replace(outgoing, status=405, headers=(*outgoing.headers, ("allow", ", ".join(found.allowed))))
+
+    def _headers(self, exchange: Exchange) -> HeaderList:
+        """What every answer of a dialect carries besides its own headers."""
+        extra = answering.cors_headers(exchange.head.headers.get("origin", ""), self.settings.cors_origins)
+        if exchange.answers:
+            total_ms = (time.perf_counter() - exchange.received) * 1e3
+            extra.append((b"server-timing", answering.timing_header(exchange.answers, total_ms).encode()))
+        if exchange.standing is not None:
+            iso = exchange.dialect == "platform"
+            pairs = answering.quota_headers(exchange.standing, time.time(), iso)
+            extra += [(name.encode(), value.encode()) for name, value in pairs]
+        return extra
+
+    def _note(self, exchange: Exchange, status: int, size: int) -> None:
+        head, seconds = exchange.head, time.perf_counter() - exchange.received
+        model = exchange.answers[0].model if exchange.answers else ""
+        self.metrics.request(exchange.dialect, model, status, seconds, size, exchange.answers, exchange.error)
+        self.journal.note(
+            head.method,
+            head.path,
+            status,
+            seconds,
+            size,
+            head.request_id,
+            model=model,
+            caller="" if exchange.caller == "anonymous" else exchange.caller,
+            error=exchange.error,
+        )
+
+
+def incoming_of(scope: Scope) -> Incoming:
+    """The request without its body."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    host = headers.get("host") or "localhost"
+    return Incoming(
+        method=scope["method"],
+        path=normalised(scope["path"]),
+        query=query_of(scope.get("query_string", b"")),
+        headers=headers,
+        request_id=answering.request_id(headers),
+        base_url=f"{headers.get('x-forwarded-proto', scope.get('scheme', 'http'))}://{host}",
+    )
+
+
+def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
+    """The query string's pairs, in order."""
+    if not raw:
+        return ()
+    from urllib.parse import parse_qsl
+
+    return tuple(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100))
+
+
+def patience_of(headers: Mapping[str, str]) -> float:
+    """How many seconds the caller is willing to wait.
+
+    Raises:
+        BadOptions: the header says something else.
+    """
+    given = headers.get("x-request-timeout")
+    if given is None:
+        return float("inf")
+    with contextlib.suppress(ValueError):
+        if float(given) > 0:
+            return float(given)
+    raise BadOptions(f"X-Request-Timeout is '{given[:40]}'; expected a number of seconds above 0.")
+
+
+def chosen(found: Found, incoming: Incoming) -> tuple[Candidate, Incoming]:
+    """The first candidate that claims the request, else the last; with its path parameters put in."""
+    for candidate in found.candidates[:-1]:
+        claimed = replace(incoming, match=candidate.match)
+        if candidate.dialect.claims(claimed):
+            return candidate, claimed
+    last = found.candidates[-1]
+    return last, replace(incoming, match=last.match)
+
+
+def bug(error: Exception, request_id: str) -> Error:
+    """What a caller is told of an unexpected exception; the log gets its kind and place under the same id."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+    log.error("internal error id=%s %s in %s", request_id, type(error).__name__, places)
+    return Error(f"Unhandled server error. Please report it with this id: {request_id}")
+
+
+async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    """The house before its pages were put in."""
+
+
+async def _chained(first: Answer | None, rest: AsyncIterator[Answer]) -> AsyncIterator[Answer]:
+    if first is not None:
+        yield first
+        async for answer in rest:
+            yield answer
+
+
+def _loop_time(deadline: float) -> float:
+    """A ``time.monotonic`` moment on the event loop's clock (the two may differ)."""
+    return asyncio.get_running_loop().time() + deadline - time.monotonic()

@@ -1,0 +1,121 @@
+"""The body of a request, read whole, within limits of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+
+from starlette.types import Receive
+
+from saccade.errors import BadInput, Overloaded, TooLarge
+
+PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""Content encodings that are undone, with zlib's window bits for each."""
+
+OFF_LOOP_BYTES = 256 << 10
+"""Packed bodies over this size are unpacked in a thread, so that other calls go on meanwhile."""
+
+
+class Departed(Exception):
+    """The caller closed the connection."""
+
+
+class Shelf:
+    """How many bytes of request bodies may be held at one time, over all connections."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.held_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises Overloaded when the shelf is full."""
+        if self.held_bytes + size > self.limit_bytes:
+            raise Overloaded("The server holds too many large requests at the moment. Try again shortly.")
+        self.held_bytes += size
+
+    def give(self, size: int) -> None:
+        """Makes room again."""
+        self.held_bytes -= size
+
+
+class Body:
+    """One request's body; its bytes lie on the shelf until :meth:`release`."""
+
+    def __init__(self, receive: Receive, headers: Mapping[str, str], shelf: Shelf, max_bytes: int) -> None:
+        self._receive = receive
+        self._headers = headers
+        self._shelf = shelf
+        self._max_bytes = max_bytes
+        self._held = 0
+
+    async def read(self, timeout_s: float) -> bytes:
+        """The whole body, unpacked.
+
+        Raises:
+            TooLarge: before anything is read where the length is announced, else as soon as it shows.
+            BadInput: unknown or broken content encoding, or the body came too slowly.
+            Overloaded: too many bodies are held already.
+            Departed: the caller left.
+        """
+        announced = self._headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            raise self._too_large(announced)
+        encoding = self._headers.get("content-encoding", "identity").strip().lower() or "identity"
+        if encoding != "identity" and encoding not in PACKED:
+            raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
+        try:
+            async with asyncio.timeout(timeout_s):
+                body = await self._whole()
+        except TimeoutError:
+            raise BadInput(f"The request body did not arrive within {timeout_s:g} seconds.") from None
+        return body if encoding == "identity" else await self._unpacked(body, PACKED[encoding])
+
+    def release(self) -> None:
+        """Takes the body off the shelf."""
+        self._shelf.give(self._held)
+        self._held = 0
+
+    async def _whole(self) -> bytes:
+        parts: list[bytes] = []
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Departed
+            part: bytes = message.get("body", b"")
+            self._hold(len(part))
+            if part:
+                parts.append(part)
+            more = message.get("more_body", False)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _hold(self, size: int) -> None:
+        if self._held + size > self._max_bytes:
+            raise self._too_large(f"more than {self._held + size - 1}")
+        self._shelf.take(size)
+        self._held += size
+
+    async def _unpacked(self, packed: bytes, window_bits: int) -> bytes:
+        if len(packed) > OFF_LOOP_BYTES:
+            plain = await asyncio.to_thread(self._inflate, packed, window_bits)
+        else:
+            plain = self._inflate(packed, window_bits)
+        self._shelf.take(len(plain))
+        self._held += len(plain)
+        return plain
+
+    def _inflate(self, packed: bytes, window_bits: int) -> bytes:
+        unpack = zlib.decompressobj(window_bits)
+        try:
+            plain = unpack.decompress(packed, self._max_bytes + 1)
+        except zlib.error as error:
+            raise BadInput("The request body is not valid in its content encoding.") from error
+        if len(plain) > self._max_bytes:
+            raise self._too_large(f"more than {self._max_bytes}")
+        if not unpack.eof:
+            raise BadInput("The packed request body ends too early.")
+        return plain
+
+    def _too_large(self, found: str) -> TooLarge:
+        return TooLarge(f"Payload too large: {found} bytes > limit {self._max_bytes}. Send a smaller image.")

@@ -1,0 +1,67 @@
+"""The access log: one short line per request, written in bunches; it never holds a key, a query or a body."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import TextIO
+
+FLUSH_S = 0.2
+MOST_CHARACTERS = 200
+
+
+class Journal:
+    """Collects lines and writes them together, because a write per request would cost more than all else here."""
+
+    def __init__(self, enabled: bool = True, stream: TextIO | None = None) -> None:
+        self.enabled = enabled
+        self._stream = stream
+        self._lines: list[str] = []
+
+    def note(
+        self,
+        method: str,
+        path: str,
+        status: int,
+        seconds: float,
+        size: int,
+        request_id: str,
+        *,
+        model: str = "",
+        caller: str = "",
+        error: str = "",
+    ) -> None:
+        """One finished request. ``path`` is without its query, which may hold a key."""
+        if not self.enabled:
+            return
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        parts = [stamp, method, _plain(path), str(status), f"{seconds * 1e3:.1f}ms", f"{size}B", f"id={request_id}"]
+        parts += [
+            f"{name}={_plain(text)}" for name, text in (("model", model), ("key", caller), ("error", error)) if text
+        ]
+        if not self._lines:
+            self._later()
+        self._lines.append(" ".join(parts))
+
+    def flush(self) -> None:
+        """Writes what was collected."""
+        lines, self._lines = self._lines, []
+        if lines:
+            stream = self._stream or sys.stderr
+            stream.write("\n".join(lines) + "\n")
+            stream.flush()
+
+    def _later(self) -> None:
+        try:
+            asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
+        except RuntimeError:
+            return
+
+
+def _plain(text: str) -> str:
+    """Nothing that could fake a second line or a second field."""
+    kept = text[:MOST_CHARACTERS]
+    return (
+        kept if kept.isprintable() and " " not in kept else kept.encode("unicode_escape").decode().replace(" ", "\\x20")
+    )

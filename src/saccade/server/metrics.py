@@ -1,0 +1,139 @@
+"""Prometheus metrics of the server; the engine's own numbers are read from its ``info`` when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from saccade.call import Answer
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+STAGES = ("queue", "decode", "preprocess", "inference", "postprocess")
+REMEMBERED = 1024
+"""How many label combinations are kept at hand; models are names that were loaded, so there are few."""
+
+
+class Metrics:
+    """Counts what was answered. ``info`` gives the engine's state when the metrics are read."""
+
+    def __init__(self, info: Callable[[], Mapping[str, Any]] = dict) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter(
+            "saccade_requests", "Answered requests.", ("dialect", "model", "status"), registry=self.registry
+        )
+        self._seconds = Histogram(
+            "saccade_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ("dialect", "model"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "saccade_stage_seconds",
+            "Time of one image in each stage.",
+            ("model", "stage"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "saccade_errors", "Refused or failed requests by kind.", ("dialect", "error"), registry=self.registry
+        )
+        self._images = Counter("saccade_images", "Images and frames answered.", ("model",), registry=self.registry)
+        self._hits = Counter(
+            "saccade_cache_hits", "Answers that came from the result cache.", ("model",), registry=self.registry
+        )
+        self._sent = Counter("saccade_sent_bytes", "Bytes of answers.", registry=self.registry)
+        self.inflight = Gauge("saccade_inflight_requests", "Requests being worked on.", registry=self.registry)
+        self.registry.register(_EngineState(info))
+        self._series = lru_cache(REMEMBERED)(self._series_of)
+
+    def request(
+        self, dialect: str, model: str, status: int, seconds: float, size: int, answers: Sequence[Answer], error: str
+    ) -> None:
+        """One finished request; ``model`` is the name of a model that answered, or ""."""
+        count, clock, images, hits, stages = self._series(dialect, model, str(status))
+        count.inc()
+        clock.observe(seconds)
+        self._sent.inc(size)
+        if error:
+            self._errors.labels(dialect, error).inc()
+        for answer in answers:
+            images.inc()
+            if answer.cached:
+                hits.inc()
+                continue
+            timings = answer.timings
+            stages[0].observe(timings.queue_ms * 1e-3)
+            stages[1].observe(timings.decode_ms * 1e-3)
+            stages[2].observe(timings.preprocess_ms * 1e-3)
+            stages[3].observe(timings.inference_ms * 1e-3)
+            stages[4].observe(timings.postprocess_ms * 1e-3)
+
+    def text(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _series_of(
+        self, dialect: str, model: str, status: str
+    ) -> tuple[Counter, Histogram, Counter, Counter, tuple[Histogram, ...]]:
+        return (
+            self._calls.labels(dialect, model, status),
+            self._seconds.labels(dialect, model),
+            self._images.labels(model),
+            self._hits.labels(model),
+            tuple(self._stage.labels(model, stage) for stage in STAGES),
+        )
+
+
+class _EngineState(Collector):
+    """Every number in the engine's info, as gauges; numbers under "models" get the model's name as a label.
+
+    The two names without our prefix are those of the Hugging Face toolkit, for dashboards that know them.
+    """
+
+    def __init__(self, info: Callable[[], Mapping[str, Any]]) -> None:
+        self._info = info
+
+    def collect(self) -> Iterator[Metric]:
+        info = self._info()
+        models = _by_name(info.get("models"))
+        per_model: dict[str, GaugeMetricFamily] = {}
+        for name, facts in models.items():
+            for key, value in facts.items():
+                if isinstance(value, int | float):
+                    metric = f"saccade_model_{_metric(key)}"
+                    family = per_model.setdefault(
+                        metric, GaugeMetricFamily(metric, f"{key} of a model.", None, ["model"])
+                    )
+                    family.add_metric([name], float(value))
+        yield from per_model.values()
+        for key, value in info.items():
+            if isinstance(value, int | float):
+                yield GaugeMetricFamily(f"saccade_engine_{_metric(key)}", f"{key} of the engine.", float(value))
+        waiting = sum(_number(facts, "queued") for facts in models.values())
+        running = sum(_number(facts, "running") for facts in models.values())
+        yield GaugeMetricFamily("inf_queue_size", "Calls that wait.", waiting)
+        yield GaugeMetricFamily("inf_batch_current_size", "Calls that run.", running)
+
+
+def _by_name(models: object) -> dict[str, Mapping[str, Any]]:
+    if isinstance(models, Mapping):
+        return {str(name): facts for name, facts in models.items() if isinstance(facts, Mapping)}
+    rows = models if isinstance(models, list | tuple) else ()
+    return {str(row["name"]): row for row in rows if isinstance(row, Mapping) and "name" in row}
+
+
+def _number(facts: Mapping[str, Any], key: str) -> float:
+    value = facts.get(key, 0)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _metric(key: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in key).lower()

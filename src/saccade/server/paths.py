@@ -1,0 +1,73 @@
+"""From a method and a path to the dialects that may answer it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from starlette.convertors import Convertor
+from starlette.routing import compile_path
+
+from saccade.dialects.dialect import Dialect, Route
+
+REMEMBERED = 4096
+"""How many (method, path) pairs keep their answer; paths come from callers, so the number is bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A dialect whose route fits, with the path's parameters."""
+
+    dialect: Dialect
+    route: Route
+    match: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The dialects that may answer, in their order; where none does, the methods that the path has instead."""
+
+    candidates: tuple[Candidate, ...]
+    allowed: tuple[str, ...] = ()
+
+
+def normalised(path: str) -> str:
+    """One leading slash, no doubled ones, none at the end; percent-decoding was done by the HTTP server."""
+    if "//" in path:
+        path = re.sub("/{2,}", "/", path)
+    if len(path) > 1 and path.endswith("/"):
+        path = path[:-1]
+    return path or "/"
+
+
+class Paths:
+    """All routes of all dialects; the first route of a dialect that fits is taken."""
+
+    def __init__(self, dialects: Sequence[Dialect]) -> None:
+        self._table: list[tuple[re.Pattern[str], dict[str, Convertor[str]], Dialect, Route]] = []
+        for dialect in dialects:
+            for route in dialect.routes:
+                pattern, _, convertors = compile_path(route.path)
+                self._table.append((pattern, convertors, dialect, route))
+        self.find = lru_cache(REMEMBERED)(self._find)
+
+    def nearest(self, path: str) -> Dialect | None:
+        """The dialect in whose words a path that nobody serves is refused: one with the same first segment."""
+        first = path.split("/", 2)[1] if "/" in path else ""
+        return next((row[2] for row in self._table if first and row[3].path.split("/", 2)[1] == first), None)
+
+    def _find(self, method: str, path: str) -> Found:
+        candidates: list[Candidate] = []
+        allowed: dict[str, None] = {}
+        for pattern, convertors, dialect, route in self._table:
+            fits = pattern.match(path)
+            if fits is None:
+                continue
+            allowed |= dict.fromkeys(route.methods)
+            if method not in route.methods or any(row.dialect is dialect for row in candidates):
+                continue
+            match = {name: str(convertors[name].convert(text)) for name, text in fits.groupdict().items()}
+            candidates.append(Candidate(dialect, route, match))
+        return Found(tuple(candidates), () if candidates else tuple(allowed))

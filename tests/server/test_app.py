@@ -1,0 +1,367 @@
+"""The application, through HTTP: routes, bodies, headers, refusals, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server_fakes import EchoEngine, PlainDialect, Shelf, client
+
+from saccade.server import run
+from saccade.server.access import OpenGate
+from saccade.server.app import App
+from saccade.server.journal import Journal
+from saccade.server.settings import Settings
+
+Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+
+
+def made(engine: EchoEngine | None = None, shelf: Shelf | None = None, **settings: Any) -> App:
+    dialects = [PlainDialect("first", b"1"), PlainDialect("second", b"2")]
+    parts = Settings(access_log=False, **settings)
+    return run.build(parts, shelf or Shelf(), engine or EchoEngine(), OpenGate(), dialects)  # type: ignore[arg-type]
+
+
+def asked(app: App, method: str, path: str, **more: Any) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        async with client(app) as http:
+            return await http.request(method, path, **more)
+
+    return asyncio.run(ask())
+
+
+def test_a_request_goes_through_the_engine_and_back() -> None:
+    response = asked(made(), "POST", "/first/one", content=b"hello")
+    assert response.json() == {"from": "first", "said": ["hello"]}
+    assert response.headers["content-length"] == str(len(response.content))
+    assert "infer;dur=1.50" in response.headers["server-timing"]
+
+
+@pytest.mark.parametrize("path", ["/first/one/", "/first//one//", "/first%2Fone", "/first/one?x=1"])
+def test_slashes_in_any_form_lead_to_the_same_model(path: str) -> None:
+    assert asked(made(), "POST", path, content=b"hello").json()["said"] == ["hello"]
+
+
+@pytest.mark.parametrize(("body", "name"), [(b"1 me", "first"), (b"2 me", "second"), (b"nobody", "second")])
+def test_a_shared_path_goes_to_the_first_dialect_that_claims_it(body: bytes, name: str) -> None:
+    assert asked(made(default_model="one"), "POST", "/both", content=body).json()["from"] == name
+
+
+def test_several_images_of_one_request_come_back_in_order() -> None:
+    engine = EchoEngine()
+    assert asked(made(engine), "POST", "/first/one?count=20", content=b"x").json()["said"] == ["x"] * 20
+    assert engine.served == 20
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "key", "allow"),
+    [
+        ("POST", "/first", 404, "first", None),
+        ("GET", "/first/one", 405, "first", "POST"),
+        ("DELETE", "/both", 405, "first", "POST"),
+        ("POST", "/nowhere", 404, "error", None),
+        ("GET", "/", 200, "status", None),
+    ],
+)
+def test_wrong_paths_and_methods_are_refused_in_the_words_of_the_nearest_dialect(
+    method: str, path: str, status: int, key: str, allow: str | None
+) -> None:
+    response = asked(made(), method, path)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert isinstance(response.json()[key], str)
+    assert response.headers.get("allow") == allow
+
+
+def test_an_error_has_the_status_of_its_kind_and_the_words_of_its_dialect() -> None:
+    response = asked(made(), "POST", "/second/one", content=b"unreadable")
+    assert (response.status_code, response.json()) == (400, {"second": "This is no image."})
+    assert asked(made(), "POST", "/second/three", content=b"x").status_code == 404
+    assert asked(made(), "POST", "/second/one", content=b"fail").status_code == 500
+
+
+@pytest.mark.parametrize("body", [b"bug", b"broken"])
+def test_an_unexpected_exception_gives_an_id_that_the_log_has_and_nothing_else(
+    body: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("saccade").propagate = True
+    response = asked(made(), "POST", "/first/one", content=body, headers={"x-request-id": "abc-1"})
+    assert response.status_code == 500
+    assert "abc-1" in response.json()["first"]
+    assert "abc-1" in caplog.text
+    assert "secret" not in caplog.text + response.text
+    assert "Traceback" not in caplog.text + response.text
+    assert "/" not in caplog.records[-1].getMessage()
+
+
+def test_request_ids_are_echoed_if_they_are_harmless_and_made_if_not() -> None:
+    for name in ("x-request-id", "X-Amzn-Trace-Id"):
+        assert asked(made(), "GET", "/health", headers={name: "my-id.1"}).headers["x-request-id"] == "my-id.1"
+    made_up = asked(made(), "POST", "/first/one", headers={"x-request-id": "bad id<>"}).headers["x-request-id"]
+    assert len(made_up) == 32
+
+
+def test_bodies_over_the_limit_are_refused_announced_or_not() -> None:
+    app = made(max_body_bytes=1000)
+    assert asked(app, "POST", "/first/one", content=b"x" * 1000).status_code == 200
+    response = asked(app, "POST", "/first/one", content=b"x" * 1001)
+    assert response.status_code == 413
+    assert "1001" in response.json()["first"]
+    assert "1000" in response.json()["first"]
+
+    async def pieces() -> Any:
+        for _ in range(11):
+            yield b"x" * 100
+
+    assert asked(app, "POST", "/first/one", content=pieces()).status_code == 413
+    assert app.shelf.held_bytes == 0
+
+
+def test_all_bodies_together_are_limited_too() -> None:
+    app = made(max_inflight_bytes=100)
+    assert asked(app, "POST", "/first/one", content=b"x" * 101).status_code == 503
+    assert asked(app, "POST", "/first/one", content=b"x" * 100).status_code == 200
+    assert app.shelf.held_bytes == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip"])
+def test_packed_bodies_are_unpacked(encoding: str) -> None:
+    response = asked(
+        made(), "POST", "/first/one", content=gzip.compress(b"hello"), headers={"content-encoding": encoding}
+    )
+    assert response.json()["said"] == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(bytes(10_000_000)), "gzip", 413),
+        (b"no gzip at all", "gzip", 400),
+        (gzip.compress(b"hello" * 100)[:-12], "gzip", 400),
+        (b"x", "br", 400),
+    ],
+)
+def test_bombs_and_broken_or_unknown_encodings_are_refused(body: bytes, encoding: str, status: int) -> None:
+    app = made(max_body_bytes=1_000_000)
+    response = asked(app, "POST", "/first/one", content=body, headers={"content-encoding": encoding})
+    assert response.status_code == status
+    assert app.shelf.held_bytes == 0
+
+
+def test_a_body_that_never_ends_is_given_up() -> None:
+    async def trickle() -> Any:
+        yield b"x"
+        await asyncio.sleep(5)
+        yield b"x"
+
+    response = asked(made(body_timeout_s=0.1), "POST", "/first/one", content=trickle())
+    assert response.status_code == 400
+    assert "0.1 seconds" in response.json()["first"]
+
+
+def test_a_browser_may_call_from_any_page_unless_told_otherwise() -> None:
+    asking = {
+        "origin": "https://page.example",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "x-api-key, user-agent",
+    }
+    response = asked(made(), "OPTIONS", "/first/one", headers=asking)
+    assert response.status_code == 204
+    assert response.headers["access-control-allow-origin"] == "https://page.example"
+    assert response.headers["access-control-allow-headers"] == "x-api-key, user-agent"
+    assert "POST" in response.headers["access-control-allow-methods"]
+    response = asked(made(), "POST", "/first/one", headers=asking, content=b"x")
+    assert response.headers["access-control-allow-credentials"] == "true"
+    assert "x-request-id" in response.headers["access-control-expose-headers"]
+    refused = asked(made(), "POST", "/first/one", headers=asking, content=b"unreadable")
+    assert refused.headers["access-control-allow-origin"] == "https://page.example"
+    closed = made(cors_origins=("https://own.example",))
+    assert "access-control-allow-origin" not in asked(closed, "OPTIONS", "/first/one", headers=asking).headers
+
+
+def test_a_deadline_is_handed_on_and_kept() -> None:
+    engine = EchoEngine()
+    begun = time.monotonic()
+    asked(made(engine), "POST", "/first/one", content=b"x", headers={"x-request-timeout": "5"})
+    assert engine.last is not None
+    assert engine.last.deadline is not None
+    assert begun + 4.9 < engine.last.deadline < time.monotonic() + 5
+    response = asked(made(), "POST", "/first/one", content=b"sleep9", headers={"x-request-timeout": "0.01"})
+    assert response.status_code == 504
+    for wrong in ("0", "-1", "soon", "nan"):
+        response = asked(made(), "POST", "/first/one", content=b"x", headers={"x-request-timeout": wrong})
+        assert response.status_code == 400, wrong
+
+
+def test_a_caller_who_left_has_his_call_cancelled() -> None:
+    engine = EchoEngine()
+    app = made(engine)
+
+    async def leave() -> None:
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        await messages.put({"type": "http.request", "body": b"sleep9", "more_body": False})
+        scope = {"type": "http", "method": "POST", "path": "/first/one", "headers": [], "query_string": b""}
+
+        async def send(message: Any) -> None:
+            raise AssertionError("nothing is sent to nobody")
+
+        call = asyncio.create_task(app(scope, messages.get, send))
+        await asyncio.sleep(0.05)
+        await messages.put({"type": "http.disconnect"})
+        await asyncio.wait_for(call, 1)
+
+    asyncio.run(leave())
+    assert engine.cancelled == 1
+    assert (app.inflight, app.shelf.held_bytes) == (0, 0)
+
+
+def test_a_cancelled_server_task_stays_cancelled() -> None:
+    app = made()
+
+    async def cancel() -> None:
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        await messages.put({"type": "http.request", "body": b"sleep9", "more_body": False})
+        scope = {"type": "http", "method": "POST", "path": "/first/one", "headers": [], "query_string": b""}
+
+        async def send(message: Any) -> None: ...
+
+        call = asyncio.create_task(app(scope, messages.get, send))
+        await asyncio.sleep(0.02)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(cancel())
+
+
+def test_a_model_of_the_catalogue_is_fetched_once_for_all_who_wait() -> None:
+    shelf = Shelf()
+    app = made(shelf=shelf)
+
+    async def ask() -> list[httpx.Response]:
+        async with client(app) as http:
+            return await asyncio.gather(*(http.post("/first/far", content=b"x") for _ in range(5)))
+
+    assert [response.status_code for response in asyncio.run(ask())] == [200] * 5
+    assert shelf.fetches == 1
+
+
+def test_video_answers_come_whole_or_frame_by_frame() -> None:
+    whole = asked(made(), "POST", "/first/one", content=b"video")
+    assert whole.json()["said"] == ["frame 0", "frame 1", "frame 2"]
+    lines = asked(made(), "POST", "/first/one?stream", content=b"video")
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    assert [json.loads(line) for line in lines.text.splitlines()] == ["frame 0", "frame 1", "frame 2"]
+
+
+def test_a_video_that_breaks_says_so_before_or_after_the_first_frame() -> None:
+    assert asked(made(), "POST", "/first/one", content=b"video breaks").status_code == 500
+    lines = asked(made(), "POST", "/first/one?stream", content=b"video breaks").text.splitlines()
+    assert json.loads(lines[-1]) == {"first": "The graph failed."}
+
+
+def test_a_reader_who_leaves_in_the_middle_of_a_video_ends_it() -> None:
+    engine = EchoEngine()
+    app = made(engine)
+
+    async def leave() -> None:
+        messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        await messages.put({"type": "http.request", "body": b"video long", "more_body": False})
+        scope = {"type": "http", "method": "POST", "path": "/first/one", "headers": [], "query_string": b"stream=1"}
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+            if len(sent) == 4:
+                await messages.put({"type": "http.disconnect"})
+
+        await asyncio.wait_for(app(scope, messages.get, send), 2)
+
+    asyncio.run(leave())
+    assert engine.cancelled == 1
+    assert engine.served < 20
+
+
+def test_addresses_are_not_fetched_unless_allowed() -> None:
+    response = asked(made(), "POST", "/first/one", content=b"http://example.org/a.jpg")
+    assert response.status_code == 400
+    assert "--allow-url" in response.json()["first"]
+
+
+def test_describing_routes_answer_without_the_engine() -> None:
+    assert asked(made(), "GET", "/firsts").json() == ["one", "two", "slow"]
+
+
+def test_health_tells_loading_ready_and_stopping() -> None:
+    app = made()
+    assert asked(app, "GET", "/health").status_code == 503
+    app.ready = True
+    assert asked(app, "GET", "/health").status_code == 200
+    app.draining = True
+    assert asked(app, "GET", "/health").json() == {"status": "stopping"}
+    assert asked(app, "POST", "/first/one", content=b"x").status_code == 503
+
+
+def test_browsers_get_a_page_and_programs_a_word() -> None:
+    page = asked(made(), "GET", "/", headers={"accept": "text/html,*/*"})
+    assert page.headers["content-type"].startswith("text/html")
+    assert "default-src" in page.headers["content-security-policy"]
+    assert asked(made(), "GET", "/").json()["status"] == "ok"
+
+
+def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
+    app = made()
+    page = asked(app, "GET", "/docs").text
+    paths = asked(app, "GET", "/openapi.json").json()["paths"]
+    for dialect in app.dialects:
+        for route in dialect.routes:
+            path = route.path.replace(":path", "")
+            assert path in page
+            assert path in paths
+    assert "https://" not in page
+    assert asked(app, "GET", "/static/plain.css").status_code == 200
+
+
+def test_metrics_count_calls_errors_and_the_engines_state() -> None:
+    app = made()
+    asked(app, "POST", "/first/one", content=b"x")
+    asked(app, "POST", "/first/one", content=b"unreadable")
+    text = asked(app, "GET", "/metrics").text
+    assert 'saccade_requests_total{dialect="first",model="one",status="200"} 1.0' in text
+    assert 'saccade_errors_total{dialect="first",error="BadInput"} 1.0' in text
+    assert 'saccade_model_queued{model="one"} 1.0' in text
+    assert "inf_queue_size 1.0" in text
+    assert "saccade_engine_threads 2.0" in text
+
+
+def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None:
+    app = made()
+    with (tmp_path / "log").open("w+") as stream:
+        app.journal = Journal(True, stream)
+        secret = {"x-api-key": "sac_secret", "authorization": "Bearer sac_secret", "cookie": "sac_secret"}
+        asked(app, "POST", "/first/one?api_key=sac_secret", content=b"sac_secret", headers=secret)
+        asked(app, "POST", "/first/a%0Ab c", content=b"x")
+        app.journal.flush()
+        stream.seek(0)
+        lines = stream.read().splitlines()
+    assert len(lines) == 2
+    assert "POST /first/one 200" in lines[0]
+    assert "model=one" in lines[0]
+    assert "secret" not in "".join(lines)
+
+
+def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:
+    engine = EchoEngine()
+    asked(made(engine), "POST", "/first/one", content=b"x", headers={"x-use-cache": "false"})
+    assert engine.last is not None
+    assert not engine.last.use_cache
+    asked(made(engine), "POST", "/first/one", content=b"x")
+    assert engine.last.use_cache
