@@ -253,6 +253,11 @@ def _read(card: Card) -> Any:
     path = Path(card.files[0]) if card.files else None
     if path is None or not path.is_file():
         raise CorruptFiles(f"The files of the model '{card.name}' are gone. Add or pull the model again.")
+    if path.suffix == ".json":
+        raise UnsupportedModel(
+            f"The model '{card.name}' is a Paddle graph of the form .json, which OpenVINO cannot read. "
+            "Export it as .pdmodel (FLAGS_enable_pir_api=0) or as ONNX."
+        )
     try:
         return _core().read_model(str(path))
     except RuntimeError as error:

@@ -1,0 +1,96 @@
+"""The CPU and memory budget, read from invented machines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from saccade.discover import budget, cpu_quota, memory_limit, resident_bytes, share_out
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(root: Path, files: dict[str, str]) -> Path:
+    for name, text in {"proc/meminfo": "MemTotal:       16384 kB\n", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_without_control_groups_the_affinity_counts(tmp_path: Path) -> None:
+    found = budget(machine(tmp_path, {}))
+    assert (found.threads, found.affinity, found.quota) == (CORES, CORES, None)
+    assert found.memory_bytes == 16384 * 1024
+
+
+def test_a_quota_of_version_two_is_read(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/box\n", "sys/fs/cgroup/box/cpu.max": "150000 100000\n"}
+    assert cpu_quota(machine(tmp_path, files)) == 1.5
+
+
+def test_the_tightest_quota_of_the_parents_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "0::/a/b\n",
+        "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+        "sys/fs/cgroup/a/cpu.max": "50000 100000\n",
+        "sys/fs/cgroup/cpu.max": "800000 100000\n",
+    }
+    root = machine(tmp_path, files)
+    assert cpu_quota(root) == 0.5
+    assert budget(root).threads == 1
+
+
+def test_inside_a_container_the_mount_itself_counts(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": "0::/docker/abc\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}
+    assert cpu_quota(machine(tmp_path, files)) == 2.0
+
+
+def test_a_quota_of_version_one_is_read(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "4:cpu,cpuacct:/box\n2:memory:/box\n",
+        "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "300000\n",
+        "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000\n",
+        "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "1048576\n",
+    }
+    root = machine(tmp_path, files)
+    assert cpu_quota(root) == 3.0
+    assert memory_limit(root) == 1048576
+
+
+def test_no_limit_is_no_limit_in_both_versions(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": "4:cpu:/box\n3:memory:/box\n0::/box\n",
+        "sys/fs/cgroup/cpu/box/cpu.cfs_quota_us": "-1\n",
+        "sys/fs/cgroup/cpu/box/cpu.cfs_period_us": "100000\n",
+        "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "9223372036854771712\n",
+        "sys/fs/cgroup/box/cpu.max": "max 100000\n",
+        "sys/fs/cgroup/box/memory.max": "max\n",
+    }
+    root = machine(tmp_path, files)
+    assert cpu_quota(root) is None
+    assert memory_limit(root) == 16384 * 1024
+
+
+@pytest.mark.parametrize(("quota", "threads"), [("20000", 1), ("140000", 1), ("160000", min(2, CORES))])
+def test_a_broken_core_is_rounded(tmp_path: Path, quota: str, threads: int) -> None:
+    files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": f"{quota} 100000\n"}
+    assert budget(machine(tmp_path, files)).threads == threads
+
+
+def test_this_process_holds_memory() -> None:
+    assert resident_bytes() > 1 << 20
+    assert resident_bytes(pid=2**22 + 1) == 0
+
+
+def test_threads_of_helpers_are_limited() -> None:
+    import cv2
+
+    before = cv2.getNumThreads()
+    try:
+        share_out(1)
+        assert cv2.getNumThreads() == 1
+    finally:
+        share_out(before)
