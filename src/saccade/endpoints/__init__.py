@@ -1,0 +1,1 @@
+"""An engine under a name, that can be started, stopped and replaced."""

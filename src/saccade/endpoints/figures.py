@@ -1,0 +1,152 @@
+"""What one endpoint did: calls, errors and latencies by the minute, and the latest calls in words."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Severity: TypeAlias = Literal["INFO", "WARNING", "ERROR"]
+
+MINUTE = 60
+RANGES: dict[str, int] = {"1h": 3600, "6h": 6 * 3600, "24h": 86400, "7d": 7 * 86400, "30d": 30 * 86400}
+POINTS = 60
+"""A range is shown in at most this many points."""
+
+KEPT_S = RANGES["30d"]
+KEPT_LINES = 1000
+EDGES_MS = tuple(itertools.accumulate(itertools.repeat(1.12, 110), lambda edge, factor: edge * factor, initial=0.5))
+"""Upper edges of the latency histogram: 0.5 ms to about two minutes in steps of 12 %."""
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the log; ``timestamp`` is seconds since 1970."""
+
+    timestamp: float
+    severity: Severity
+    message: str
+    method: str = ""
+    url: str = ""
+    status: int = 0
+    latency_ms: float = 0.0
+    user_agent: str = ""
+
+
+class Minute:
+    """Counts of one minute."""
+
+    __slots__ = ("errors", "latency_bins", "latency_sum_ms", "replicas", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.errors = 0
+        self.latency_sum_ms = 0.0
+        self.latency_bins: dict[int, int] = {}
+        self.replicas = 0
+
+
+class Figures:
+    """Thread-compatible: used from the event loop only."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._minutes: dict[int, Minute] = {}
+        self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
+
+    def count(self, line: Line, replicas: int) -> None:
+        """One call that was answered, well or badly (status 500 and above)."""
+        now = int(line.timestamp // MINUTE) * MINUTE
+        minute = self._minutes.get(now)
+        if minute is None:
+            minute = self._minutes[now] = Minute()
+            self._forget(now)
+        minute.requests += 1
+        minute.errors += line.status >= 500
+        minute.latency_sum_ms += line.latency_ms
+        place = bisect.bisect_left(EDGES_MS, line.latency_ms)
+        minute.latency_bins[place] = minute.latency_bins.get(place, 0) + 1
+        minute.replicas = max(minute.replicas, replicas)
+        self._lines.append(line)
+
+    def note(self, severity: Severity, message: str) -> None:
+        """Something that happened to the endpoint itself."""
+        self._lines.append(Line(timestamp=self._clock(), severity=severity, message=message))
+
+    def lines(self, limit: int, severity: str | None = None, before: float | None = None) -> list[Line]:
+        """The latest entries first, of one severity or all, older than ``before``."""
+        wanted = (
+            line
+            for line in reversed(self._lines)
+            if (severity is None or line.severity == severity) and (before is None or line.timestamp < before)
+        )
+        return list(itertools.islice(wanted, limit))
+
+    def metrics(self, span: str) -> dict[str, object]:
+        """Summary and series of the last ``span`` (a key of RANGES), in the words of the Platform API."""
+        seconds = RANGES[span]
+        step = max(MINUTE, seconds // POINTS)
+        now = self._clock()
+        first = int((now - seconds) // step + 1) * step
+        groups: dict[int, list[Minute]] = {moment: [] for moment in range(first, int(now) + 1, step)}
+        for moment, minute in self._minutes.items():
+            place = moment // step * step
+            if place in groups:
+                groups[place].append(minute)
+        return {"range": span, "summary": _summary(itertools.chain(*groups.values())), "series": _series(groups)}
+
+    def _forget(self, now: int) -> None:
+        for moment in [moment for moment in self._minutes if moment < now - KEPT_S]:
+            del self._minutes[moment]
+
+
+def iso(moment: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _summary(minutes: Iterable[Minute]) -> dict[str, float]:
+    every = list(minutes)
+    requests = sum(minute.requests for minute in every)
+    errors = sum(minute.errors for minute in every)
+    return {
+        "totalRequests": requests,
+        "errorCount": errors,
+        "errorRate": errors / requests if requests else 0.0,
+        "avgLatencyMs": round(sum(minute.latency_sum_ms for minute in every) / requests, 3) if requests else 0.0,
+        "p50LatencyMs": _quantile(every, 0.50),
+        "p95LatencyMs": _quantile(every, 0.95),
+        "p99LatencyMs": _quantile(every, 0.99),
+    }
+
+
+def _series(groups: dict[int, list[Minute]]) -> dict[str, list[dict[str, object]]]:
+    def over(value: Callable[[list[Minute]], float]) -> list[dict[str, object]]:
+        return [{"timestamp": iso(moment), "value": value(minutes)} for moment, minutes in groups.items()]
+
+    return {
+        "requests": over(lambda minutes: sum(minute.requests for minute in minutes)),
+        "errors": over(lambda minutes: sum(minute.errors for minute in minutes)),
+        "latencyP50": over(lambda minutes: _quantile(minutes, 0.50)),
+        "latencyP95": over(lambda minutes: _quantile(minutes, 0.95)),
+        "instanceCount": over(lambda minutes: max((minute.replicas for minute in minutes), default=0)),
+    }
+
+
+def _quantile(minutes: Iterable[Minute], share: float) -> float:
+    """The latency below which ``share`` of the calls stayed, to within a histogram step."""
+    bins: dict[int, int] = {}
+    for minute in minutes:
+        for place, count in minute.latency_bins.items():
+            bins[place] = bins.get(place, 0) + count
+    rest = share * sum(bins.values())
+    for place in sorted(bins):
+        rest -= bins[place]
+        if rest <= 0:
+            return round(EDGES_MS[min(place, len(EDGES_MS) - 1)], 3)
+    return 0.0

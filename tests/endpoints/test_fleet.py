@@ -1,0 +1,223 @@
+"""The life of dedicated endpoints, with engines that only count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import numpy as np
+import pytest
+
+from saccade.call import Answer, Call
+from saccade.card import Card
+from saccade.endpoints.endpoint import Plan, Record, replicas
+from saccade.endpoints.figures import Figures, Line
+from saccade.endpoints.fleet import Fleet
+from saccade.endpoints.local import LocalEndpoint
+from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel
+from saccade.results import Labels
+
+LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ())
+
+
+class Memory:
+    """Records that live as long as the test."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Record] = {}
+
+    def all(self) -> Iterable[Record]:
+        return list(self.kept.values())
+
+    def save(self, record: Record) -> None:
+        self.kept[record.name] = record
+
+    def remove(self, name: str) -> None:
+        self.kept.pop(name, None)
+
+
+class Counting:
+    """An engine that answers with its model's name, slowly enough to be replaced meanwhile."""
+
+    def __init__(self, card: Card, plan: Plan) -> None:
+        self.card = card
+        self.open = False
+        self.working = 0
+
+    async def start(self) -> None:
+        self.open = True
+
+    async def load(self, ref: str) -> None:
+        await asyncio.sleep(0.02)
+        if self.card.family == "broken":
+            raise CorruptFiles("The file ends too early.")
+
+    async def predict(self, call: Call) -> Answer:
+        assert self.open, "a closed engine was called"
+        self.working += 1
+        await asyncio.sleep(0.01)
+        self.working -= 1
+        assert self.open, "an engine was closed under a call"
+        return Answer(result=LABELS, image_hw=(1, 1), model=self.card.name)
+
+    async def stream(self, call: Call) -> AsyncIterator[Answer]:
+        yield await self.predict(call)
+
+    async def drain(self) -> None:
+        while self.working:
+            await asyncio.sleep(0.002)
+
+    async def close(self) -> None:
+        self.open = False
+
+    def replicas(self) -> int:
+        return int(self.open)
+
+
+def resolve(ref: str) -> Card:
+    if ref == "missing":
+        raise UnknownModel("Model missing does not exist")
+    return Card(name=ref, task="detect", family="broken" if ref == "broken" else "yolo", runtime="x", revision=ref)
+
+
+def fleet(records: Memory) -> Fleet:
+    return Fleet(records, resolve, lambda plan: LocalEndpoint(Counting))
+
+
+async def settled(house: Fleet, name: str) -> str:
+    for _ in range(200):
+        if house.record(name).state in ("ready", "stopped", "failed"):
+            return house.record(name).state
+        await asyncio.sleep(0.01)
+    raise AssertionError("the endpoint never settled")
+
+
+async def whole_life(records: Memory) -> None:
+    house = fleet(records)
+    await house.create("cars", Plan(model="a"))
+    assert house.record("cars").state in ("creating", "deploying")
+    assert await settled(house, "cars") == "ready"
+    assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "a"
+    assert house.replicas("cars") == 1
+    await house.stop("cars")
+    with pytest.raises(Stopped, match="Service Unavailable"):
+        house.serving("cars")
+    house.start("cars")
+    assert await settled(house, "cars") == "ready"
+    await house.remove("cars")
+    with pytest.raises(UnknownModel):
+        house.record("cars")
+
+
+@pytest.fixture
+def records() -> Memory:
+    return Memory()
+
+
+def test_an_endpoint_starts_answers_stops_and_starts_again(records: Memory) -> None:
+    asyncio.run(whole_life(records))
+
+
+def test_replacing_under_load_fails_no_call(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("cars", Plan(model="a"))
+        await settled(house, "cars")
+        seen: set[str] = set()
+        done = False
+
+        async def caller() -> None:
+            while not done:
+                seen.add((await house.serving("cars").predict(Call(model="", media=b""))).model)
+
+        callers = [asyncio.ensure_future(caller()) for _ in range(8)]
+        await asyncio.sleep(0.03)
+        await house.replace("cars", "b")
+        await asyncio.sleep(0.03)
+        done = True
+        await asyncio.gather(*callers)
+        assert seen == {"a", "b"}
+        assert house.record("cars").plan.model == "b"
+        assert house.record("cars").revision == "b"
+
+    asyncio.run(play())
+
+
+def test_a_replacement_that_cannot_serve_leaves_the_old_model_serving(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("cars", Plan(model="a"))
+        await settled(house, "cars")
+        with pytest.raises(CorruptFiles):
+            await house.replace("cars", "broken")
+        assert house.record("cars").state == "ready"
+        assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "a"
+
+    asyncio.run(play())
+
+
+def test_a_start_that_fails_is_told_with_its_reason(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("cars", Plan(model="broken"))
+        assert await settled(house, "cars") == "failed"
+        assert house.record("cars").reason == "The file ends too early."
+
+    asyncio.run(play())
+
+
+def test_after_a_restart_endpoints_are_as_they_were(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("runs", Plan(model="a"))
+        await house.create("rests", Plan(model="a"))
+        await settled(house, "runs")
+        await settled(house, "rests")
+        await house.stop("rests")
+        await house.close()
+        again = fleet(records)
+        await again.open()
+        assert await settled(again, "runs") == "ready"
+        assert again.record("rests").state == "stopped"
+
+    asyncio.run(play())
+
+
+def test_an_unknown_model_or_a_bad_name_makes_no_endpoint(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        with pytest.raises(UnknownModel):
+            await house.create("cars", Plan(model="missing"))
+        with pytest.raises(BadOptions, match="lower-case"):
+            await house.create("My Cars", Plan(model="a"))
+        assert not house.records()
+        assert not records.kept
+
+    asyncio.run(play())
+
+
+def test_replicas_are_a_number_or_a_range() -> None:
+    assert replicas("2") == (2, 2)
+    assert replicas("0:4") == (0, 4)
+    for wrong in ("", "a", "3:1", "0", "1:1000", "-1:2"):
+        with pytest.raises(BadOptions):
+            replicas(wrong)
+
+
+def test_metrics_count_calls_errors_and_quantiles() -> None:
+    now = 1_700_000_000.0
+    figures = Figures(clock=lambda: now)
+    for i in range(100):
+        status = 500 if i < 5 else 200
+        figures.count(Line(timestamp=now, severity="INFO", message="call", status=status, latency_ms=float(i + 1)), 1)
+    metrics = figures.metrics("1h")
+    summary = metrics["summary"]
+    assert isinstance(summary, dict)
+    assert summary["totalRequests"] == 100
+    assert summary["errorRate"] == pytest.approx(0.05)
+    assert summary["p50LatencyMs"] == pytest.approx(50, rel=0.15)
+    assert summary["p95LatencyMs"] == pytest.approx(95, rel=0.15)
+    series = metrics["series"]
+    assert isinstance(series, dict)
+    assert sum(point["value"] for point in series["requests"]) == 100
+    assert len(figures.lines(10)) == 10
