@@ -69,8 +69,8 @@ class Forbidden(AccessError):
 class QuotaSpent(AccessError):
     """The key's quota is used up.
 
-    ``limit`` calls were allowed in ``window_s`` seconds; a call is possible again in ``retry_after_s`` seconds; ``reset_epoch_s`` is that
-    moment as seconds since 1970.
+    ``limit`` calls were allowed in ``window_s`` seconds; a call is possible again in ``retry_after_s`` seconds;
+    ``reset_epoch_s`` is that moment as seconds since 1970.
     """
 
     def __init__(

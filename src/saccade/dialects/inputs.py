@@ -7,6 +7,7 @@ file, follow no address, and raise only BadInput (the body) and BadOptions (an o
 from __future__ import annotations
 
 import binascii
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -37,6 +38,9 @@ LONG_STRING = 16 * 2**10
 
 MAX_SIGNIFICANT = 64
 """Digits of a number written as text; longer ones are refused unread."""
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+"""A garbled form is the caller's affair; the library would write a line per request into the server's log."""
 
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})

@@ -1,0 +1,293 @@
+"""The Hugging Face Inference API for vision, as both generations of its servers spoke it.
+
+A program that calls ``https://api-inference.huggingface.co/models/{id}`` or
+``https://router.huggingface.co/hf-inference/models/{id}`` works here when the host is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
+
+import msgspec
+
+from saccade import __version__, errors
+from saccade.call import Answer, Call
+from saccade.card import Card, Task
+from saccade.dialects import inputs
+from saccade.dialects.dialect import Ask, Desk, Incoming, ModelState, Outgoing, Route
+from saccade.dialects.huggingface_answer import rows_of
+from saccade.dialects.huggingface_refusal import header_text, refusal
+from saccade.dialects.huggingface_request import Content, Shape, content_of, ignored, options_of
+from saccade.dialects.inputs import Value
+
+WORDS: Mapping[Task, tuple[str, ...]] = {
+    "classify": ("image-classification",),
+    "detect": ("object-detection",),
+    "segment": ("image-segmentation",),
+    "pose": ("object-detection", "keypoint-detection"),
+    "obb": ("object-detection",),
+    "depth": ("depth-estimation",),
+    "zero-shot-classify": ("zero-shot-image-classification",),
+}
+"""Each task in the words of the Hub, the model page's own word first."""
+
+PREFIXES = (("hf-inference",), ("api", "inference-proxy", "hf-inference"))
+ROOTS = frozenset({"", "predict", "invocations"})
+"""Paths that name no model; other APIs know them too."""
+
+STATES: Mapping[ModelState, str] = {"warm": "Loaded", "loading": "Loadable", "cold": "Loadable", "failed": "error"}
+
+MAX_ID = 256
+
+
+class Place(NamedTuple):
+    """What a path says: the model (or ""), the task that it forces (or ""), and what else is asked of the model."""
+
+    model: str
+    task: str = ""
+    page: Literal["", "health", "info", "status", "framework"] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceAsk(Ask):
+    """What :meth:`HuggingFace.render` needs: how to wrap the answers, where they were computed, what to warn of."""
+
+    shape: Shape = "one"
+    device: str = "cpu"
+    warning: str = ""
+
+
+class HuggingFace:
+    """The dialect."""
+
+    name = "huggingface"
+    routes: tuple[Route, ...] = (
+        Route(("POST",), "/models/{path:path}"),
+        Route(("POST",), "/pipeline/{path:path}"),
+        Route(("POST",), "/hf-inference/{path:path}"),
+        Route(("POST",), "/api/inference-proxy/hf-inference/{path:path}"),
+        Route(("POST",), "/"),
+        Route(("POST",), "/predict"),
+        Route(("POST",), "/invocations"),
+        Route(("GET",), "/models/{path:path}", "describe"),
+        Route(("GET",), "/hf-inference/{path:path}", "describe"),
+        Route(("GET",), "/status/{path:path}", "describe"),
+        Route(("GET",), "/framework/{path:path}", "describe"),
+        Route(("GET",), "/info", "describe"),
+        Route(("GET",), "/health", "describe"),
+        Route(("GET",), "/ping", "describe"),
+    )
+
+    def claims(self, incoming: Incoming) -> bool:
+        """On the shared paths: everything but the forms and key headers of the Ultralytics APIs."""
+        if incoming.path.strip("/") not in ROOTS:
+            return True
+        if inputs.is_multipart(incoming.headers):
+            return b'name="inputs"' in incoming.body[:4096]
+        return "x-api-key" not in incoming.headers
+
+    def parse(self, incoming: Incoming, desk: Desk) -> HuggingFaceAsk:
+        """One call per picture of the request.
+
+        Raises:
+            UnknownModel, WrongTask, BadInput, BadOptions: in this order.
+        """
+        place = place_of(incoming.path)
+        card = _card(place, dict(incoming.query).get("model", ""), desk)
+        if place.task and place.task not in WORDS[card.task]:
+            raise errors.WrongTask(
+                f"Model '{place.model or card.name}' doesn't support task '{place.task}'. "
+                f"Supported tasks: '{', '.join(WORDS[card.task])}', got: '{place.task}'"
+            )
+        content = content_of(incoming)
+        options = options_of(card.task, place.model or card.name, content.parameters)
+        calls = tuple(
+            Call(
+                model=card.name,
+                media=picture.data,
+                media_url=picture.url,
+                options=options,
+                use_cache=_switch(incoming, content, "use_cache", True),
+                wait_for_model=_switch(incoming, content, "wait_for_model", False),
+                load_model=_may_load(incoming, content),
+            )
+            for picture in content.pictures
+        )
+        unknown = ignored(card.task, content.parameters)
+        warning = f"parameters; ignored, unknown to {WORDS[card.task][0]}: {', '.join(unknown[:8])}" if unknown else ""
+        return HuggingFaceAsk(calls=calls, shape=content.shape, device=desk.device(), warning=warning)
+
+    def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
+        """The answer with the compute headers of the first generation."""
+        ask = cast(HuggingFaceAsk, ask)
+        found = [rows_of(answer.result) for answer in answers]
+        body = found[0] if ask.shape == "one" else found if ask.shape == "list" else {"predictions": found}
+        headers = _compute_headers(answers, ask.device)
+        if ask.warning:
+            headers.append(("x-hf-warning", header_text(ask.warning)))
+        return Outgoing(body=msgspec.json.encode(body), headers=tuple(headers))
+
+    async def render_stream(self, ask: Ask, answers: AsyncIterator[Answer]) -> AsyncIterator[bytes]:
+        """This API has no streams; one line of JSON per answer."""
+        async for answer in answers:
+            yield msgspec.json.encode(rows_of(answer.result)) + b"\n"
+
+    def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
+        """The error as ``{"error": "…"}``."""
+        content = None
+        if isinstance(error, errors.BadInput | errors.StillLoading):
+            try:
+                content = content_of(incoming)
+            except errors.CallError:
+                content = None
+        return refusal(
+            error,
+            incoming,
+            place_of(incoming.path).model or dict(incoming.query).get("model", "")[:MAX_ID],
+            about_picture=content is not None and all(picture.url is None for picture in content.pictures),
+            may_load=_may_load(incoming, content),
+        )
+
+    def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:
+        """Status, health and facts of models.
+
+        Raises:
+            UnknownModel: the path names none that is here.
+        """
+        place = place_of(incoming.path, reading=True)
+        if place.page == "framework":
+            return _json(_deployed(place.model, desk))
+        if place.page == "status":
+            return _json(_status(_card(place, "", desk), desk))
+        if incoming.path.strip("/") in ("health", "ping"):
+            return _json({"status": "ok"})
+        if incoming.path.strip("/") == "info" and desk.default_model() is None:
+            return _json({"model_id": None, "version": __version__, "models": [card.name for card in desk.cards()]})
+        if place.page == "":
+            refused = self.refuse(
+                errors.CallError(f"GET is not allowed here. POST an image to {incoming.path}"), incoming
+            )
+            return Outgoing(status=405, body=refused.body, headers=(*refused.headers, ("allow", "POST")))
+        card = _card(place, "", desk)
+        if place.page == "info":
+            return _json(_info(card, desk))
+        failed = desk.state(card.name) == "failed"
+        return _json({"error": "The model failed to load."} if failed else {"status": "ok"}, 503 if failed else 200)
+
+
+def place_of(path: str, *, reading: bool = False) -> Place:
+    """What a path names; ``reading`` for GET, where ``/health`` and ``/info`` under a model are its pages.
+
+    Prefixes of the router, doubled slashes and a slash at the end change nothing.
+    """
+    parts = [part for part in path.split("/") if part]
+    for prefix in PREFIXES:
+        if tuple(parts[: len(prefix)]) == prefix:
+            parts = parts[len(prefix) :]
+    if not parts:
+        return Place("")
+    kind, rest = parts[0], parts[1:]
+    if kind == "status":
+        return Place(_id(rest), page="status")
+    if kind == "framework":
+        return Place(_id(rest), page="framework")
+    if kind == "pipeline":
+        return Place(_id(rest[1:]), rest[0] if rest else "")
+    if kind != "models":
+        return Place("", page="info" if parts == ["info"] else "")
+    if "pipeline" in rest[1:]:
+        at = rest.index("pipeline", 1)
+        return Place(_id(rest[:at]), "/".join(rest[at + 1 :]))
+    if reading and len(rest) > 1 and rest[-1] in ("health", "info"):
+        return Place(_id(rest[:-1]), page="health" if rest[-1] == "health" else "info")
+    if not reading and len(rest) > 1 and rest[-1] in ("predict", "invocations"):
+        return Place(_id(rest[:-1]))
+    return Place(_id(rest))
+
+
+def _id(parts: Sequence[str]) -> str:
+    return "/".join(parts)[:MAX_ID]
+
+
+def _card(place: Place, named: str, desk: Desk) -> Card:
+    ref = place.model or named[:MAX_ID] or desk.default_model()
+    if not ref:
+        raise errors.UnknownModel("This path names no model, and the server has no default: POST to /models/NAME.")
+    return desk.card(ref)
+
+
+def _switch(incoming: Incoming, content: Content | None, name: str, default: bool) -> bool:
+    """A switch from its header, else from ``options``, the body's top level or the query string."""
+    given: Value = None if content is None else content.switches.get(name)
+    return inputs.boolean(incoming.headers.get("x-" + name.replace("_", "-")), inputs.boolean(given, default))
+
+
+def _may_load(incoming: Incoming, content: Content | None) -> bool:
+    unwanted = False if content is None else inputs.boolean(content.switches.get("dont_load_model"), False)
+    return inputs.boolean(incoming.headers.get("x-load-model"), not unwanted)
+
+
+def _compute_headers(answers: Sequence[Answer], device: str) -> list[tuple[str, str]]:
+    """A cached answer has no compute time: that is how the widgets know it."""
+    fresh = [answer.timings for answer in answers if not answer.cached]
+    if not fresh:
+        return [("x-compute-type", "cache"), ("x-compute-images", str(len(answers)))]
+    inference_ms = sum(times.inference_ms for times in fresh)
+    queue_ms = sum(times.queue_ms for times in fresh)
+    busy_ms = inference_ms + sum(times.decode_ms + times.preprocess_ms + times.postprocess_ms for times in fresh)
+    return [
+        ("x-compute-type", device),
+        ("x-compute-time", f"{busy_ms / 1e3:.3f}"),
+        ("x-compute-images", str(len(answers))),
+        ("x-total-time", f"{busy_ms + queue_ms:.0f}"),
+        ("x-queue-time", f"{queue_ms:.0f}"),
+        ("x-inference-time", f"{inference_ms:.0f}"),
+    ]
+
+
+def _json(value: object, status: int = 200) -> Outgoing:
+    return Outgoing(status=status, body=msgspec.json.encode(value))
+
+
+def _status(card: Card, desk: Desk) -> dict[str, object]:
+    state = desk.state(card.name)
+    return {
+        "loaded": state == "warm",
+        "state": STATES[state],
+        "compute_type": desk.device(),
+        "framework": "transformers",
+    }
+
+
+def _info(card: Card, desk: Desk) -> dict[str, object]:
+    return {
+        "model_id": card.name,
+        "model_sha": card.revision or None,
+        "model_pipeline_tag": WORDS[card.task][0],
+        "model_device_type": desk.device(),
+        "state": STATES[desk.state(card.name)],
+        "labels": len(card.labels),
+        "license": card.licence,
+        "version": __version__,
+    }
+
+
+def _deployed(framework: str, desk: Desk) -> list[dict[str, object]]:
+    """All models under the one framework that clients ask for; none under the others."""
+    if framework not in ("transformers", "all", "saccade"):
+        return []
+    return [
+        {
+            "model_id": card.name,
+            "task": WORDS[card.task][0],
+            "framework": "transformers",
+            "compute_type": desk.device(),
+            "state": STATES[desk.state(card.name)],
+        }
+        for card in desk.cards()
+    ]
+
+
+DIALECT = HuggingFace()

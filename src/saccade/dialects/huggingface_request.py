@@ -1,0 +1,258 @@
+"""A Hugging Face request's body → pictures, parameters and switches, judged by its bytes and never by Content-Type.
+
+Real clients send JSON as image/jpeg, photos as application/json or as a form, and nothing at all as anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from saccade import media
+from saccade.call import Options
+from saccade.card import Task
+from saccade.dialects import inputs
+from saccade.dialects.dialect import Incoming
+from saccade.dialects.inputs import Value
+from saccade.errors import BadInput, BadOptions
+
+MAX_PICTURES = 64
+"""Images of one request."""
+
+MAX_CANDIDATES = 1000
+"""Labels that a zero-shot request may bring along."""
+
+FUNCTIONS = ("sigmoid", "softmax", "none")
+SUBTASKS = ("panoptic", "instance", "semantic")
+
+PARAMETERS: Mapping[Task, tuple[str, ...]] = {
+    "classify": ("top_k", "function_to_apply"),
+    "detect": ("threshold",),
+    "pose": ("threshold",),
+    "obb": ("threshold",),
+    "segment": ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold"),
+    "depth": (),
+    "zero-shot-classify": ("candidate_labels", "candidateLabels", "hypothesis_template"),
+}
+"""The parameters that each task knows; others are ignored with a warning."""
+
+SILENT = frozenset({"timeout", "model", "use_cache", "wait_for_model", "dont_load_model", "use_gpu"})
+"""Words that are no parameters of the task, but need no warning."""
+
+Shape: TypeAlias = Literal["one", "list", "predictions"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image: its bytes, or the address where it lies."""
+
+    data: bytes = b""
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a body held. ``shape`` says how the answer is wrapped: bare, a list per image, or Vertex predictions."""
+
+    pictures: tuple[Picture, ...]
+    shape: Shape = "one"
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    switches: Mapping[str, Value] = field(default_factory=dict)
+
+
+def content_of(incoming: Incoming) -> Content:
+    """The pictures, parameters and switches of a request; the body's parameters win over the query string's.
+
+    Raises:
+        BadInput, BadOptions: whatever the bytes are, nothing else.
+    """
+    found = _content(incoming)
+    query = dict(incoming.query)
+    if not query:
+        return found
+    return Content(found.pictures, found.shape, {**query, **found.parameters}, {**query, **found.switches})
+
+
+def _content(incoming: Incoming) -> Content:
+    body = incoming.body
+    if not body or (len(body) < 1024 and not body.strip()):
+        raise BadInput("Body needs to provide a inputs key, received: ")
+    if inputs.is_multipart(incoming.headers):
+        try:
+            return _from_form(inputs.multipart(incoming.headers, body))
+        except BadInput:
+            if body.lstrip()[:2] == b"--":
+                raise
+    start = body[:4].removeprefix(b"\xef\xbb\xbf") if body[:1] == b"\xef" else body[:1]
+    if start[:1].isspace():
+        start = body.lstrip()[:1]
+    if start[:1] in (b"{", b"[", b'"'):
+        try:
+            value = inputs.json_value(body)
+        except BadInput:
+            if _says_json(incoming.headers):
+                raise
+        else:
+            return _from_json(value, body)
+    return Content((Picture(_raw(body)),))
+
+
+def _says_json(headers: Mapping[str, str]) -> bool:
+    kind = headers.get("content-type", "").split(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+_TEXT = re.compile(rb"[\sA-Za-z0-9+/=_-]*\Z|\s*data:", re.IGNORECASE)
+
+
+def _raw(body: bytes) -> bytes:
+    """The body itself, or what it holds in base64 when that is an image (and the body, being text, is not)."""
+    if not _TEXT.match(body[:256]) or media.kind(body) is not None:
+        return body
+    try:
+        decoded = inputs.image_string(body)
+    except BadInput:
+        return body
+    return decoded if media.kind(decoded) is not None else body
+
+
+def _from_form(form: inputs.Form) -> Content:
+    fields = dict(form.fields)
+    text = fields.pop("inputs", None) or fields.pop("image", None)
+    switches = _nested(fields.pop("options", None), "options")
+    parameters: dict[str, Value] = {**fields, **_nested(fields.pop("parameters", None), "parameters")}
+    parameters.pop("parameters", None)
+    if form.files:
+        picture = Picture(form.files[0].data)
+    elif text is not None:
+        picture = _picture(text)
+    else:
+        raise BadInput("The form holds no image: send it as a file, for example curl -F file=@photo.jpg")
+    return Content((picture,), "one", parameters, {**fields, **switches})
+
+
+def _nested(text: str | None, name: str) -> dict[str, Value]:
+    """The JSON object in a form's text field."""
+    return {} if text is None else _object(inputs.json_value(text.encode()), name)
+
+
+def _from_json(value: Value, body: bytes) -> Content:
+    if isinstance(value, str | bytes):
+        return Content((_picture(value),))
+    if isinstance(value, list):
+        return Content(_pictures(value), "list")
+    if not isinstance(value, dict):
+        raise BadInput("The JSON body must be an object with the key `inputs`.")
+    parameters = _object(value.get("parameters"), "parameters")
+    switches = {**value, **_object(value.get("options"), "options")}
+    if isinstance(instances := value.get("instances"), list):
+        return Content(_pictures(instances), "predictions", parameters, switches)
+    source = value.get("image") if value.get("image") is not None else value.get("inputs")
+    if source is None:
+        echo = "".join(sign if sign.isprintable() else " " for sign in body[:100].decode("utf-8", "replace"))
+        raise BadInput(f"Body needs to provide a inputs key, received: {echo}")
+    if isinstance(source, list):
+        return Content(_pictures(source), "list", parameters, switches)
+    if isinstance(source, dict):
+        parameters = {**{key: source[key] for key in PARAMETERS["zero-shot-classify"] if key in source}, **parameters}
+    return Content((_picture(source),), "one", parameters, switches)
+
+
+def _object(value: Value, name: str) -> dict[str, Value]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadOptions(f"`{name}` must be an object, but {inputs.described(value)} was given.")
+    return value
+
+
+def _pictures(values: list[Value]) -> tuple[Picture, ...]:
+    if not values:
+        raise BadInput("The list of images is empty.")
+    if len(values) > MAX_PICTURES:
+        raise BadInput(f"The request holds {len(values)} images; at most {MAX_PICTURES} are answered at once.")
+    return tuple(_picture(value) for value in values)
+
+
+def _picture(value: Value) -> Picture:
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("image", "inputs", "b64", "data", "url") if key in value), None)
+    if not isinstance(value, str | bytes):
+        raise BadInput(f"An image must be a base64 string, but {inputs.described(value)} was given.")
+    url = inputs.image_url(value)
+    return Picture(inputs.image_string(value)) if url is None else Picture(url=url)
+
+
+def options_of(task: Task, model: str, parameters: Mapping[str, Value]) -> Options:
+    """The parameters of a task as options, with this API's defaults; null means the default.
+
+    Raises:
+        BadOptions: in the words of transformers' pipelines where they have some.
+    """
+    given = {name: value for name, value in parameters.items() if value is not None}
+    match task:
+        case "classify":
+            top_k = inputs.integer("top_k", given["top_k"], low=1) if "top_k" in given else 5
+            return Options(top_k=top_k, activation=_function(given.get("function_to_apply")))
+        case "detect" | "pose" | "obb":
+            return Options(conf=_number(given, "threshold", 0.5))
+        case "segment":
+            return Options(
+                conf=_number(given, "threshold", 0.9),
+                subtask=_subtask(given.get("subtask"), model),
+                mask_threshold=_number(given, "mask_threshold", 0.5),
+                overlap_threshold=_number(given, "overlap_mask_area_threshold", 0.5),
+                mask_form="png",
+            )
+        case "zero-shot-classify":
+            return _zero_shot(given)
+        case _:
+            return Options()
+
+
+def ignored(task: Task, parameters: Mapping[str, Value]) -> list[str]:
+    """Names of parameters that the task does not know."""
+    known = {*PARAMETERS[task], *SILENT}
+    return [name for name in parameters if name not in known]
+
+
+def _number(given: Mapping[str, Value], name: str, default: float) -> float:
+    return inputs.number(name, given[name]) if name in given else default
+
+
+def _function(value: Value) -> str | None:
+    if value is None:
+        return None
+    word = value.lower() if isinstance(value, str) else None
+    if word == "default":
+        return None
+    if word not in FUNCTIONS:
+        shown = value[:40] if isinstance(value, str) else inputs.described(value)
+        raise BadOptions(f"{shown} is not a valid ClassificationFunction, please select one of {list(FUNCTIONS)}")
+    return word
+
+
+def _subtask(value: Value, model: str) -> str | None:
+    if value is None or value == "":
+        return None
+    if value not in SUBTASKS:
+        shown = value[:40] if isinstance(value, str) else inputs.described(value)
+        raise BadOptions(f"Subtask {shown} is not supported for model {model}, please select one of {list(SUBTASKS)}")
+    return str(value)
+
+
+def _zero_shot(given: Mapping[str, Value]) -> Options:
+    labels = given.get("candidate_labels", given.get("candidateLabels"))
+    if isinstance(labels, str):
+        labels = [label.strip() for label in labels.split(",")]
+    names = [label for label in labels if isinstance(label, str) and label] if isinstance(labels, list) else []
+    if not names or not isinstance(labels, list) or len(names) != len(labels):
+        raise BadOptions("`candidate_labels` must be a list of texts, or one text with commas between the labels.")
+    if len(names) > MAX_CANDIDATES:
+        raise BadOptions(f"`candidate_labels` has {len(names)} labels; at most {MAX_CANDIDATES} are allowed.")
+    template = given.get("hypothesis_template")
+    if template is not None and not (isinstance(template, str) and "{}" in template):
+        raise BadOptions("`hypothesis_template` must be a text with {} where the label goes.")
+    return Options(candidate_labels=tuple(names), hypothesis_template=template)
