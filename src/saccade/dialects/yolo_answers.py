@@ -89,7 +89,7 @@ def entry(ask: YoloAsk, answer: Answer) -> dict[str, Any]:
     if isinstance(result, Depth):
         return body | {"depth": _depth(result.depth, ask.arguments.bits)}
     if isinstance(result, Masks) and result.kind == "semantic" and result.form == "rle":
-        return body | _semantic(result, answer.image_hw, ask.arguments.decimals)
+        return body | _semantic(result, ask.arguments.decimals)
     body["results"] = _items(ask, answer)
     return body
 
@@ -151,8 +151,9 @@ def _depth(depth: NDArray[np.float32], bits: int) -> dict[str, Any]:
     return {"shape": list(depth.shape), "encoding": "png", "data": _png(pixels), "min": low, "max": high, "bits": bits}
 
 
-def _semantic(masks: Masks, image_hw: tuple[int, int], decimals: int | None) -> dict[str, Any]:
+def _semantic(masks: Masks, decimals: int | None) -> dict[str, Any]:
     """A picture of class ids, and per class its share of the pixels; 255 (or 65535) marks pixels of no class."""
+    image_hw = masks.rles[0].size if masks.rles else masks.grid.image_hw
     small = bool((masks.class_ids < NO_CLASS).all())
     picture = np.full(image_hw, NO_CLASS if small else 65535, np.uint8 if small else np.uint16)
     results = []

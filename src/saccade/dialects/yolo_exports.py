@@ -46,7 +46,7 @@ def export(form: Export, answers: Sequence[Answer], decimals: int | None) -> byt
 
 
 def _coco(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:
-    for frame, item in _numbered(answers, Style(decimals)):
+    for frame, item in _numbered(answers, Style(None)):
         ring = _ring(item)
         xs, ys = ring[0::2], ring[1::2]
         left, top = min(xs, default=0.0), min(ys, default=0.0)
@@ -57,31 +57,31 @@ def _coco(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str,
             "image_id": frame,
             "category_id": item["class"],
             "bbox": _rounded([left, top, max(xs, default=left) - left, max(ys, default=top) - top], decimals),
-            "score": item["confidence"],
+            "score": _rounded([item["confidence"]], decimals)[0],
         }
         if "segments" in item or "x3" in box:
-            entry["segmentation"] = [ring] if len(ring) >= 6 else []
+            entry["segmentation"] = [_rounded(ring, decimals)] if len(ring) >= 6 else []
         if "keypoints" in item:
             points = item["keypoints"]
             seen = points.get("visible", [1.0] * len(points["x"]))
             triples = zip(points["x"], points["y"], seen, strict=True)
-            entry["keypoints"] = [value for triple in triples for value in triple]
+            entry["keypoints"] = _rounded([value for triple in triples for value in triple], decimals)
         yield entry
 
 
 def _yolo(answers: Sequence[Answer], decimals: int | None) -> Iterator[str]:
     if len(answers) != 1:
         raise BadOptions("format=yolo is a label file, which speaks of one image; ask for coco or csv with a video.")
-    for _, item in _numbered(answers, Style(decimals, normalize=True)):
+    for _, item in _numbered(answers, Style(None, normalize=True)):
         box = item["box"]
         if "segments" in item or "x3" in box:
             numbers = _ring(item)
         else:
             width, height = box["x2"] - box["x1"], box["y2"] - box["y1"]
-            numbers = _rounded([box["x1"] + width / 2, box["y1"] + height / 2, width, height], decimals)
+            numbers = [box["x1"] + width / 2, box["y1"] + height / 2, width, height]
         if "keypoints" in item:
             numbers += [value for point in zip(*item["keypoints"].values(), strict=True) for value in point]
-        yield " ".join([str(item["class"]), *(f"{number:g}" for number in numbers)]) + "\n"
+        yield " ".join([str(item["class"]), *(f"{number:g}" for number in _rounded(numbers, decimals))]) + "\n"
 
 
 def _features(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,182 @@
+"""The HUB API: its five tasks byte for byte, its metadata, what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from yolo_made import BOXES, LABELS, NOTHING, ORIENTED, POSE, SEGMENT, Desk, answer, card, form, photo, posted, told
+
+from saccade import errors
+from saccade.call import Answer
+from saccade.dialects.dialect import Incoming
+from saccade.dialects.hub import Hub
+
+ID = "AbCdEfGhIjKlMnOpQrSt"
+FORM = {"model": f"https://hub.ultralytics.com/models/{ID}", "imgsz": "640", "conf": "0.25", "iou": "0.45"}
+
+
+def call(fields: dict[str, str] | None = None, files: dict[str, bytes] | None = None, **more: Any) -> Incoming:
+    return form("/", FORM if fields is None else fields, {"file": photo()} if files is None else files, **more)
+
+
+def image(*answers: Answer) -> Any:
+    return json.loads(told(Hub(), call(), *answers).body)["images"][0]
+
+
+def test_detection_byte_for_byte() -> None:
+    outgoing = told(Hub(), call(), answer(BOXES))
+    assert outgoing.body.startswith(
+        b'{"images":[{"results":[{"box":{"x1":118.0,"x2":416.0,"y1":112.0,"y2":660.0},"class":0,"confidence":0.92,'
+        b'"name":"person"},{"box":{"x1":10.12346,"x2":30.25,"y1":20.5,"y2":40.0},"class":27,"confidence":0.51235,'
+        b'"name":"tie"}],"shape":[750,600],"speed":{"inference":200.8,"postprocess":0.8,"preprocess":2.8}}],'
+        b'"metadata":{"functionTimeAlive":'
+    )
+
+
+def test_the_other_tasks() -> None:
+    assert image(answer(SEGMENT))["results"][0]["segments"] == {
+        "x": [234.375, 234.375, 303.51562],
+        "y": [351.5625, 373.82812, 373.82812],
+    }
+    pose = image(answer(POSE))["results"][0]["keypoints"]
+    assert list(pose) == ["visible", "x", "y"]
+    assert pose["visible"] == [0.99094, 0.25]
+    assert list(image(answer(ORIENTED))["results"][0]["box"]) == ["x1", "x2", "x3", "x4", "y1", "y2", "y3", "y4"]
+    assert [item["class"] for item in image(answer(LABELS))["results"]] == [2, 3, 4, 0, 5]
+    assert image(answer(NOTHING))["results"] == []
+
+
+def test_one_label_in_the_strict_form() -> None:
+    body = json.loads(told(Hub(topk=1), call(), answer(LABELS)).body)
+    assert body["images"][0]["results"] == [{"class": 2, "confidence": 0.4, "name": "c"}]
+
+
+class Version(msgspec.Struct, forbid_unknown_fields=True):
+    python: str
+    torch: str
+    torchvision: str
+    ultralytics: str
+
+
+class Metadata(msgspec.Struct, forbid_unknown_fields=True):
+    functionTimeAlive: float
+    functionTimeCall: float
+    imageCount: int
+    model: str
+    version: Version
+
+
+class Typed(msgspec.Struct, forbid_unknown_fields=True):
+    images: list[dict[str, Any]]
+    metadata: Metadata
+
+
+def test_a_strictly_typed_client_can_read_it() -> None:
+    typed = msgspec.json.decode(told(Hub(), call(), answer(BOXES)).body, type=Typed, strict=True)
+    assert typed.metadata.imageCount == 1
+    assert typed.metadata.model == ID
+    assert typed.metadata.functionTimeAlive > 12
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        f"https://hub.ultralytics.com/models/{ID}",
+        f"https://hub.ultralytics.com/models/{ID}?tab=deploy",
+        f"https://hub.ultralytics.com/models/{ID}/#deploy",
+        f"http://hub.ultralytics.com/models/{ID}?api_key=verysecret",
+        ID,
+        f"ul://somebody/project/{ID}",
+        f'"{ID}"',
+    ],
+)
+def test_the_model_in_all_spellings_and_never_its_query(ref: str) -> None:
+    incoming = call({"model": ref})
+    assert Hub().parse(incoming, Desk()).calls[0].model == ID
+    assert b"verysecret" not in told(Hub(), incoming, answer(BOXES)).body
+
+
+def test_an_official_name() -> None:
+    assert Hub().parse(call({"model": "YOLO11n.pt"}), Desk()).calls[0].model == "yolo11n"
+
+
+def test_no_model_is_refused_where_there_are_several_and_not_needed_where_there_is_one() -> None:
+    with pytest.raises(errors.BadInput, match="model"):
+        Hub().parse(call({}), Desk())
+    assert Hub().parse(call({}), Desk(card("only"))).calls[0].model == "only"
+
+
+def test_a_dedicated_endpoint_ignores_what_is_named() -> None:
+    assert Hub(model="yolo11n").parse(call(), Desk()).calls[0].model == "yolo11n"
+
+
+def test_no_file_is_refused() -> None:
+    with pytest.raises(errors.BadInput, match="file"):
+        Hub().parse(call(files={}), Desk())
+
+
+def test_errors_say_the_same_under_both_words() -> None:
+    outgoing = Hub().refuse(errors.BadInput("no"), call())
+    assert (outgoing.status, json.loads(outgoing.body)) == (400, {"error": "no", "message": "no"})
+    busy = Hub().refuse(errors.StillLoading("soon", retry_after_s=0.2), call())
+    assert (busy.status, dict(busy.headers)["Retry-After"]) == (503, "1")
+    assert Hub().refuse(errors.NoKey("key"), call()).status == 401
+    assert Hub().refuse(errors.Forbidden("key"), call()).status == 403
+    assert Hub().refuse(errors.TooLarge("big"), call()).status == 413
+    assert Hub().refuse(errors.DeadlinePassed("late"), call()).status == 504
+
+
+def test_what_it_claims_on_the_shared_path() -> None:
+    claims = Hub().claims
+    assert claims(call())
+    assert claims(posted("/", {"image": "aaaa", "model": "m"}))
+    assert not claims(posted("/", {"inputs": "aaaa", "parameters": {"threshold": 0.5}}))
+    assert not claims(Incoming("POST", "/", headers={"content-type": "image/jpeg"}, body=photo()))
+    assert claims(Incoming("POST", "/", headers={"content-type": "image/jpeg", "x-api-key": "k"}, body=photo()))
+
+
+GIF = b"GIF89a" + bytes(20)
+
+
+def test_a_gif_is_a_video_with_an_entry_per_frame() -> None:
+    incoming = call(files={"file": GIF})
+    clip = Hub().parse(incoming, Desk()).calls[0].clip
+    assert clip is not None
+    assert clip.stride == 1
+    body = json.loads(told(Hub(), incoming, answer(BOXES), answer(NOTHING), answer(BOXES)).body)
+    assert [len(entry["results"]) for entry in body["images"]] == [2, 0, 2]
+    assert body["metadata"]["imageCount"] == 3
+
+
+@pytest.mark.parametrize(
+    ("accept", "start"), [("application/x-ndjson", b"{"), ("text/event-stream", b"event: frame\n")]
+)
+def test_frames_can_be_streamed_one_by_one(accept: str, start: bytes) -> None:
+    ask = Hub().parse(call(files={"file": GIF}, headers={"accept": accept}), Desk())
+    assert ask.streamed
+    assert ask.stream_type == accept
+
+    async def answers(broken: bool) -> AsyncIterator[Answer]:
+        yield answer(BOXES)
+        if broken:
+            raise errors.TooLarge("Too many frames.")
+        yield answer(NOTHING)
+
+    async def lines(broken: bool) -> list[bytes]:
+        return [line async for line in Hub().render_stream(ask, answers(broken))]
+
+    whole = asyncio.run(lines(False))
+    assert len(whole) == 3
+    assert all(line.startswith(start) for line in whole[:2])
+    assert b'"imageCount":2' in whole[2]
+    assert b"Too many frames." in asyncio.run(lines(True))[-1]
+
+
+def test_a_drawn_picture_is_not_made_of_a_video() -> None:
+    with pytest.raises(errors.BadOptions):
+        Hub().parse(call({**FORM, "annotated": "true"}, files={"file": GIF}), Desk())

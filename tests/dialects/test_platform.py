@@ -1,0 +1,254 @@
+"""The Platform API: its fields, its metadata, depth and semantic pictures, its errors; and bytes that mean nothing."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yolo_made import BOXES, DEPTH, EVERYTHING, LABELS, POSE, SEMANTIC, Desk, answer, card, form, photo, posted, told
+
+from saccade import errors
+from saccade.dialects.dialect import Dialect, Incoming
+from saccade.dialects.hub import Hub
+from saccade.dialects.platform import Platform
+from saccade.dialects.yolo_v1 import YoloV1
+
+MATCH = {"owner": "some-body", "project": "some-project", "model": "yolo11n"}
+PATH = "/api/models/some-body/some-project/yolo11n/predict"
+
+
+def call(fields: dict[str, str] | None = None, files: dict[str, bytes] | None = None, **more: Any) -> Incoming:
+    more.setdefault("match", MATCH)
+    return form(PATH, fields, {"file": photo()} if files is None else files, **more)
+
+
+def test_keys_stand_in_the_order_of_insertion() -> None:
+    body = json.loads(told(Platform(), call(), answer(BOXES)).body)
+    assert list(body) == ["images", "metadata"]
+    assert list(body["images"][0]) == ["results", "shape", "speed"]
+    assert list(body["images"][0]["results"][0]) == ["name", "class", "confidence", "box"]
+    assert list(body["images"][0]["speed"]) == ["preprocess", "inference", "postprocess"]
+    facts = body["metadata"]
+    assert {"imageCount", "functionTimeAlive", "functionTimeCall", "version", "model", "task", "classNames"} == set(
+        facts
+    )
+    assert (facts["task"], facts["classNames"]) == ("detect", ["person", "tie"])
+    assert all(isinstance(value, str) for value in facts["version"].values())
+
+
+def test_the_documented_defaults() -> None:
+    options = Platform().parse(call(), Desk()).calls[0].options
+    assert (options.conf, options.iou, options.imgsz) == (0.25, 0.7, None)
+
+
+def test_decimals_and_normalize() -> None:
+    body = json.loads(told(Platform(), call({"decimals": "2", "normalize": "true"}), answer(POSE)).body)
+    item = body["images"][0]["results"][0]
+    assert item["box"] == {"x1": 0.2, "y1": 0.15, "x2": 0.69, "y2": 0.88}
+    assert item["keypoints"]["x"] == [0.62, 1.0]
+    assert item["keypoints"]["visible"] == [0.99, 0.25]
+
+
+def test_decimals_0_writes_whole_floats() -> None:
+    body = told(Platform(), call({"decimals": "0"}), answer(BOXES)).body
+    assert b'"x1":10.0' in body
+
+
+def test_labels_are_five() -> None:
+    assert len(json.loads(told(Platform(), call(), answer(LABELS)).body)["images"][0]["results"]) == 5
+
+
+def test_source_may_be_an_address_or_base64_of_any_length() -> None:
+    raw = photo() + bytes(9000)
+    ask = Platform().parse(call({"source": base64.b64encode(raw).decode()}, files={}), Desk())
+    assert ask.calls[0].media == raw
+    ask = Platform().parse(call({"source": "https://example.com/x"}, files={}), Desk())
+    assert ask.calls[0].media_url == "https://example.com/x"
+    encoded = Incoming(
+        "POST",
+        PATH,
+        headers={"content-type": "application/x-www-form-urlencoded"},
+        body=b"source=" + base64.b64encode(raw) + b"&conf=0.5",
+        match=MATCH,
+    )
+    call_made = Platform().parse(encoded, Desk()).calls[0]
+    assert (call_made.media, call_made.options.conf) == (raw, 0.5)
+
+
+def test_vid_stride() -> None:
+    ask = Platform().parse(call({"vid_stride": "3", "track": "true"}, files={"file": b"GIF89a" + bytes(9)}), Desk())
+    clip = ask.calls[0].clip
+    assert clip is not None
+    assert (clip.stride, clip.track) == (3, True)
+
+
+def test_tracking_ids_are_shown() -> None:
+    tracked = type(BOXES)(
+        BOXES.boxes_xyxy, BOXES.scores, BOXES.class_ids, BOXES.names, track_ids=np.array([7, 9], np.int32)
+    )
+    item = json.loads(told(Platform(), call(), answer(tracked)).body)["images"][0]["results"][1]
+    assert list(item) == ["name", "class", "confidence", "box", "track_id"]
+    assert item["track_id"] == 9
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_depth_is_a_grey_picture_with_its_range(bits: int) -> None:
+    desk = Desk(card("yolo11n", "depth"))
+    body = json.loads(told(Platform(), call({"bits": str(bits)}), answer(DEPTH, (2, 2)), desk=desk).body)
+    depth = body["images"][0]["depth"]
+    assert {key: depth[key] for key in ("shape", "encoding", "min", "max", "bits")} == {
+        "shape": [2, 2],
+        "encoding": "png",
+        "min": 1.0,
+        "max": 5.0,
+        "bits": bits,
+    }
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(depth["data"]), np.uint8), cv2.IMREAD_UNCHANGED)
+    most = 2**bits - 1
+    assert pixels.tolist() == [[0, round(most / 4)], [round(most / 2), most]]
+
+
+def semantic_desk() -> Desk:
+    return Desk(card("yolo11n", "segment", config={"config": {"architectures": ["SegformerForSemanticSegmentation"]}}))
+
+
+def test_semantic_models_answer_a_picture_of_class_ids() -> None:
+    ask = Platform().parse(call(), semantic_desk())
+    assert ask.calls[0].options.mask_form == "rle"
+    body = json.loads(told(Platform(), call(), answer(SEMANTIC, (2, 4)), desk=semantic_desk()).body)
+    image = body["images"][0]
+    assert image["results"] == [
+        {"name": "person", "class": 0, "pixel_ratio": 0.5},
+        {"name": "tie", "class": 27, "pixel_ratio": 0.5},
+    ]
+    raw = np.frombuffer(base64.b64decode(image["semantic_mask"]["data"]), np.uint8)
+    assert cv2.imdecode(raw, cv2.IMREAD_UNCHANGED).tolist() == [[0, 0, 27, 27], [0, 0, 27, 27]]
+    assert body["metadata"]["task"] == "semantic"
+
+
+def test_the_other_dialects_ask_semantic_models_for_outlines() -> None:
+    incoming = form("/v1/predict/yolo11n", files={"image": photo()}, match={"model": "yolo11n"})
+    assert YoloV1().parse(incoming, semantic_desk()).calls[0].options.mask_form == "polygon"
+
+
+@pytest.mark.parametrize("result", EVERYTHING, ids=lambda result: type(result).__name__)
+def test_every_result_is_rendered(result: Any) -> None:
+    json.loads(told(Platform(), call(), answer(result, (2, 4) if result is SEMANTIC else (750, 600))).body)
+
+
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"model": "yolo11n"},
+        {"owner": "somebody", "project": "thing", "model": "yolo11n"},
+    ],
+)
+def test_the_model_in_the_path(match: dict[str, str]) -> None:
+    assert Platform().parse(call(match=match), Desk()).calls[0].model == "yolo11n"
+
+
+def test_a_model_registered_under_its_whole_path_goes_first() -> None:
+    desk = Desk(card("yolo11n"), card("some-body/some-project/yolo11n"))
+    assert Platform().parse(call(), desk).calls[0].model == "some-body/some-project/yolo11n"
+
+
+def test_a_dedicated_endpoint_needs_no_name() -> None:
+    incoming = form("/predict", files={"file": photo()})
+    assert Platform(model="yolo11n").parse(incoming, Desk()).calls[0].model == "yolo11n"
+    with pytest.raises(errors.BadInput, match="model"):
+        Platform().parse(incoming, Desk())
+
+
+def test_errors_are_one_key() -> None:
+    outgoing = Platform().refuse(errors.UnknownModel("no"), call())
+    assert (outgoing.status, outgoing.body) == (404, b'{"error":"no"}')
+
+
+def test_a_spent_quota_says_until_when_as_a_date() -> None:
+    error = errors.QuotaSpent("x", limit=100, retry_after_s=11.2, reset_epoch_s=1800000000.0)
+    outgoing = Platform().refuse(error, call())
+    headers = dict(outgoing.headers)
+    assert headers["X-RateLimit-Reset"] == "2027-01-15T08:00:00.000Z"
+    assert headers["Retry-After"] == "12"
+    assert json.loads(outgoing.body) == {
+        "error": "Rate limit exceeded",
+        "retryAfter": 12,
+        "resetAt": "2027-01-15T08:00:00.000Z",
+    }
+
+
+def test_the_listings() -> None:
+    listed = json.loads(Platform().describe(Incoming("GET", "/api/models"), Desk()).body)["models"]
+    assert [model["id"] for model in listed] == ["yolo11n", "AbCdEfGhIjKlMnOpQrSt"]
+    shown = Platform().describe(Incoming("GET", "/api/models/yolo11n", match={"model": "yolo11n"}), Desk())
+    assert json.loads(shown.body)["task"] == "detect"
+    missing = Platform().describe(Incoming("GET", "/api/models/nobody", match={"model": "nobody"}), Desk())
+    assert missing.status == 404
+
+
+DIALECTS: tuple[Dialect, ...] = (YoloV1(), Hub(), Platform())
+KINDS = st.sampled_from(
+    (
+        "multipart/form-data; boundary=cut",
+        "multipart/form-data",
+        "application/x-www-form-urlencoded",
+        "application/json",
+        "image/jpeg",
+        "text/plain",
+        "",
+    )
+)
+SCRAPS = st.sampled_from(
+    (
+        b'--cut\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n',
+        b'--cut\r\nContent-Disposition: form-data; name="conf"\r\n\r\n',
+        b"\r\n--cut--\r\n",
+        b'{"image":"',
+        b'{"conf":[[[[',
+        b"}",
+        b"classes=[[[&source=%ff",
+        b"&conf=1e400&imgsz=99999999999999999999",
+        b"GIF89a",
+        b"\xff\xd8\xff",
+        b"\x00\x00\x00\x18ftypmp42",
+    )
+)
+NAMES = st.sampled_from(("conf", "imgsz", "classes", "model", "source", "format", "normalize", "candidate_labels"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kind=KINDS,
+    body=st.lists(st.one_of(SCRAPS, st.binary(max_size=40)), max_size=6).map(b"".join),
+    query=st.lists(st.tuples(NAMES, st.text(max_size=12)), max_size=4),
+    model=st.text(max_size=20),
+)
+def test_whatever_the_bytes_are_nothing_but_a_call_error_is_raised(
+    kind: str, body: bytes, query: list[tuple[str, str]], model: str
+) -> None:
+    incoming = Incoming(
+        "POST", "/", query=tuple(query), headers={"content-type": kind}, body=body, match={"model": model or "yolo11n"}
+    )
+    for dialect in DIALECTS:
+        dialect.claims(incoming)
+        try:
+            dialect.parse(incoming, Desk())
+        except errors.CallError as error:
+            json.loads(dialect.refuse(error, incoming).body)
+
+
+@pytest.mark.parametrize("value", [None, True, [], {}, [1], {"a": 1}, 5, "", "x", [[0]], ["a"], 1e300])
+@pytest.mark.parametrize("name", ["conf", "imgsz", "classes", "model", "image", "normalize", "format", "url"])
+def test_json_values_of_any_type_raise_nothing_but_call_errors(name: str, value: object) -> None:
+    body = {"image": base64.b64encode(photo()).decode(), name: value}
+    for dialect in DIALECTS:
+        try:
+            dialect.parse(posted("/", body, {"model": "yolo11n"}), Desk())
+        except errors.CallError as error:
+            json.loads(dialect.refuse(error, posted("/", body)).body)

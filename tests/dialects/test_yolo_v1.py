@@ -1,0 +1,385 @@
+"""The first Ultralytics API: its three generations, its arguments under all names, its errors."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from yolo_made import (
+    BOXES,
+    DEPTH,
+    EVERYTHING,
+    LABELS,
+    NOTHING,
+    ORIENTED,
+    POSE,
+    SEGMENT,
+    SEMANTIC,
+    Desk,
+    answer,
+    card,
+    form,
+    photo,
+    posted,
+    told,
+)
+
+from saccade import errors
+from saccade.dialects.dialect import Incoming
+from saccade.dialects.yolo_ask import YoloAsk
+from saccade.dialects.yolo_v1 import YoloV1
+
+PATH = "/v1/predict/yolo11n"
+MATCH = {"model": "yolo11n"}
+
+
+def call(fields: dict[str, str] | None = None, query: tuple[tuple[str, str], ...] = (), **more: Any) -> Incoming:
+    more.setdefault("files", {"image": photo()})
+    return form(PATH, fields, query=query, match=MATCH, **more)
+
+
+def asked(incoming: Incoming, dialect: YoloV1 | None = None, desk: Desk | None = None) -> YoloAsk:
+    ask = (dialect or YoloV1()).parse(incoming, desk or Desk())
+    assert isinstance(ask, YoloAsk)
+    return ask
+
+
+def test_the_first_generation_writes_unrounded_pixels_in_the_old_envelope() -> None:
+    outgoing = told(YoloV1(), call(), answer(BOXES))
+    body = json.loads(outgoing.body)
+    assert list(body) == ["success", "message", "data"]
+    assert body["success"] is True
+    assert body["message"] == "Inference complete."
+    assert list(body["data"][1]) == ["name", "class", "confidence", "box"]
+    assert body["data"][1]["box"]["x1"] == float(BOXES.boxes_xyxy[1, 0])
+    assert body["data"][1]["confidence"] == float(BOXES.scores[1])
+
+
+def test_decimals_5_gives_the_bytes_of_the_reference() -> None:
+    data = msgspec.json.decode(told(YoloV1(), call({"decimals": "5"}), answer(BOXES)).body, type=dict)["data"]
+    assert msgspec.json.encode(data) == (
+        b'[{"name":"person","class":0,"confidence":0.92,"box":{"x1":118.0,"y1":112.0,"x2":416.0,"y2":660.0}},'
+        b'{"name":"tie","class":27,"confidence":0.51235,"box":{"x1":10.12346,"y1":20.5,"x2":30.25,"y2":40.0}}]'
+    )
+
+
+def test_normalize_divides_by_the_image_and_then_rounds() -> None:
+    data = json.loads(told(YoloV1(), call({"normalize": "True", "decimals": "5"}), answer(BOXES)).body)["data"]
+    assert list(data[0]["box"].values()) == [0.19667, 0.14933, 0.69333, 0.88]
+    assert list(data[1]["box"].values()) == [0.01687, 0.02733, 0.05042, 0.05333]
+
+
+def test_normalize_can_be_made_the_default_of_the_first_generation() -> None:
+    dialect = YoloV1(normalize=True)
+    assert json.loads(told(dialect, call(), answer(BOXES)).body)["data"][0]["box"]["y2"] == pytest.approx(0.88)
+    plain = json.loads(told(dialect, call({"normalize": "false"}), answer(BOXES)).body)
+    assert plain["data"][0]["box"]["y2"] == 660.0
+
+
+def test_nothing_found_is_an_empty_list() -> None:
+    expected = b'{"success":true,"message":"Inference complete.","data":[]}'
+    assert told(YoloV1(), call(), answer(NOTHING)).body == expected
+
+
+def test_labels_are_one_item_unless_topk_asks_for_more() -> None:
+    assert len(json.loads(told(YoloV1(), call(), answer(LABELS)).body)["data"]) == 1
+    data = json.loads(told(YoloV1(), call({"topk": "3", "decimals": "5"}), answer(LABELS)).body)["data"]
+    assert [item["class"] for item in data] == [2, 3, 4]
+    assert data[0] == {"name": "c", "class": 2, "confidence": 0.4}
+
+
+def test_segments_and_keypoints_are_columns() -> None:
+    segment = json.loads(told(YoloV1(), call(), answer(SEGMENT)).body)["data"][0]
+    assert list(segment) == ["name", "class", "confidence", "box", "segments"]
+    assert segment["segments"]["x"] == [234.375, 234.375, 303.515625]
+    pose = json.loads(told(YoloV1(), call({"decimals": "5"}), answer(POSE)).body)["data"][0]
+    assert list(pose["keypoints"]) == ["x", "y", "visible"]
+    assert pose["keypoints"] == {"x": [370.3125, 600.0], "y": [182.8125, 0.0], "visible": [0.99094, 0.25]}
+
+
+def test_hidden_keypoints_are_zero_only_when_asked_for() -> None:
+    pose = json.loads(told(YoloV1(), call({"zero_hidden_keypoints": "1"}), answer(POSE)).body)["data"][0]
+    assert pose["keypoints"]["x"] == [370.3125, 0.0]
+
+
+def test_oriented_boxes_have_four_corners() -> None:
+    box = json.loads(told(YoloV1(), call({"decimals": "4"}), answer(ORIENTED)).body)["data"][0]["box"]
+    assert list(box) == ["x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4"]
+    assert box["x3"] == 74.2951
+
+
+def test_semantic_segments_are_items_like_any_other() -> None:
+    masks = msgspec.structs.replace(answer(SEGMENT))
+    assert json.loads(told(YoloV1(), call(), masks).body)["data"][0]["segments"]["y"][0] == 351.5625
+
+
+def test_the_second_generation_is_flat_and_normalised() -> None:
+    fields = {"response": "l2"}
+    box = json.loads(told(YoloV1(), call(fields), answer(BOXES)).body)["data"][0]
+    assert list(box) == ["class", "name", "confidence", "width", "height", "xcenter", "ycenter"]
+    assert box["xcenter"] == pytest.approx((118 + 416) / 2 / 600)
+    assert box["height"] == pytest.approx((660 - 112) / 750)
+    segment = json.loads(told(YoloV1(), call(fields), answer(SEGMENT)).body)["data"][0]
+    assert segment["segment"][:2] == pytest.approx([234.375 / 600, 351.5625 / 750])
+    pose = json.loads(told(YoloV1(), call(fields), answer(POSE)).body)["data"][0]
+    assert pose["keypoints"][:3] == pytest.approx([370.3125 / 600, 182.8125 / 750, 0.99094])
+    oriented = json.loads(told(YoloV1(), call(fields), answer(ORIENTED)).body)["data"][0]
+    assert len(oriented["obb"]) == 8
+    assert set(oriented) == {"class", "name", "confidence", "obb"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "part", "query", "shape"),
+    [
+        ({}, "image", (), "l1"),
+        ({}, "file", (), "hub"),
+        ({"imgsz": "640", "conf": "0.3"}, "img", (), "hub"),
+        ({"imgsz": "640", "confidence": "0.3"}, "img", (), "l1"),
+        ({"imgsz": "640"}, "image", (), "l1"),
+        ({}, "image", (("response", "hub"),), "hub"),
+        ({}, "file", (("response", "l1"),), "l1"),
+        ({}, "image", (("format", "l2"),), "l2"),
+        ({}, "image", (("response", "L3"),), "hub"),
+    ],
+)
+def test_which_generation_answers(fields: dict[str, str], part: str, query: Any, shape: str) -> None:
+    assert asked(call(fields, query=query, files={part: photo()})).shape == shape
+
+
+def test_the_third_generation_answers_in_the_later_envelope() -> None:
+    body = json.loads(told(YoloV1(), call(files={"file": photo()}), answer(BOXES)).body)
+    assert set(body) == {"images", "metadata"}
+    assert body["images"][0]["results"][0]["confidence"] == 0.92
+
+
+@pytest.mark.parametrize("name", ["size", "imgsz", "image_size", "img_size"])
+def test_imgsz_under_all_its_names(name: str) -> None:
+    assert asked(call({name: "320"})).calls[0].options.imgsz == 320
+
+
+@pytest.mark.parametrize("name", ["confidence", "conf", "conf_thres", "threshold"])
+def test_conf_under_all_its_names(name: str) -> None:
+    assert asked(call({name: "0.5"})).calls[0].options.conf == 0.5
+
+
+@pytest.mark.parametrize("name", ["iou", "iou_thres", "iou_threshold", "overlap"])
+def test_iou_under_all_its_names(name: str) -> None:
+    assert asked(call({name: "0.6"})).calls[0].options.iou == 0.6
+
+
+@pytest.mark.parametrize("name", ["normalize", "normalized"])
+@pytest.mark.parametrize("value", ["true", "True", "1", "yes", "on", "TRUE", '"true"'])
+def test_normalize_under_all_its_names_and_spellings(name: str, value: str) -> None:
+    assert asked(call({name: value})).arguments.normalize is True
+
+
+@pytest.mark.parametrize("name", ["file", "image", "img", "images", "images[]"])
+def test_the_file_under_all_its_names(name: str) -> None:
+    assert asked(call(files={name: photo()})).calls[0].media == photo()
+
+
+@pytest.mark.parametrize("name", ["url", "source", "image_url", "image"])
+def test_an_address_under_all_its_names(name: str) -> None:
+    made = asked(call({name: "https://example.com/a"}, files={})).calls[0]
+    assert (made.media, made.media_url) == (b"", "https://example.com/a")
+
+
+def test_the_documented_defaults() -> None:
+    options = asked(call()).calls[0].options
+    assert (options.imgsz, options.conf, options.iou) == (640, 0.25, 0.45)
+
+
+def test_a_classifier_keeps_its_own_size_and_no_threshold() -> None:
+    options = asked(call(), desk=Desk(card("yolo11n", "classify"))).calls[0].options
+    assert (options.imgsz, options.conf, options.top_k) == (None, None, 1)
+
+
+def test_form_goes_before_query_and_query_before_json() -> None:
+    assert asked(call({"conf": "0.5"}, query=(("conf", "0.6"),))).calls[0].options.conf == 0.5
+    picture = base64.b64encode(photo()).decode()
+    incoming = posted(PATH, {"image": picture, "conf": 0.7, "iou": 0.3}, MATCH, conf="0.6")
+    assert asked(incoming).calls[0].options.conf == 0.6
+    assert asked(incoming).calls[0].options.iou == 0.3
+
+
+def test_the_own_name_wins_over_its_alias() -> None:
+    assert asked(call({"conf": "0.5", "confidence": "0.6"})).calls[0].options.conf == 0.6
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "outside"),
+    [
+        ("size", "32", "1280", ("31", "1281", "0", "-640", "640.5", "nan", "1e999", "many", "[640]")),
+        ("confidence", "0.01", "1.0", ("0", "0.009", "1.01", "-1", "nan", "inf", "high")),
+        ("iou", "0.0", "0.95", ("-0.1", "0.96", "nan")),
+        ("decimals", "0", "10", ("-1", "11", "1.5")),
+        ("vid_stride", "1", "30", ("0", "-1")),
+        ("max_det", "1", "300", ("0", "x")),
+        ("topk", "1", "5", ("0",)),
+        ("bits", "8", "16", ("7", "9", "32")),
+        ("classes", "0", "0,27", ("-1", "person", "[0", "1.5")),
+        ("normalize", "true", "false", ("maybe", "2")),
+        ("response", "l1", "hub", ("l9",)),
+        ("format", "json", "coco", ("xml",)),
+    ],
+)
+def test_every_argument_has_a_range_and_says_so(name: str, low: str, high: str, outside: tuple[str, ...]) -> None:
+    for inside in (low, high):
+        asked(call({name: inside}))
+    for value in outside:
+        with pytest.raises(errors.BadOptions, match=name):
+            asked(call({name: value}))
+
+
+def test_a_refused_number_names_the_allowed_range() -> None:
+    with pytest.raises(errors.BadOptions, match=r"32 to 1280"):
+        asked(call({"size": "4000"}))
+
+
+def test_clamp_moves_numbers_into_their_range() -> None:
+    options = asked(call({"size": "4000", "confidence": "0"}), YoloV1(clamp=True)).calls[0].options
+    assert (options.imgsz, options.conf) == (1280, 0.01)
+
+
+@pytest.mark.parametrize("value", ["0,27", "[0, 27]", "0, 27", "[0,27]"])
+def test_classes_in_all_spellings(value: str) -> None:
+    assert asked(call({"classes": value})).calls[0].options.classes == (0, 27)
+
+
+def test_repeated_query_classes_add_up() -> None:
+    assert asked(call(query=(("classes", "0"), ("classes", "27")))).calls[0].options.classes == (0, 27)
+
+
+def test_numbers_in_quotes_from_a_shell_are_numbers() -> None:
+    assert asked(call({"size": '"320"'})).calls[0].options.imgsz == 320
+
+
+@pytest.mark.parametrize("text", [lambda raw: raw, lambda raw: f"data:image/jpeg;base64,{raw}"])
+@pytest.mark.parametrize("name", ["image", "file", "source"])
+def test_json_may_hold_the_picture_as_base64(name: str, text: Any) -> None:
+    body = {name: text(base64.b64encode(photo()).decode()), "confidence": 0.5}
+    assert asked(posted(PATH, body, MATCH)).calls[0].media == photo()
+
+
+def test_a_bare_picture_is_taken_whatever_its_content_type() -> None:
+    for kind in ("image/jpeg", "application/octet-stream", "application/x-www-form-urlencoded", ""):
+        incoming = Incoming("POST", PATH, headers={"content-type": kind}, body=photo(), match=MATCH)
+        assert asked(incoming).calls[0].media == photo()
+
+
+def test_another_kind_of_body_is_415() -> None:
+    incoming = Incoming("POST", PATH, headers={"content-type": "text/csv"}, body=b"a,b", match=MATCH)
+    with pytest.raises(errors.UnknownFormat) as caught:
+        asked(incoming)
+    assert YoloV1().refuse(caught.value, incoming).status == 415
+
+
+def test_no_picture_is_refused_in_the_words_of_the_old_server() -> None:
+    incoming = call({"size": "640"}, files={})
+    with pytest.raises(errors.BadInput) as caught:
+        asked(incoming)
+    outgoing = YoloV1().refuse(caught.value, incoming)
+    assert outgoing.status == 400
+    assert json.loads(outgoing.body) == {
+        "data": {},
+        "message": "An image file or URL must be submitted.",
+        "success": False,
+    }
+
+
+def test_a_missing_boundary_is_named() -> None:
+    incoming = Incoming("POST", PATH, headers={"content-type": "multipart/form-data"}, body=call().body, match=MATCH)
+    with pytest.raises(errors.BadInput, match="boundary"):
+        asked(incoming)
+
+
+def test_an_empty_file_is_refused() -> None:
+    with pytest.raises(errors.BadInput, match="0 bytes"):
+        asked(call(files={"image": b""}))
+
+
+def test_a_file_under_another_name_is_refused_by_that_name() -> None:
+    with pytest.raises(errors.BadInput, match="photo"):
+        asked(call(files={"photo": photo()}))
+
+
+@pytest.mark.parametrize("ref", ["yolo11n", "yolo11n.pt", "yolo11n.onnx", "YOLO11n", "YOLO11n.PT"])
+def test_official_names_in_any_case_with_or_without_suffix(ref: str) -> None:
+    assert asked(form(PATH, files={"image": photo()}, match={"model": ref})).calls[0].model == "yolo11n"
+
+
+@pytest.mark.parametrize("ref", ["nobody", "../yolo11n", "/etc/passwd", "a\\b", "http://evil/x.pt", "a/b/c/d", " "])
+def test_unknown_models_and_paths_are_404(ref: str) -> None:
+    incoming = form(PATH, files={"image": photo()}, match={"model": ref})
+    with pytest.raises(errors.UnknownModel) as caught:
+        asked(incoming)
+    assert YoloV1().refuse(caught.value, incoming).status == 404
+
+
+def test_depth_is_refused_for_want_of_words() -> None:
+    with pytest.raises(errors.WrongTask, match="/predict"):
+        asked(call(), desk=Desk(card("yolo11n", "depth")))
+
+
+def test_an_annotated_picture_is_answered_as_jpeg() -> None:
+    for incoming in (call({"annotated": "true"}), call(headers={"accept": "image/jpeg"})):
+        assert asked(incoming).calls[0].annotate
+        outgoing = told(YoloV1(), incoming, answer(BOXES, annotated=b"\xff\xd8drawn"))
+        assert (outgoing.body, outgoing.media_type) == (b"\xff\xd8drawn", "image/jpeg")
+
+
+def test_the_size_at_which_the_network_ran_is_a_header() -> None:
+    assert ("X-Imgsz", "640x512") in told(YoloV1(), call(), answer(BOXES)).headers
+
+
+def test_exports() -> None:
+    coco = json.loads(told(YoloV1(), call({"format": "coco", "decimals": "2"}), answer(BOXES)).body)
+    first = {"image_id": 0, "category_id": 0, "bbox": [118.0, 112.0, 298.0, 548.0], "score": 0.92}
+    assert coco[0] == first
+    lines = told(YoloV1(), call({"format": "yolo", "decimals": "5"}), answer(BOXES)).body.decode().splitlines()
+    assert lines[0] == "0 0.445 0.51467 0.49667 0.73067"
+    shapes = json.loads(told(YoloV1(), call({"format": "geojson"}), answer(SEGMENT)).body)
+    assert (
+        shapes["features"][0]["geometry"]["coordinates"][0][0]
+        == shapes["features"][0]["geometry"]["coordinates"][0][-1]
+    )
+    table = told(YoloV1(), call({"format": "csv"}), answer(LABELS)).body.decode().splitlines()
+    assert table[0].startswith("frame,class,name,confidence")
+    for labels_have_no in ("coco", "yolo", "geojson"):
+        with pytest.raises(errors.WrongTask):
+            told(YoloV1(), call({"format": labels_have_no}), answer(LABELS))
+
+
+@pytest.mark.parametrize("result", EVERYTHING, ids=lambda result: type(result).__name__)
+@pytest.mark.parametrize("response", ["l1", "l2", "hub"])
+def test_every_result_is_rendered_or_refused_clearly(result: Any, response: str) -> None:
+    try:
+        json.loads(told(YoloV1(), call({"response": response}), answer(result)).body)
+    except errors.WrongTask:
+        assert result is DEPTH or (result is SEMANTIC and response != "hub")
+
+
+def test_spent_quotas_carry_the_four_headers_that_old_clients_index() -> None:
+    error = errors.QuotaSpent("Slow down.", limit=100, retry_after_s=11.2, reset_epoch_s=1800000000.4)
+    outgoing = YoloV1().refuse(error, call())
+    headers = dict(outgoing.headers)
+    assert outgoing.status == 429
+    assert int(headers["X-RateLimit-Limit"]) == 100
+    assert int(headers["X-RateLimit-Remaining"]) == 0
+    assert int(headers["X-RateLimit-Reset"]) == 1800000001
+    assert int(headers["Retry-After"]) == 12
+    assert json.loads(outgoing.body)["message"] == "Slow down."
+
+
+def test_the_routes_of_the_sdk() -> None:
+    dialect, desk = YoloV1(), Desk()
+    auth = dialect.describe(Incoming("POST", "/v1/auth"), desk)
+    assert json.loads(auth.body)["success"] is True
+    model = dialect.describe(Incoming("GET", "/v1/models/yolo11n", match=MATCH), desk)
+    assert json.loads(model.body)["data"]["id"] == "yolo11n"
+    assert dialect.describe(Incoming("GET", "/v1/models/nobody", match={"model": "nobody"}), desk).status == 404
+    listed = json.loads(dialect.describe(Incoming("GET", "/v1/models"), desk).body)["data"]
+    assert [model["id"] for model in listed] == ["yolo11n", "AbCdEfGhIjKlMnOpQrSt"]
