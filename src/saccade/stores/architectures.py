@@ -14,8 +14,11 @@ class Architecture(NamedTuple):
 
 SPECIAL: dict[str, Architecture] = {
     "DetrForObjectDetection": Architecture("detect", "detr"),
-    "ConditionalDetrForObjectDetection": Architecture("detect", "detr"),
-    "DeformableDetrForObjectDetection": Architecture("detect", "detr"),
+    "ConditionalDetrForObjectDetection": Architecture("detect", "rtdetr"),
+    "DabDetrForObjectDetection": Architecture("detect", "rtdetr"),
+    "DeformableDetrForObjectDetection": Architecture("detect", "rtdetr"),
+    "LwDetrForObjectDetection": Architecture("detect", "rtdetr"),
+    "Deimv2ForObjectDetection": Architecture("detect", "rtdetr"),
     "TableTransformerForObjectDetection": Architecture("detect", "detr"),
     "YolosForObjectDetection": Architecture("detect", "detr"),
     "RTDetrForObjectDetection": Architecture("detect", "rtdetr"),

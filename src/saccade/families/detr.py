@@ -1,0 +1,77 @@
+"""Detectors with one softmax a query: DETR, YOLOS, Table Transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from saccade import imageprocessor
+from saccade.call import Options
+from saccade.card import Card, Pixels
+from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.ops.activations import softmax
+from saccade.ops.resize import Frame
+from saccade.results import Boxes, ByteArray, FloatArray, IntArray
+
+CONF = 0.5
+
+
+class Detr:
+    """Graphs with the outputs logits (n, queries, classes + 1), the last being "no object", and boxes (n, queries, 4)
+    as centre x, centre y, width, height in parts of the picture.
+
+    Detections keep the order of the queries; boxes may reach over the picture's edge.
+    """
+
+    def __init__(self, card: Card) -> None:
+        self.labels = card.labels
+        config = card.config.get("preprocessor")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Detr")
+
+    def pixels(self) -> Mapping[str, Pixels]:
+        return self.processor.pixels()
+
+    def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
+        return Prepared(*self.processor(image_rgb))
+
+    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Boxes:
+        probabilities = softmax(as_float32(outputs[0])[0])[:, :-1]
+        class_ids = probabilities.argmax(axis=1).astype(np.int32)
+        scores = np.take_along_axis(probabilities, class_ids[:, None], axis=1)[:, 0]
+        boxes_xyxy = corners(as_float32(outputs[1])[0], frame.image_hw)
+        return chosen(boxes_xyxy, scores, class_ids, self.labels, options, CONF)
+
+
+FAMILY = Detr
+
+
+def corners(boxes_cxcywh: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
+    """Parts of the picture around a centre → pixels of the corners (n, 4)."""
+    centre, half = boxes_cxcywh[:, :2], boxes_cxcywh[:, 2:] * np.float32(0.5)
+    height, width = image_hw
+    scale = np.array([width, height, width, height], np.float32)
+    return np.concatenate([centre - half, centre + half], axis=1) * scale
+
+
+def chosen(
+    boxes_xyxy: FloatArray,
+    scores: FloatArray,
+    class_ids: IntArray,
+    labels: Mapping[int, str],
+    options: Options,
+    conf: float,
+) -> Boxes:
+    """The detections above the threshold, of the wanted classes, at most ``max_det`` (the strongest), in order."""
+    keep = scores > (conf if options.conf is None else options.conf)
+    if options.classes is not None:
+        keep &= np.isin(class_ids, options.classes)
+    rows = np.flatnonzero(keep)
+    if options.max_det is not None and len(rows) > options.max_det:
+        rows = np.sort(rows[np.argsort(-scores[rows], kind="stable")[: options.max_det]])
+    return Boxes(
+        boxes_xyxy=boxes_xyxy[rows],
+        scores=scores[rows],
+        class_ids=class_ids[rows],
+        names=tuple(labels.get(number, f"LABEL_{number}") for number in class_ids[rows].tolist()),
+    )
