@@ -60,3 +60,46 @@ def run(python: Path, script: str, *arguments: str, timeout_s: float = 300, **va
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
+
+
+def node_folder(name: str, *packages: str) -> Path:
+    """A folder of its own in which Node finds exactly these npm packages.
+
+    The calling test is skipped where Node is not installed or the package registry cannot be reached.
+    """
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node.js with npm is not installed here")
+    home = ROOT / ".envs" / name
+    wanted = "\n".join(packages)
+    if (home / MARKER).exists() and (home / MARKER).read_text() == wanted:
+        return home
+    if home.exists():
+        shutil.rmtree(home)
+    home.mkdir(parents=True)
+    (home / "package.json").write_text('{"type": "module", "private": true}')
+    done = subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--save-exact", *packages],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    if done.returncode != 0:
+        shutil.rmtree(home)
+        pytest.skip(f"cannot install {' '.join(packages)}: {done.stderr.strip().splitlines()[-1:]}")
+    (home / MARKER).write_text(wanted)
+    return home
+
+
+def run_node(home: Path, script: str, *arguments: str, timeout_s: float = 300) -> str:
+    """What a module prints when Node runs it in that folder; a failing script fails the test with its last words."""
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", script, "--", *arguments],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env={**os.environ, "NO_PROXY": "*", "no_proxy": "*"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
