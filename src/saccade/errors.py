@@ -4,7 +4,7 @@ Error
 ├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions · UnknownModel · WrongTask ·
 │                                               TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
-├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed
+├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed · Unreachable
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
 └ SetupError    this installation               MissingExtra · BadSettings
 
@@ -105,6 +105,10 @@ class Stopped(Busy):
 
 class DeadlinePassed(Busy):
     """The call's deadline passed before it was answered."""
+
+
+class Unreachable(Busy):
+    """A place from which a model is fetched does not answer."""
 
 
 class ModelError(Error):

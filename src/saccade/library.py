@@ -10,7 +10,9 @@ from pathlib import Path
 
 from saccade.card import Card
 from saccade.errors import BadOptions, ModelError, UnknownModel
+from saccade.stores.catalogue import Offer
 from saccade.stores.local import EXPORTS, Local, entry_files
+from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, silent
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}")
@@ -19,13 +21,13 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}
 class Library:
     """Finds, fetches, adds and removes models. Thread-safe."""
 
-    def __init__(self, home: Path, folders: Sequence[Path] = (), sources: Sequence[Store] = ()) -> None:
+    def __init__(self, home: Path, folders: Sequence[Path] = (), sources: Sequence[Store] | None = None) -> None:
         """``home`` keeps what is added and fetched; ``folders`` are the user's own and win over it; ``sources`` are
-        asked in turn by :meth:`pull`."""
+        asked in turn by :meth:`pull`; None stands for the catalogue and the Hub with their defaults."""
         self.home = home / "models"
         self.folders = Local(folders)
         self.own = Local([self.home])
-        self.sources = tuple(sources)
+        self.sources = (Packages(self.home),) if sources is None else tuple(sources)
 
     def card(self, ref: str, *, fetch: bool = False) -> Card:
         """The Card of a model on this machine; with ``fetch``, a model of the catalogue is fetched first.
@@ -60,6 +62,10 @@ class Library:
     def problems(self) -> dict[str, ModelError]:
         """Name → why a model that lies here cannot be served."""
         return {**self.own.problems(), **self.folders.problems()}
+
+    def offers(self) -> list[Offer]:
+        """What can be fetched by name, whether it is here already or not."""
+        return [offer for source in self.sources for offer in source.offered()]
 
     def pull(self, ref: str, progress: Progress = silent) -> Card:
         """Fetches a model, verified, and returns its Card.
@@ -120,7 +126,7 @@ class Library:
         """An UnknownModel that tells what to do."""
         if any(source.offers(ref) for source in self.sources):
             return UnknownModel(f"The model '{ref}' is not on this machine yet. Fetch it with: saccade pull {ref}")
-        names = {card.name for card in self.cards()} | {card.name for source in self.sources for card in source.cards()}
+        names = {card.name for card in self.cards()} | {offer.name for offer in self.offers()}
         close = difflib.get_close_matches(ref, sorted(names), n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         return UnknownModel(

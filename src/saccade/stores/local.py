@@ -13,6 +13,7 @@ import msgspec
 from saccade.card import Card, Json
 from saccade.errors import CorruptFiles, Error, ModelError, UnknownModel, UnsupportedModel
 from saccade.stores import graph, recognise, repository, sidecar
+from saccade.stores.catalogue import Offer
 from saccade.stores.sidecar import Sidecar
 from saccade.stores.store import Progress, silent
 
@@ -69,6 +70,9 @@ class Local:
 
     def offers(self, ref: str) -> bool:
         return False
+
+    def offered(self) -> tuple[Offer, ...]:
+        return ()
 
     def pull(self, ref: str, progress: Progress = silent) -> Card:
         raise UnknownModel(f"'{ref}' can only be fetched by name from the catalogue or the Hub.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from saccade.card import Card
+from saccade.stores.catalogue import Offer
 
 
 class Progress(Protocol):
@@ -27,6 +28,9 @@ class Store(Protocol):
 
     def offers(self, ref: str) -> bool:
         """Whether :meth:`pull` would know what to do with this ref. Touches no network."""
+
+    def offered(self) -> tuple[Offer, ...]:
+        """Everything that can be fetched by a name that this store lists."""
 
     def pull(self, ref: str, progress: Progress = silent) -> Card:
         """Brings the files here, verified, and returns their Card.
