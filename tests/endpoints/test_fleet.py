@@ -217,7 +217,7 @@ def test_metrics_count_calls_errors_and_quantiles() -> None:
     assert summary["errorRate"] == pytest.approx(0.05)
     assert summary["p50LatencyMs"] == pytest.approx(50, rel=0.15)
     assert summary["p95LatencyMs"] == pytest.approx(95, rel=0.15)
-    series = metrics["series"]
+    series = metrics["timeSeries"]
     assert isinstance(series, dict)
     assert sum(point["value"] for point in series["requests"]) == 100
     assert len(figures.lines(10)) == 10

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -41,7 +41,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 class Minute:
     """Counts of one minute."""
 
-    __slots__ = ("errors", "latency_bins", "latency_sum_ms", "replicas", "requests")
+    __slots__ = ("cpu", "errors", "latency_bins", "latency_sum_ms", "memory", "replicas", "requests")
 
     def __init__(self) -> None:
         self.requests = 0
@@ -49,6 +49,8 @@ class Minute:
         self.latency_sum_ms = 0.0
         self.latency_bins: dict[int, int] = {}
         self.replicas = 0
+        self.cpu = 0.0
+        self.memory = 0.0
 
 
 class Figures:
@@ -61,11 +63,7 @@ class Figures:
 
     def count(self, line: Line, replicas: int) -> None:
         """One call that was answered, well or badly (status 500 and above)."""
-        now = int(line.timestamp // MINUTE) * MINUTE
-        minute = self._minutes.get(now)
-        if minute is None:
-            minute = self._minutes[now] = Minute()
-            self._forget(now)
+        minute = self._minute(line.timestamp)
         minute.requests += 1
         minute.errors += line.status >= 500
         minute.latency_sum_ms += line.latency_ms
@@ -73,6 +71,12 @@ class Figures:
         minute.latency_bins[place] = minute.latency_bins.get(place, 0) + 1
         minute.replicas = max(minute.replicas, replicas)
         self._lines.append(line)
+
+    def measured(self, cpu: float, memory: float, replicas: int) -> None:
+        """What the endpoint used of its share of the processor and the memory, each 0 to 1."""
+        minute = self._minute(self._clock())
+        minute.cpu, minute.memory = max(minute.cpu, cpu), max(minute.memory, memory)
+        minute.replicas = max(minute.replicas, replicas)
 
     def note(self, severity: Severity, message: str) -> None:
         """Something that happened to the endpoint itself."""
@@ -87,7 +91,7 @@ class Figures:
         )
         return list(itertools.islice(wanted, limit))
 
-    def metrics(self, span: str) -> dict[str, object]:
+    def metrics(self, span: str) -> dict[str, Any]:
         """Summary and series of the last ``span`` (a key of RANGES), in the words of the Platform API."""
         seconds = RANGES[span]
         step = max(MINUTE, seconds // POINTS)
@@ -98,7 +102,33 @@ class Figures:
             place = moment // step * step
             if place in groups:
                 groups[place].append(minute)
-        return {"range": span, "summary": _summary(itertools.chain(*groups.values())), "series": _series(groups)}
+        return {
+            "timeRange": {"start": iso(now - seconds), "end": iso(now)},
+            "summary": _summary(itertools.chain(*groups.values())),
+            "timeSeries": _series(groups),
+        }
+
+    def sparkline(self) -> dict[str, Any]:
+        """The last day in short: requests by the hour, and the sums."""
+        whole = self.metrics("24h")
+        summary, series = whole["summary"], whole["timeSeries"]
+        hours: dict[str, float] = {}
+        for point in series["requests"]:
+            hours[point["timestamp"][:13]] = hours.get(point["timestamp"][:13], 0) + point["value"]
+        return {
+            "requests24h": list(hours.values())[-24:],
+            "totalRequests": summary["totalRequests"],
+            "errorRate": summary["errorRate"],
+            "avgLatencyMs": summary["avgLatencyMs"],
+        }
+
+    def _minute(self, moment: float) -> Minute:
+        now = int(moment // MINUTE) * MINUTE
+        minute = self._minutes.get(now)
+        if minute is None:
+            minute = self._minutes[now] = Minute()
+            self._forget(now)
+        return minute
 
     def _forget(self, now: int) -> None:
         for moment in [moment for moment in self._minutes if moment < now - KEPT_S]:
@@ -134,6 +164,8 @@ def _series(groups: dict[int, list[Minute]]) -> dict[str, list[dict[str, object]
         "errors": over(lambda minutes: sum(minute.errors for minute in minutes)),
         "latencyP50": over(lambda minutes: _quantile(minutes, 0.50)),
         "latencyP95": over(lambda minutes: _quantile(minutes, 0.95)),
+        "cpuUtilization": over(lambda minutes: max((minute.cpu for minute in minutes), default=0.0)),
+        "memoryUtilization": over(lambda minutes: max((minute.memory for minute in minutes), default=0.0)),
         "instanceCount": over(lambda minutes: max((minute.replicas for minute in minutes), default=0)),
     }
 

@@ -169,7 +169,7 @@ function Replace({ at, endpoint, reload, onClose }) {
 function Metrics({ at }) {
   const [range, setRange] = useState("1h");
   const metrics = useLoad(() => get(`${at}/metrics?range=${range}`), [range], 5000);
-  const series = metrics.data?.series ?? {};
+  const series = metrics.data?.timeSeries ?? {};
   const points = (name) => (series[name] ?? []).map(({ timestamp, value }) => [Date.parse(timestamp) / 1000, value]);
   const total = metrics.data?.summary;
   return html`<div class="metrics">
