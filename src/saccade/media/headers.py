@@ -1,0 +1,320 @@
+"""An image's format and size, read from its first bytes without decoding anything.
+
+Each parser below touches only what it needs, follows no pointer out of the data and has a bound on its loops, because
+the bytes come from strangers. Sizes are the largest that any header in the file promises, so that the limit holds
+whichever of them a decoder believes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from saccade.errors import BadInput
+from saccade.media import exif, netpbm, png, tiff
+from saccade.media.signatures import ACCEPTED, image_format, looks_like
+
+MAX_SEGMENTS: Final = 4096
+MAX_BOXES: Final = 4096
+MAX_SCANS: Final = 100
+MAX_ICONS: Final = 64
+
+SEQUENTIAL: Final = (0xC0, 0xC1)
+PROGRESSIVE: Final = 0xC2
+PIXELS_PER_BYTE: Final = 1024
+"""Of a sequential JPEG: a block of 64 pixels takes at least 2 bits, counted four times as generously."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header promises: stored ``width`` and ``height`` (before ``orientation``, EXIF 1 to 8, is applied).
+
+    ``bits`` per sample, ``components`` per pixel where the header says so, ``floats`` when samples are not integers.
+    AVIF, HEIC and TIFF decoders turn the picture themselves: their ``orientation`` stays 1.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int = 1
+    bits: int = 8
+    components: int = 3
+    floats: bool = False
+
+
+def probe(data: bytes) -> Header:
+    """The format and the size of an image.
+
+    Raises: BadInput, whose message begins with "cannot identify image file" when the bytes are no accepted format.
+    """
+    if not data:
+        raise BadInput("cannot identify image file: it is empty (0 bytes)")
+    name = image_format(data)
+    if name is None:
+        header = _tga(data)
+        if header is None:
+            raise _unidentified(data)
+        return header
+    try:
+        header = _PARSERS[name](data)
+    except (struct.error, IndexError, OverflowError):
+        raise BadInput(f"the {name} image is truncated: its header is incomplete ({len(data)} bytes arrived)") from None
+    if header is None:
+        if name in _WEAK:
+            raise _unidentified(data)
+        raise BadInput(f"cannot identify image file: it begins like {name}, but its header is damaged")
+    if header.width <= 0 or header.height <= 0:
+        raise BadInput(f"the {name} image is damaged: its header says {header.width}x{header.height} pixels")
+    return header
+
+
+def _unidentified(data: bytes) -> BadInput:
+    return BadInput(f"cannot identify image file: {looks_like(data)}. Accepted are {ACCEPTED}")
+
+
+def _jpeg(data: bytes) -> Header | None:
+    """Walks the marker segments up to the start of the scan (ITU T.81, annex B)."""
+    size: tuple[int, int, int, int] | None = None
+    turn, name, frame = 1, "JPEG", 0
+    for marker, start, end in _jpeg_segments(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width, components = struct.unpack_from(">BHHB", data, start)
+            if size is None or width * height > size[0] * size[1]:
+                size = (width, height, bits, components)
+            frame = marker
+        elif marker == 0xE1 and turn == 1 and data.startswith(exif.PREFIX, start):
+            turn = exif.orientation(data[start:end])
+        elif marker == 0xE2 and data.startswith(b"MPF\x00", start):
+            name = "MPO"
+    if size is None:
+        return None
+    width, height, bits, components = size
+    if frame == PROGRESSIVE and data.count(b"\xff\xda") > MAX_SCANS:
+        raise BadInput(f"the JPEG image is refused: it is drawn in more than {MAX_SCANS} passes")
+    if frame in SEQUENTIAL and len(data) * PIXELS_PER_BYTE < width * height:
+        raise BadInput(f"the JPEG image is truncated: {len(data)} bytes cannot hold its {width}x{height} pixels")
+    return Header(name, width, height, turn, bits, components)
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, first byte, one past the last byte) of each segment before the scan."""
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        if data[at] != 0xFF:
+            return
+        while data[at] == 0xFF:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
+            continue
+        if marker in (0x00, 0xD8, 0xD9, 0xDA):
+            return
+        (length,) = struct.unpack_from(">H", data, at)
+        if length < 2:
+            return
+        yield marker, at + 2, at + length
+        at += length
+
+
+def _png(data: bytes) -> Header | None:
+    head = png.head(data)
+    if head is None:
+        return None
+    return Header("PNG", head.width, head.height, png.orientation(data), head.bits, head.components)
+
+
+def _webp(data: bytes) -> Header | None:
+    """The canvas of an extended file, or the frame of a simple one (RFC 9649)."""
+    if struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+        raise BadInput(
+            f"the WEBP image is truncated: it should have {struct.unpack_from('<I', data, 4)[0] + 8} bytes, "
+            f"{len(data)} arrived"
+        )
+    size: tuple[int, int] | None = None
+    turn, at = 1, 12
+    for _ in range(MAX_SEGMENTS):
+        if at + 8 > len(data):
+            break
+        kind, length = data[at : at + 4], struct.unpack_from("<I", data, at + 4)[0]
+        body = at + 8
+        if kind == b"VP8X":
+            size = (_le24(data, body + 4) + 1, _le24(data, body + 7) + 1)
+        elif kind == b"VP8 " and size is None:
+            width, height = struct.unpack_from("<HH", data, body + 6)
+            size = (width & 0x3FFF, height & 0x3FFF)
+        elif kind == b"VP8L" and size is None:
+            (packed,) = struct.unpack_from("<I", data, body + 1)
+            size = ((packed & 0x3FFF) + 1, (packed >> 14 & 0x3FFF) + 1)
+        elif kind == b"EXIF":
+            turn = exif.orientation(data[body : body + length])
+        at = body + length + (length & 1)
+    return None if size is None else Header("WEBP", *size, orientation=turn)
+
+
+def _le24(data: bytes, at: int) -> int:
+    low, high = struct.unpack_from("<HB", data, at)
+    return int(low) | int(high) << 16
+
+
+def _gif(data: bytes) -> Header | None:
+    """The logical screen, or the first frame where that is larger."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    for _ in range(MAX_SEGMENTS):
+        if data[at] == 0x2C:
+            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
+            return Header("GIF", max(width, left + frame_width), max(height, top + frame_height))
+        if data[at] != 0x21:
+            return None
+        at += 2
+        while data[at]:
+            at += 1 + data[at]
+        at += 1
+    return None
+
+
+def _tiff(data: bytes) -> Header | None:
+    page = tiff.first_page(data)
+    return None if page is None else Header("TIFF", page.width, page.height, 1, page.bits, page.components, page.floats)
+
+
+def _bmp(data: bytes) -> Header | None:
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == 12:
+        width, height = struct.unpack_from("<HH", data, 18)
+    elif size in (16, 40, 52, 56, 64, 108, 124):
+        width, height = struct.unpack_from("<ii", data, 18)
+    else:
+        return None
+    return Header("BMP", width, abs(height))
+
+
+def _avif(data: bytes) -> Header | None:
+    return _spatial_extent(data, "AVIF")
+
+
+def _heif(data: bytes) -> Header | None:
+    return _spatial_extent(data, "HEIF")
+
+
+def _spatial_extent(data: bytes, name: str) -> Header | None:
+    """The largest ``ispe`` of ``meta/iprp/ipco`` (ISO/IEC 23008-12): tiles and thumbnails are never larger."""
+    best = (0, 0)
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind != b"meta":
+            continue
+        for inner, first, last in _boxes(data, start + 4, end):
+            if inner != b"iprp":
+                continue
+            for item, at, stop in _boxes(data, first, last):
+                if item == b"ipco":
+                    extents = (
+                        struct.unpack_from(">II", data, begin + 4)
+                        for property_, begin, _ in _boxes(data, at, stop)
+                        if property_ == b"ispe"
+                    )
+                    best = max(extents, key=lambda size: size[0] * size[1], default=best)
+    return Header(name, *best) if best[0] else None
+
+
+def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """(type, first byte of the content, one past its last byte) of the boxes side by side in a range."""
+    for _ in range(MAX_BOXES):
+        if at + 8 > min(end, len(data)):
+            return
+        size, kind = struct.unpack_from(">I4s", data, at)
+        start = at + 8
+        if size == 1:
+            (size,) = struct.unpack_from(">Q", data, start)
+            start += 8
+        stop = end if size == 0 else at + size
+        if stop < start:
+            return
+        yield kind, start, min(stop, end)
+        at = stop
+
+
+def _jp2(data: bytes) -> Header | None:
+    """The code stream's own SIZ segment (ITU T.800, A.5.1): decoders go by it, not by the box around it."""
+    starts = (
+        [0] if data.startswith(b"\xff\x4f") else [at for kind, at, _ in _boxes(data, 0, len(data)) if kind == b"jp2c"]
+    )
+    if not starts:
+        return None
+    width, height, left, top = struct.unpack_from(">IIII", data, starts[0] + 8)
+    components, bits = struct.unpack_from(">HB", data, starts[0] + 40)
+    if data[starts[0] + 2 : starts[0] + 4] != b"\xff\x51" or not 1 <= components <= 4:
+        return None
+    return Header("JPEG2000", width - left, height - top, 1, (bits & 0x7F) + 1, components)
+
+
+def _ico(data: bytes) -> Header | None:
+    """The largest icon, by the size that its own PNG or BMP header says."""
+    (count,) = struct.unpack_from("<H", data, 4)
+    if not 1 <= count <= MAX_ICONS:
+        return None
+    sizes = []
+    for index in range(count):
+        length, start = struct.unpack_from("<II", data, 6 + 16 * index + 8)
+        icon = data[start : start + length]
+        if icon.startswith(png.SIGNATURE):
+            head = png.head(icon)
+            sizes.append((head.width, head.height) if head else (0, 0))
+        elif len(icon) >= 16 and struct.unpack_from("<I", icon)[0] == 40:
+            width, height = struct.unpack_from("<ii", icon, 4)
+            sizes.append((width, abs(height) // 2))
+        else:
+            return None
+    return Header("ICO", *max(sizes, key=lambda size: size[0] * size[1]))
+
+
+def _pnm(data: bytes) -> Header | None:
+    head = netpbm.head(data)
+    return (
+        None
+        if head is None
+        else Header("PPM", head.width, head.height, 1, 8 if head.maximum < 256 else 16, head.components)
+    )
+
+
+def _tga(data: bytes) -> Header | None:
+    """TGA has no signature, so every field that can be wrong is checked, and the pixels must be there."""
+    if len(data) < 19:
+        return None
+    id_length, has_map, kind, _, map_length, map_bits = struct.unpack_from("<BBBHHB", data)
+    width, height, depth, flags = struct.unpack_from("<HHBB", data, 12)
+    allowed = {1: (8,), 2: (16, 24, 32), 3: (1, 8, 16), 9: (8,), 10: (16, 24, 32), 11: (1, 8, 16)}.get(kind, ())
+    palette = kind in (1, 9)
+    if depth not in allowed or has_map not in (0, 1) or (palette and not has_map) or flags & 0xC0:
+        return None
+    if has_map and map_bits not in (15, 16, 24, 32):
+        return None
+    if not width or not height or (flags & 0x0F) not in (0, 1, 8):
+        return None
+    pixels = len(data) - 18 - id_length - (map_length * ((map_bits + 7) // 8) if has_map else 0)
+    row = (width * depth + 7) // 8
+    least = row * height if kind < 8 else height * max(1, -(-width // 128))
+    if pixels < least:
+        return None
+    return Header("TGA", width, height)
+
+
+_PARSERS: Final[dict[str, Callable[[bytes], Header | None]]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "WEBP": _webp,
+    "GIF": _gif,
+    "TIFF": _tiff,
+    "BMP": _bmp,
+    "AVIF": _avif,
+    "HEIF": _heif,
+    "JPEG2000": _jp2,
+    "ICO": _ico,
+    "PPM": _pnm,
+}
+
+_WEAK: Final = {"BMP", "ICO", "PPM"}
+"""Formats with so short a signature that other things begin with it by chance."""

@@ -1,0 +1,334 @@
+"""Every format decodes to the pixels that Pillow and OpenCV give, and nothing hostile gets further than its header."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import resource
+import struct
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+from saccade.errors import BadInput, CallError, TooLarge
+from saccade.media import Limits, decode, probe
+from saccade.results import ByteArray
+
+pillow_heif.register_heif_opener()
+
+MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16")
+SAVES: tuple[tuple[str, dict[str, object]], ...] = (
+    ("JPEG", {}),
+    ("JPEG", {"progressive": True}),
+    ("JPEG", {"keep_rgb": True}),
+    ("PNG", {}),
+    ("WEBP", {}),
+    ("WEBP", {"lossless": True}),
+    ("GIF", {}),
+    ("TIFF", {"compression": "tiff_lzw"}),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ("TIFF", {"big_tiff": True}),
+    ("BMP", {}),
+    ("ICO", {}),
+    ("ICO", {"bitmap_format": "bmp"}),
+    ("PPM", {}),
+    ("TGA", {}),
+    ("TGA", {"compression": "tga_rle"}),
+    ("AVIF", {}),
+    ("HEIF", {}),
+    ("JPEG2000", {}),
+    ("JPEG2000", {"no_jp2": True}),
+)
+
+
+def photo(width: int = 53, height: int = 37) -> ByteArray:
+    """A picture without symmetry: ramps and one bright corner."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    picture = np.stack([x, y, (x + y) / 2], axis=2).astype(np.uint8)
+    picture[: height // 4, : width // 4] = (250, 20, 90)
+    return picture
+
+
+def in_mode(mode: str) -> Pillow.Image:
+    picture = Pillow.fromarray(photo())
+    if mode == "P":
+        return picture.quantize(32)
+    if mode == "I;16":
+        return Pillow.fromarray(photo()[..., 0].astype(np.uint16) * 257)
+    if mode in ("RGBA", "LA"):
+        picture = picture.convert(mode[:-1])
+        picture.putalpha(Pillow.fromarray(photo()[..., 1]))
+        return picture
+    return picture.convert(mode)
+
+
+def saved(picture: Pillow.Image, form: str, **how: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **how)
+    return buffer.getvalue()
+
+
+def by_pillow(data: bytes) -> ByteArray:
+    """What the reference pipeline sees, with 16 bits scaled where Pillow would clip them."""
+    picture = ImageOps.exif_transpose(Pillow.open(io.BytesIO(data)))
+    if picture.mode.startswith("I"):
+        return np.repeat((np.asarray(picture) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.asarray(picture.convert("RGB"))
+
+
+def cases() -> Iterator[tuple[str, str, dict[str, object]]]:
+    for form, how in SAVES:
+        for mode in MODES:
+            if (form, mode) == ("ICO", "I;16") and "bitmap_format" not in how:
+                continue  # Pillow's own header forgets that the PNG inside has 16 bits
+            try:
+                saved(in_mode(mode), form, **how)
+            except (OSError, ValueError, RuntimeError, KeyError):
+                continue
+            yield mode, form, how
+
+
+@pytest.mark.parametrize(("mode", "form", "how"), list(cases()), ids=str)
+def test_every_mode_of_every_format_has_the_pixels_of_pillow(mode: str, form: str, how: dict[str, object]) -> None:
+    data = saved(in_mode(mode), form, **how)
+    header, image = probe(data), decode(data)
+    with Pillow.open(io.BytesIO(data)) as reference:
+        assert image.format == header.format == reference.format
+        if form != "HEIF":  # its header says the coded size, which is a multiple of the block size
+            assert (header.width, header.height) == reference.size
+    np.testing.assert_array_equal(image.rgb, by_pillow(data))
+    assert image.rgb.dtype == np.uint8
+    assert image.rgb.flags.c_contiguous
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_all_eight_orientations_come_out_upright(form: str, turn: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = turn
+    data = saved(Pillow.fromarray(photo()), form, exif=exif)
+    expected = by_pillow(data)
+    assert expected.shape[:2] == ((53, 37) if turn > 4 else (37, 53))
+    np.testing.assert_array_equal(decode(data).rgb, expected)
+
+
+def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
+    block = b"Exif\0\0" + struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    text = b"\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+    data = saved(Pillow.fromarray(photo()), "PNG")
+    for chunk in (
+        b"tEXtRaw profile type exif\0" + text,
+        b"zTXtRaw profile type exif\0\0" + zlib.compress(text),
+    ):
+        marked = (
+            data[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+        )
+        np.testing.assert_array_equal(decode(marked).rgb, np.rot90(photo(), -1))
+
+
+def test_alpha_is_dropped_and_not_blended() -> None:
+    picture = Pillow.new("RGBA", (4, 4), (10, 20, 30, 0))
+    for form, how in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True}), ("TIFF", {}), ("TGA", {})):
+        assert decode(saved(picture, form, **how)).rgb[0, 0].tolist() == [10, 20, 30], form
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    grey = Pillow.fromarray(np.full((4, 4), 40000, np.uint16))
+    for form in ("PNG", "TIFF", "PPM", "JPEG2000"):
+        assert decode(saved(grey, form)).rgb[0, 0].tolist() == [156, 156, 156], form
+
+
+@pytest.mark.parametrize(
+    ("data", "levels"),
+    [
+        (b"P1 4 1\n0 1 0 1\n", [255, 0, 255, 0]),
+        (b"P1 4 1\n0101", [255, 0, 255, 0]),
+        (b"P2\n# two #\n4 1 # three\n100\n0 25 50 100\n", [0, 64, 128, 255]),
+        (b"P2 4 1 65535\n0 256 40000 65535 ", [0, 1, 156, 255]),
+        (b"P3 1 1 255 7 7 7", [7]),
+        (b"P4 4 1\n\x50", [255, 0, 255, 0]),
+        (b"P5 4 1 1023\n\x00\x00\x01\x00\x02\x00\x03\xff", [0, 64, 128, 255]),
+    ],
+)
+def test_netpbm_files_are_scaled_to_their_own_white(data: bytes, levels: list[int]) -> None:
+    assert decode(data).rgb[0, :, 0].tolist() == levels
+
+
+def test_the_first_frame_of_animations_and_the_first_page_of_documents_is_taken() -> None:
+    first, *others = (Pillow.fromarray(np.roll(photo(), step * 9, axis=1)) for step in range(3))
+    for form, how in (("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("AVIF", {"quality": 100})):
+        data = saved(first, form, save_all=True, append_images=others, **how)
+        with Pillow.open(io.BytesIO(data)) as reference:
+            assert reference.n_frames == 3
+            np.testing.assert_array_equal(decode(data).rgb, np.asarray(reference.convert("RGB")))
+
+
+@pytest.mark.parametrize(("form", "how"), SAVES, ids=str)
+def test_a_file_that_was_cut_off_is_refused_and_never_half_grey(form: str, how: dict[str, object]) -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (96, 96, 3), np.uint8)
+    data = saved(Pillow.fromarray(noise), form, **how)
+    for part in (0.03, 0.5, 0.9):
+        with pytest.raises(BadInput):
+            decode(data[: int(len(data) * part)])
+
+
+def test_a_cut_off_photo_is_called_truncated() -> None:
+    data = saved(Pillow.fromarray(photo(640, 480)), "JPEG")
+    with pytest.raises(BadInput, match="truncated"):
+        decode(data[: len(data) // 2])
+
+
+def test_limits_are_told_from_the_header_with_both_numbers() -> None:
+    data = saved(Pillow.fromarray(photo()), "PNG")
+    with pytest.raises(TooLarge, match="53x37") as caught:
+        decode(data, Limits(max_pixels=1000))
+    assert "0.001 megapixels" in caught.value.message
+    with pytest.raises(TooLarge, match=f"{len(data)} bytes"):
+        decode(data, Limits(max_bytes=100))
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "TGA", "JPEG", "WEBP", "PPM", "JPEG2000", "AVIF"])
+def test_a_header_that_promises_far_too_much_is_refused_before_decoding(form: str) -> None:
+    data = bytearray(saved(Pillow.fromarray(photo()), form))
+    small, huge = (53, 37), (16383, 16383)
+    for order, size in (("<H", 2), (">H", 2), ("<I", 4), (">I", 4)):
+        for old, new in zip(small, huge, strict=True):
+            at = data.find(struct.pack(order, old), 4)
+            if at >= 0 and form != "PPM":
+                data[at : at + size] = struct.pack(order, new)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises((BadInput, TooLarge)):
+        decode(bytes(data) if form != "PPM" else b"P6 16383 16383 255\n" + bytes(100))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
+    png = saved(Pillow.new("1", (9000, 9000)), "PNG")
+    icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(png), 22) + png
+    with pytest.raises(TooLarge, match="9000x9000"):
+        decode(icon)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html></html>", "HTML page"),
+        (b'<?xml version="1.0"?><svg xmlns="x"/>', "SVG"),
+        (b"%PDF-1.7", "PDF"),
+        (b"PK\x03\x04rest", "ZIP"),
+        (b'{"inputs": "x"}', "JSON"),
+        (b"data:image/png;base64,iVBORw0KGgo=", "base64"),
+        (b"https://example.org/cat.jpg", "address"),
+        (b"hello there", "plain text"),
+        (b"BM is not a bitmap", "plain text"),
+        (b"P3 is not a pixmap", "plain text"),
+        (bytes(range(256)), "no known image format"),
+        (b"\x00\x00\x00\x18ftypmp42" + bytes(16), "video"),
+    ],
+)
+def test_bytes_that_are_no_image_are_named_for_what_they_are(data: bytes, words: str) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        decode(data)
+    assert caught.value.message.startswith("cannot identify image file")
+
+
+def test_floating_point_samples_are_refused_with_advice() -> None:
+    data = saved(Pillow.fromarray(np.ones((4, 4), np.float32)), "TIFF")
+    with pytest.raises(BadInput, match="floating-point"):
+        decode(data)
+
+
+def test_a_photo_drawn_in_hundreds_of_passes_is_refused() -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
+    scan = data.index(b"\xff\xda")
+    with pytest.raises(BadInput, match="passes"):
+        decode(data[:scan] + b"\xff\xda\x00\x08" * 200 + data[scan:])
+
+
+def test_text_chunks_of_a_png_are_never_inflated() -> None:
+    bomb = b"zTXtComment\0\0" + zlib.compress(bytes(80_000_000), 9)
+    data = saved(Pillow.fromarray(photo()), "PNG")
+    chunk = struct.pack(">I", len(bomb) - 4) + bomb + struct.pack(">I", zlib.crc32(bomb))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    np.testing.assert_array_equal(decode(data[:33] + chunk + data[33:]).rgb, photo())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+
+
+def test_many_threads_decode_at_once_and_agree() -> None:
+    files = [saved(in_mode("RGB"), form, **how) for form, how in SAVES]
+    alone = [decode(data).rgb for data in files]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda data: decode(data).rgb, files * 10))
+    for index, rgb in enumerate(together):
+        np.testing.assert_array_equal(rgb, alone[index % len(files)])
+
+
+def test_mutated_files_raise_nothing_but_errors_of_the_caller() -> None:
+    rng = random.Random(11)
+    files = [saved(in_mode(mode), form, **how) for mode, form, how in cases()]
+    for _ in range(3000):
+        data = bytearray(rng.choice(files))
+        for _ in range(rng.choice((1, 2, 8))):
+            at = rng.randrange(min(len(data), rng.choice((64, 1 << 20))))
+            match rng.randrange(4):
+                case 0:
+                    data[at] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+                case 1:
+                    data[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", bytes(4), b"\x7f\xff\xff\xff"))
+                case 2:
+                    del data[at : at + rng.choice((1, 8, 100))]
+                    data += b"\0" if not data else b""
+                case _:
+                    data[at:at] = rng.randbytes(rng.choice((1, 8)))
+        try:
+            decode(bytes(data), Limits(max_pixels=1_000_000))
+        except (BadInput, TooLarge):
+            continue
+
+
+def test_coco_photos_have_identical_pixels_to_pillow(data: Path) -> None:
+    photos = sorted((data / "images" / "coco").glob("*.jpg"))
+    assert len(photos) == 60
+    for path in photos:
+        np.testing.assert_array_equal(decode(path.read_bytes()).rgb, by_pillow(path.read_bytes()), str(path.name))
+
+
+def test_every_file_of_the_format_collection_decodes_as_expected(data: Path) -> None:
+    folder = data / "images" / "formats"
+    reference = decode((folder / "rgb.png").read_bytes()).rgb.astype(int)
+    for name, expected in json.loads((folder / "expected.json").read_text()).items():
+        content = (folder / name).read_bytes()
+        header, image = probe(content), decode(content)
+        assert image.format == expected["format"], name
+        assert [header.width, header.height] == expected["stored_size"], name
+        assert [image.rgb.shape[1], image.rgb.shape[0]] == expected["upright_size"], name
+        np.testing.assert_allclose(image.rgb.mean((0, 1)), expected["mean_rgb"], atol=0.01, err_msg=name)
+        if (difference := expected.get("mean_abs_diff_to_rgb_png")) is not None:
+            assert abs(np.abs(image.rgb - reference).mean() - difference) < 0.01, name
+
+
+DECODABLE = {"frames_10000.gif", "ztxt_bomb.png"}
+
+
+def test_every_hostile_file_is_refused_cheaply_and_clearly(data: Path) -> None:
+    for path in sorted((data / "images" / "bad").iterdir()):
+        if path.suffix == ".json":
+            continue
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        if path.name in DECODABLE:
+            decode(path.read_bytes())
+        else:
+            with pytest.raises((BadInput, TooLarge)) as caught:
+                decode(path.read_bytes())
+            assert isinstance(caught.value, CallError)
+            assert " at 0x" not in caught.value.message, path.name
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024, path.name
