@@ -187,7 +187,9 @@ def test_the_listings() -> None:
     listed = json.loads(Platform().describe(Incoming("GET", "/api/models"), Desk()).body)["models"]
     assert [model["id"] for model in listed] == ["yolo11n", "AbCdEfGhIjKlMnOpQrSt"]
     shown = Platform().describe(Incoming("GET", "/api/models/yolo11n", match={"model": "yolo11n"}), Desk())
-    assert json.loads(shown.body)["task"] == "detect"
+    assert json.loads(shown.body)["model"]["task"] == "detect"
+    projects = Platform().describe(Incoming("GET", "/api/projects/somebody", match={"owner": "somebody"}), Desk())
+    assert json.loads(projects.body)["total"] == 1
     missing = Platform().describe(Incoming("GET", "/api/models/nobody", match={"model": "nobody"}), Desk())
     assert missing.status == 404
 

@@ -18,7 +18,7 @@ from saccade.dialects import arguments, references, yolo_answers
 from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model, speaks_form
-from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
+from saccade.dialects.yolo_ask import YoloAsk, ask, task_of, words_of
 from saccade.dialects.yolo_refusals import iso_time, retry_headers, seconds
 from saccade.errors import BadInput
 
@@ -29,6 +29,13 @@ NO_MODEL: Final = (
 )
 OWNER: Final = "local"
 PROJECT: Final = "models"
+REGION: Final = "eu"
+"""The SDK knows three regions; this server is in none of them."""
+LICENCES: Final = frozenset(
+    {"Apache-2.0", "MIT", "BSD-3-Clause", "AGPL-3.0", "GPL-3.0", "LGPL-3.0", "MPL-2.0", "CC0-1.0"}
+)
+UNKNOWN_DATE: Final = "1970-01-01T00:00:00.000Z"
+NOBODY_COUNTS: Final = {"starCount": 0, "isStarred": False, "createdAt": UNKNOWN_DATE, "updatedAt": UNKNOWN_DATE}
 
 
 class Platform:
@@ -44,6 +51,7 @@ class Platform:
         Route(("GET",), "/api/models/{owner}/{project}/{model}", "describe"),
         Route(("GET",), "/api/models/{owner}/{project}", "describe"),
         Route(("GET",), "/api/models/{model}", "describe"),
+        Route(("GET",), "/api/projects/{owner}", "describe"),
     )
 
     def __init__(self, *, topk: int = 5, clamp: bool = False, model: str | None = None) -> None:
@@ -85,14 +93,19 @@ class Platform:
         return Outgoing(status_of(error), msgspec.json.encode(body), headers=retry_headers(error, iso=True))
 
     def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:
-        """Models, as the SDK lists and shows them."""
+        """Models and the one project that holds them, as the SDK lists and shows them."""
+        if incoming.path.startswith("/api/projects"):
+            owner = incoming.match["owner"]
+            return _fine({"projects": [_project(owner, len(desk.cards()))], "total": 1, "region": REGION})
+        owner, project = incoming.match.get("owner", OWNER), incoming.match.get("project", PROJECT)
         named = _in_path(incoming)
-        if named and "model" in incoming.match:
-            try:
-                return _fine(_described(references.find(named, desk)))
-            except errors.UnknownModel as error:
-                return self.refuse(error, incoming)
-        return _fine({"models": [_described(card) for card in desk.cards()]})
+        if named is None or "model" not in incoming.match:
+            return _fine({"models": [_described(card, owner, project) for card in desk.cards()], "region": REGION})
+        try:
+            model = _described(references.find(named, desk), owner, project)
+        except errors.UnknownModel as error:
+            return self.refuse(error, incoming)
+        return _fine({"model": model | {"metadata": {}}, "isOwner": True})
 
 
 def _in_path(incoming: Incoming) -> str | None:
@@ -100,17 +113,33 @@ def _in_path(incoming: Incoming) -> str | None:
     return "/".join(part for part in parts if part) or None
 
 
-def _described(card: Card) -> dict[str, object]:
+def _described(card: Card, owner: str, project: str) -> dict[str, object]:
     return {
         "id": card.name,
+        "owner": owner,
+        "project": project,
+        "projectName": project,
+        "model": card.name.rsplit("/", 1)[-1],
         "name": card.name,
-        "slug": card.name.rsplit("/", 1)[-1],
-        "owner": OWNER,
-        "project": PROJECT,
-        "task": card.task,
-        "status": "trained",
+        "visibility": "private",
+        "status": "completed",
+        "task": task_of(card),
+        "license": card.licence if card.licence in LICENCES else "Other",
         "classNames": [card.labels[number] for number in sorted(card.labels)],
-        "license": card.licence,
+        "hasWeights": True,
+        **NOBODY_COUNTS,
+    }
+
+
+def _project(owner: str, models: int) -> dict[str, object]:
+    return {
+        "id": PROJECT,
+        "owner": owner,
+        "project": PROJECT,
+        "name": PROJECT,
+        "visibility": "private",
+        "modelCount": models,
+        **NOBODY_COUNTS,
     }
 
 

@@ -106,7 +106,7 @@ def metadata(ask: YoloAsk, count: int) -> dict[str, Any]:
     }
     if ask.shape == "platform":
         facts["version"] = PLATFORM_VERSION
-        facts["task"] = ask.task if ask.task != "zero-shot-classify" else "classify"
+        facts["task"] = ask.task
         facts["classNames"] = [ask.labels[number] for number in sorted(ask.labels)]
     return facts
 

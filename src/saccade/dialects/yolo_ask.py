@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from saccade import media
 from saccade.call import Call, Clip, Options
-from saccade.card import Card, Task
+from saccade.card import Card
 from saccade.dialects import arguments, inputs
 from saccade.dialects.arguments import ADDRESSES, FILES, Arguments, Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming
@@ -44,7 +43,7 @@ class YoloAsk(Ask):
     shape: Response
     arguments: Arguments
     named: str
-    task: Task | Literal["semantic"]
+    task: str
     labels: Mapping[int, str]
     began: float
     alive_s: float
@@ -117,11 +116,18 @@ def ask(
         shape=wanted.response or shape,
         arguments=wanted,
         named=named,
-        task="semantic" if is_semantic(card) else card.task,
+        task=task_of(card),
         labels=card.labels,
         began=began,
         alive_s=desk.uptime_s(),
     )
+
+
+def task_of(card: Card) -> str:
+    """The model's task in the words of the Platform."""
+    if is_semantic(card):
+        return "semantic"
+    return "classify" if card.task == "zero-shot-classify" else card.task
 
 
 def is_semantic(card: Card) -> bool:
