@@ -18,29 +18,31 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MARKER = "saccade-requirements.txt"
 
 
-def environment(name: str, *requirements: str, modules: dict[str, str] | None = None) -> Path:
+def environment(
+    name: str, *requirements: str, alone: tuple[str, ...] = (), modules: dict[str, str] | None = None
+) -> Path:
     """The interpreter of a virtual environment that holds exactly these requirements.
 
-    ``modules`` maps file names under its site-packages to source text (a stub of a library that has no wheel here).
+    ``alone`` are packages that come without their dependencies; ``modules`` maps file names under its site-packages to
+    source text (a stub of a library that has no wheel here).
     The calling test is skipped when the package index cannot be reached.
     """
     home = ROOT / ".envs" / name
     python = home / "bin" / "python"
-    wanted = "\n".join([*requirements, *(f"{path}\n{text}" for path, text in sorted((modules or {}).items()))])
+    wanted = "\n".join([*requirements, *alone, *(f"{path}\n{text}" for path, text in sorted((modules or {}).items()))])
     if python.exists() and (home / MARKER).exists() and (home / MARKER).read_text() == wanted:
         return python
     if home.exists():
         shutil.rmtree(home)
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True, capture_output=True)
-    done = subprocess.run(
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements],
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    if done.returncode != 0:
-        shutil.rmtree(home)
-        pytest.skip(f"cannot install {' '.join(requirements)}: {done.stderr.strip().splitlines()[-1:]}")
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    for command in ([*pip, *requirements], [*pip, "--no-deps", *alone]):
+        if command[-1].startswith("--"):
+            continue
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+        if done.returncode != 0:
+            shutil.rmtree(home)
+            pytest.skip(f"cannot install {' '.join(requirements)}: {done.stderr.strip().splitlines()[-1:]}")
     site = next((home / "lib").glob("python*/site-packages"))
     for path, text in (modules or {}).items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)

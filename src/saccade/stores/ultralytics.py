@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from saccade.errors import BadSettings, UnsupportedModel
@@ -70,7 +70,8 @@ class Exporter:
             work = Path(folder)
             # A neutral name, because a name such as "yolo11n.pt" would let the program fetch its own file of that name.
             shutil.copyfile(checkpoint, work / "checkpoint.pt")
-            done = _run([str(command), "export", "model=checkpoint.pt", "format=onnx", "dynamic=True"], work)
+            export = [str(command), "export", "model=checkpoint.pt", "format=onnx", "dynamic=True"]
+            done = _run(export, work, EXPORT_LIMIT_S, _bare(work))
             graph = work / "checkpoint.onnx"
             if done.returncode != 0 or not graph.is_file():
                 raise UnsupportedModel(f"Ultralytics could not export '{checkpoint.name}': {_last_line(done)}")
@@ -90,13 +91,17 @@ def how_to(name: str) -> str:
     )
 
 
-def _run(command: Sequence[str], folder: Path, limit_s: int = EXPORT_LIMIT_S) -> subprocess.CompletedProcess[str]:
-    """Runs a foreign program in ``folder`` without our settings; one that takes too long is ended and counts as failed."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _bare(folder: Path) -> dict[str, str]:
+    """The environment of a program that runs what it is given: none of our settings, a home of its own."""
     kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    variables = {**kept, "HOME": str(folder), "YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "False"}
-    if command[0] == sys.executable or "pip" in command:
-        variables = dict(os.environ)
+    return {**kept, "HOME": str(folder), "YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "False"}
+
+
+def _run(
+    command: Sequence[str], folder: Path, limit_s: int, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a program in ``folder``; one that takes too long is ended and counts as failed."""
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         return subprocess.run(
             command, cwd=folder, env=variables, capture_output=True, text=True, errors="replace", timeout=limit_s
