@@ -22,8 +22,6 @@ REQUIREMENTS = ("ultralytics>=8.4", "onnx>=1.17")
 SUFFIX = ".pt"
 EXPORT_LIMIT_S = 1800
 INSTALL_LIMIT_S = 3600
-KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
-"""What the foreign program may know of our environment."""
 
 
 class Exporter:
@@ -93,8 +91,8 @@ def how_to(name: str) -> str:
 
 def _bare(folder: Path) -> dict[str, str]:
     """The environment of a program that runs what it is given: none of our settings, a home of its own."""
-    kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-    return {**kept, "HOME": str(folder), "YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "False"}
+    own = {"HOME": str(folder), "YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "False"}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", **own}
 
 
 def _run(
