@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from saccade import imageprocessor
@@ -17,16 +18,23 @@ from saccade.results import ByteArray, IntArray, Masks
 
 
 class Semantic:
-    """Graphs whose first output is logits (n, classes, h, w), at any scale of the picture."""
+    """Graphs whose first output is logits (n, classes, h, w), at any scale of the picture.
+
+    ``card.config["layout"]`` "NHWC" says that the graph, made by TensorFlow, has its channels last.
+    """
 
     def __init__(self, card: Card) -> None:
         self.labels = card.labels
         self.model_class = model_class(card)
         config = card.config.get("preprocessor")
         self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Segformer")
+        self.channels_last = card.config.get("layout") == "NHWC"
 
     def pixels(self) -> Mapping[str, Pixels]:
-        return self.processor.pixels()
+        pictures = self.processor.pixels()
+        if not self.channels_last:
+            return pictures
+        return {name: msgspec.structs.replace(picture, layout="NHWC") for name, picture in pictures.items()}
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
         return Prepared(*self.processor(image_rgb))
@@ -40,6 +48,8 @@ class Semantic:
         if options.subtask not in (None, "semantic"):
             raise BadOptions(f"Subtask {options.subtask} is not supported for model {self.model_class}")
         logits = as_float32(outputs[0])[0]
+        if self.channels_last:
+            logits = np.ascontiguousarray(logits.transpose(2, 0, 1))
         winner = maps.winners(logits, frame.image_hw)
         return semantic_masks(winner, len(logits), self.labels)
 

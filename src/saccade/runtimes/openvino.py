@@ -232,7 +232,8 @@ class _Input:
             raise RunFailed(
                 f"The model '{model}' takes {self.shape} at its input '{self.label}', and was given {tensor.shape}."
             )
-        return np.ascontiguousarray(tensor, dtype=self.type)
+        # OpenVINO shares memory only with arrays that may be written, which pictures out of Pillow may not.
+        return np.require(tensor, self.type, ["C", "W"])
 
     def _takes(self, shape: tuple[int, ...]) -> bool:
         if self.shape.rank.is_dynamic:
