@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
 Task: TypeAlias = Literal["classify", "detect", "segment", "pose", "obb", "depth", "zero-shot-classify"]
 """``segment`` covers instance, panoptic and semantic segmentation: the result's ``kind`` tells them apart."""
 
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+if TYPE_CHECKING:
+    Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+else:
+    # msgspec cannot decode a type that names itself; Cards travel between processes.
+    Json = Any
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):

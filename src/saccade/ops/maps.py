@@ -35,7 +35,9 @@ def nearest(plane: NDArray[Any], hw: Size) -> NDArray[Any]:
 def steps(size: int, wanted: int) -> IntArray:
     """Which source index each of ``wanted`` places takes."""
     scale = np.float32(size) / np.float32(wanted)
-    return np.minimum((np.arange(wanted, dtype=np.float32) * scale).astype(np.int32), np.int32(size - 1))
+    places: IntArray = (np.arange(wanted, dtype=np.float32) * scale).astype(np.int32)
+    np.minimum(places, size - 1, out=places)
+    return places
 
 
 def winners(logits: FloatArray, hw: Size) -> IntArray:
@@ -46,7 +48,8 @@ def winners(logits: FloatArray, hw: Size) -> IntArray:
     a model's classes: at 150 classes about one in six remains.
     """
     if logits.shape[1:] == hw:
-        return np.argmax(logits, axis=0).astype(np.int32)
+        highest: IntArray = np.argmax(logits, axis=0).astype(np.int32)
+        return highest
     best = np.full(hw, -np.inf, np.float32)
     winner = np.zeros(hw, np.int32)
     for index in np.flatnonzero(contenders(logits)):
