@@ -75,9 +75,6 @@ class HuggingFace:
         Route(("GET",), "/hf-inference/{path:path}", "describe"),
         Route(("GET",), "/status/{path:path}", "describe"),
         Route(("GET",), "/framework/{path:path}", "describe"),
-        Route(("GET",), "/info", "describe"),
-        Route(("GET",), "/health", "describe"),
-        Route(("GET",), "/ping", "describe"),
     )
 
     def claims(self, incoming: Incoming) -> bool:
@@ -161,10 +158,6 @@ class HuggingFace:
             return _json(_deployed(place.model, desk))
         if place.page == "status":
             return _json(_status(_card(place, "", desk), desk))
-        if incoming.path.strip("/") in ("health", "ping"):
-            return _json({"status": "ok"})
-        if incoming.path.strip("/") == "info" and desk.default_model() is None:
-            return _json({"model_id": None, "version": __version__, "models": [card.name for card in desk.cards()]})
         if place.page == "":
             refused = self.refuse(
                 errors.CallError(f"GET is not allowed here. POST an image to {incoming.path}"), incoming
@@ -196,7 +189,7 @@ def place_of(path: str, *, reading: bool = False) -> Place:
     if kind == "pipeline":
         return Place(_id(rest[1:]), rest[0] if rest else "")
     if kind != "models":
-        return Place("", page="info" if parts == ["info"] else "")
+        return Place("")
     if "pipeline" in rest[1:]:
         at = rest.index("pipeline", 1)
         return Place(_id(rest[:at]), "/".join(rest[at + 1 :]))

@@ -1,0 +1,163 @@
+"""The programs that Hugging Face's documents print, run as printed but for the host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.clients.environments import environment, node_folder, run, run_node
+from tests.clients.houses import Served, canned
+from tests.clients.pictures import noise, photo
+
+pytestmark = pytest.mark.heavy
+
+MODELS = {
+    "facebook/detr-resnet-50": 2,
+    "google/vit-base-patch16-224": 3,
+    "openmmlab/upernet-convnext-small": 2,
+    "facebook/mask2former-swin-large-coco-panoptic": 2,
+}
+
+PYTHON = """
+import json, sys
+import requests
+
+API_URL = "https://api-inference.huggingface.co/models/MODEL"
+headers = {"Authorization": "Bearer hf_***"}
+
+def query(filename):
+    with open(filename, "rb") as f:
+        data = f.read()
+    response = requests.post(API_URL, headers=headers, data=data)
+    return response.json()
+
+output = query("cats.jpg")
+print(json.dumps(output))
+"""
+
+JAVASCRIPT = """
+import fs from "node:fs";
+async function query(filename) {
+	const data = fs.readFileSync(filename);
+	const response = await fetch(
+		"https://api-inference.huggingface.co/models/MODEL",
+		{
+			headers: {
+				Authorization: "Bearer hf_***",
+				"Content-Type": "application/json",
+			},
+			method: "POST",
+			body: data,
+		}
+	);
+	const result = await response.json();
+	return result;
+}
+
+query("cats.jpg").then((response) => {
+	console.log(JSON.stringify(response));
+});
+"""
+
+OLD_HOST = "https://api-inference.huggingface.co"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with canned(tmp_path_factory.mktemp("house")) as served:
+        yield served
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "cats.jpg").write_bytes(photo())
+    return tmp_path
+
+
+def curl(folder: Path, *arguments: str) -> Any:
+    done = subprocess.run(
+        ["curl", "--silent", "--show-error", "--noproxy", "*", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_python_program_works_with_another_host(house: Served, folder: Path, model: str) -> None:
+    python = environment("huggingface-hub-2.4.0", "huggingface_hub==2.4.0", "pillow", "requests")
+    script = PYTHON.replace(OLD_HOST, house.url).replace("MODEL", model).replace("cats.jpg", str(folder / "cats.jpg"))
+    assert len(json.loads(run(python, script))) == MODELS[model]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_javascript_program_works_with_another_host(house: Served, folder: Path, model: str) -> None:
+    home = node_folder("huggingface-inference-4.13.30", "@huggingface/inference@4.13.30")
+    script = JAVASCRIPT.replace(OLD_HOST, house.url).replace("MODEL", model)
+    found = json.loads(run_node(home, script.replace("cats.jpg", str(folder / "cats.jpg"))))
+    assert len(found) == MODELS[model]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_curl_command_works_with_another_host(house: Served, folder: Path, model: str) -> None:
+    url = f"{house.url}/models/{model}"
+    token = ("-H", "Authorization: Bearer hf_***")
+    found = curl(folder, url, "-X", "POST", "--data-binary", "@cats.jpg", *token)
+    assert len(found) == MODELS[model]
+    for other in (
+        ("-X", "POST", "--data-binary", "@cats.jpg", "-H", "Content-Type: image/jpeg"),
+        ("-X", "POST", "-T", "cats.jpg"),
+        ("-F", "file=@cats.jpg"),
+        ("-F", "inputs=@cats.jpg"),
+        ("-H", "Transfer-Encoding: chunked", "--data-binary", "@cats.jpg"),
+    ):
+        assert curl(folder, url, *other, *token) == found
+
+
+def test_item_15_curl_sends_two_megabytes_after_100_continue(house: Served, folder: Path) -> None:
+    (folder / "big.png").write_bytes(noise(900, 800))
+    url = f"{house.url}/models/facebook/detr-resnet-50"
+    assert len(curl(folder, url, "--data-binary", "@big.png")) == 2
+    assert len(curl(folder, url, "--data-binary", "@big.png", "-H", "Expect: 100-continue")) == 2
+
+
+def test_curl_sends_json_as_a_form(house: Served, folder: Path) -> None:
+    import base64
+
+    text = base64.b64encode(photo()).decode()
+    (folder / "body.json").write_text(json.dumps({"inputs": text, "parameters": {"threshold": 0.3}}))
+    url = f"{house.url}/models/facebook/detr-resnet-50"
+    assert len(curl(folder, url, "-d", "@body.json")) == 3
+    (folder / "text").write_text(text)
+    assert len(curl(folder, url, "--data-binary", "@text")) == 2
+
+
+ERRORS = {
+    "wrong token": ("/models/raises/NoKey", "cats.jpg", "Invalid credentials in Authorization header"),
+    "unknown model": ("/models/no/such", "cats.jpg", "Model no/such does not exist"),
+    "wrong task": ("/pipeline/object-detection/google/vit-base-patch16-224", "cats.jpg", "doesn't support task"),
+    "corrupt image": ("/models/google/vit-base-patch16-224", "text", "cannot identify image file"),
+    "bad parameter": ("/models/google/vit-base-patch16-224?top_k=0", "cats.jpg", "`top_k` must be a whole number"),
+    "loading": ("/models/raises/StillLoading", "cats.jpg", "is currently loading"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_refusals_are_json_with_the_text_for_curl_requests_and_fetch(house: Served, folder: Path, case: str) -> None:
+    path, name, words = ERRORS[case]
+    (folder / "text").write_text("no image")
+    found = curl(folder, house.url + path, "--data-binary", f"@{name}")
+    assert words in found["error"]
+    python = environment("huggingface-hub-2.4.0", "huggingface_hub==2.4.0", "pillow", "requests")
+    script = PYTHON.replace(f"{OLD_HOST}/models/MODEL", house.url + path).replace("cats.jpg", str(folder / name))
+    assert json.loads(run(python, script))["error"] == found["error"]
+    home = node_folder("huggingface-inference-4.13.30", "@huggingface/inference@4.13.30")
+    script = JAVASCRIPT.replace(f"{OLD_HOST}/models/MODEL", house.url + path).replace("cats.jpg", str(folder / name))
+    assert json.loads(run_node(home, script))["error"] == found["error"]
