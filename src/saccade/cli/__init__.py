@@ -33,7 +33,8 @@ class Failure(click.ClickException):
 
     def __init__(self, error: Error) -> None:
         super().__init__(error.message)
-        self.exit_code = 2 if isinstance(error, BadOptions | BadSettings) else 1
+        if isinstance(error, BadOptions | BadSettings):
+            self.exit_code = 2  # type: ignore[misc]
 
 
 class Lazy(click.Group):

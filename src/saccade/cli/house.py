@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from saccade.card import Card
+from saccade.errors import UnknownModel
 from saccade.stores.store import Progress
 
 if TYPE_CHECKING:
@@ -41,9 +43,20 @@ def settings(**flags: object) -> Settings:
 
 def library(given: Settings) -> Library:
     """The models of this machine, as the server would see them."""
-    from saccade.server.house import library as build
+    from saccade.server.run import open_library
 
-    return build(given, os.environ)
+    return open_library(given)
+
+
+def fetched(shelf: Library, ref: str) -> Card:
+    """The Card of a model; one of the catalogue's is brought here first, with a progress bar."""
+    try:
+        return shelf.card(ref)
+    except UnknownModel:
+        if ref.lower() not in {name.lower() for offer in shelf.offers() for name in (offer.name, *offer.aliases)}:
+            raise
+    with progress() as report:
+        return shelf.pull(ref, report)
 
 
 @contextmanager

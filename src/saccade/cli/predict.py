@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from saccade.cli.house import library, model_options, progress, settings
+from saccade.cli.house import fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput, BadOptions, CallError
 
@@ -68,8 +68,7 @@ def COMMAND(
     from saccade.call import Options
 
     options = Options(classes=_ids(classes), **{name: value for name, value in chosen.items() if value is not None})
-    with progress() as report:
-        card = library(given).card(ref, fetch=True, progress=report)
+    card = fetched(library(given), ref)
     look = Look(options=options, stride=stride, track=track, save=Path(save) if save else None)
     model = _open(card, given, len(wanted))
     printer = _Json() if as_json else _Table(card.name)

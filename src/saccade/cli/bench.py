@@ -1,0 +1,204 @@
+"""``saccade bench``: how fast a model is on this machine, alone and behind the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from saccade.cli.house import fetched, library, model_options, settings
+from saccade.cli.load import drive, loopback_only
+from saccade.errors import BadOptions, Error
+
+WARM_UP = 5
+READY = re.compile(r"saccade ready on (http://\S+)")
+
+
+@click.command(name="bench")
+@click.argument("ref", default="picodet-s")
+@click.option("--image", type=click.Path(exists=True, dir_okay=False), help="The photo to send (default: a made one).")
+@click.option("--calls", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Calls per measurement.")
+@click.option("--concurrency", default="1,4,16", show_default=True, help="Callers at one time, with commas between.")
+@click.option("--url", help="Measure the server that runs there, instead of starting one. This machine only.")
+@click.option("--key", envvar="SACCADE_KEY", help="An access key, where the server asks for one.")
+@click.option("--precision", type=click.Choice(["auto", "f32"]), help="auto: fastest; f32: the reference's numbers.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@model_options
+def COMMAND(
+    ref: str,
+    image: str | None,
+    calls: int,
+    concurrency: str,
+    url: str | None,
+    key: str | None,
+    precision: str | None,
+    device: str | None,
+    as_json: bool,
+    folders: tuple[str, ...],
+    home: str | None,
+) -> None:
+    """Measure the model REF: the bare model in this process, then over HTTP with several callers at a time."""
+    levels = _levels(concurrency)
+    photo = Path(image).read_bytes() if image else made_photo()
+    report: dict[str, Any] = {"model": ref, "bytes": len(photo)}
+    if url:
+        loopback_only(url)
+        report["http"] = _over_http(url, ref, photo, key, levels, calls)
+    else:
+        given = settings(home=home, models=folders or None, precision=precision, device=device)
+        card = fetched(library(given), ref)
+        report["bare"] = _bare(card, given, photo, calls)
+        with _served(given, ref) as (address, process):
+            report["http"] = _over_http(address, ref, photo, None, levels, calls)
+            report["memory_bytes"] = _memory(process.pid)
+    click.echo(json.dumps(report, indent=1)) if as_json else _print(report)
+
+
+def made_photo() -> bytes:
+    """A JPEG of 1080×810 smooth shapes, always the same."""
+    import numpy as np
+
+    from saccade.ops.draw import jpeg
+
+    rng = np.random.default_rng(7)
+    coarse = rng.integers(0, 255, (28, 37, 3)).astype(np.float32)
+    rows = np.linspace(0, 27, 810).astype(int)
+    columns = np.linspace(0, 36, 1080).astype(int)
+    return jpeg(coarse[rows][:, columns].astype(np.uint8), 88)
+
+
+def _levels(text: str) -> list[int]:
+    try:
+        levels = [int(part) for part in text.split(",")]
+    except ValueError:
+        levels = []
+    if not levels or min(levels) < 1 or max(levels) > 1024:
+        raise BadOptions(
+            f"--concurrency is {text!r}; expected numbers from 1 to 1024 with commas between, such as 1,4,16."
+        )
+    return levels
+
+
+def _bare(card: Any, given: Any, photo: bytes, calls: int) -> list[dict[str, Any]]:
+    """Bytes to result in this process: one call after the other, then as many at a time as there are cores."""
+    from saccade import media
+    from saccade.discover import budget
+    from saccade.model import Model
+    from saccade.runtimes.session import Compute
+
+    threads = given.threads or budget().threads
+    compute = Compute(
+        precision=given.precision,
+        device=given.device,
+        threads=threads,
+        streams=threads,
+        cache_dir=str(Path(given.home) / "cache" / "compiled"),
+    )
+    model = Model(card, compute)
+
+    def once(_: int) -> float:
+        started = time.perf_counter()
+        model.predict(media.decode(photo).rgb)
+        return time.perf_counter() - started
+
+    try:
+        return [_measured(once, calls, callers) for callers in dict.fromkeys((1, threads))]
+    finally:
+        model.close()
+
+
+def _measured(once: Any, calls: int, callers: int) -> dict[str, Any]:
+    from saccade.cli.load import Report
+
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(once, range(WARM_UP * callers)))
+        started = time.perf_counter()
+        seconds = list(pool.map(once, range(calls)))
+        return Report(callers, seconds, whole_s=time.perf_counter() - started).figures()
+
+
+def _over_http(
+    url: str, ref: str, photo: bytes, key: str | None, levels: list[int], calls: int
+) -> list[dict[str, Any]]:
+    headers = {"content-type": "image/jpeg", "x-use-cache": "false"} | (
+        {"authorization": f"Bearer {key}"} if key else {}
+    )
+    target = f"{url.rstrip('/')}/models/{ref}"
+
+    async def all_levels() -> list[dict[str, Any]]:
+        await drive(target, photo, headers, concurrency=max(levels), calls=max(levels) + WARM_UP)
+        return [
+            (await drive(target, photo, headers, concurrency=level, calls=max(calls, level))).figures()
+            for level in levels
+        ]
+
+    rows = asyncio.run(all_levels())
+    if all(row["failed"] == row["calls"] for row in rows):
+        raise Error(f"Every call to {target} was refused. Does the server know the model, and does it ask for a key?")
+    return rows
+
+
+@contextmanager
+def _served(given: Any, ref: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of our own on a free port, for as long as it is measured."""
+    words = ["--port", "0", "--preload", ref, "--home", given.home, "--precision", given.precision, "--no-access-log"]
+    words += ["--device", given.device, *(word for folder in given.models for word in ("--models", folder))]
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "saccade", "serve", *words], stdout=subprocess.PIPE, text=True, env=environ
+    )
+    try:
+        yield _address(process), process
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    for line in process.stdout or ():
+        found = READY.search(line)
+        if found:
+            return found[1]
+    raise Error("The server that was to be measured did not start; its own message is above.")
+
+
+def _memory(pid: int) -> int:
+    """Bytes held by the server and its workers; shared pages count once where the system tells."""
+    import psutil
+
+    server = psutil.Process(pid)
+    total = 0
+    for process in (server, *server.children(recursive=True)):
+        used = process.memory_full_info()
+        total += getattr(used, "pss", used.rss)
+    return total
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", title=f"{report['model']}, {report['bytes'] / 1e3:.0f} kB a photo")
+    for title in ("", "callers", "calls/s", "p50 ms", "p90 ms", "p99 ms", "failed"):
+        table.add_column(title, justify="right" if title else "left")
+    for name, rows in (("bare model", report.get("bare", ())), ("over HTTP", report["http"])):
+        for row in rows:
+            shown = (row["per_second"], row["p50_ms"], row["p90_ms"], row["p99_ms"])
+            failed = f"[red]{row['failed']}[/red]" if row["failed"] else "0"
+            table.add_row(name, str(row["concurrency"]), *(f"{value:.1f}" for value in shown), failed)
+    console = Console()
+    console.print(table)
+    if "memory_bytes" in report:
+        console.print(f"Server and workers hold {report['memory_bytes'] / 1e6:.0f} MB.")

@@ -1,0 +1,140 @@
+"""``saccade endpoints``: dedicated endpoints of a running server."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from saccade.cli.talk import ask, server_options
+from saccade.errors import Error
+
+SETTLED = ("ready", "stopped", "failed")
+PATIENCE_S = 300.0
+
+
+@click.group(name="endpoints")
+def COMMAND() -> None:
+    """Start, stop and replace dedicated endpoints: a URL of its own for one model, with reserved replicas."""
+
+
+@COMMAND.command()
+@click.argument("name")
+@click.option("--model", help="The model to serve; without it, the stopped endpoint NAME is started again.")
+@click.option(
+    "--replicas", default="0:1", show_default=True, metavar="MIN:MAX", help="How many replicas; MIN 0 may sleep."
+)
+@click.option("--memory", metavar="SIZE", help="Memory limit of the endpoint, for example 2GB.")
+@click.option(
+    "--idle-stop", type=click.IntRange(0), default=600, show_default=True, help="Sleep after so many idle seconds."
+)
+@click.option("--region", help="A region of saccade.toml, instead of this server.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A port of its own.")
+@click.option("--hostname", default="", help="A host name of its own.")
+@click.option("--wait/--no-wait", default=True, help="Wait until it is ready.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@server_options
+def start(
+    name: str, model: str | None, memory: str | None, idle_stop: int, wait: bool, as_json: bool, url: str,
+    key: str | None, **plan: Any,
+) -> None:  # fmt: skip
+    """Start the endpoint NAME."""
+    if model:
+        body = {"name": name, "model": model, "memory_bytes": _bytes(memory), "idle_stop_s": idle_stop, **plan}
+        told = ask("POST", url, "/v1/endpoints", key, body)
+    else:
+        told = ask("PATCH", url, _path(name), key, {"action": "start"})
+    _finish(_settled(name, url, key) if wait else told, as_json)
+
+
+@COMMAND.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@server_options
+def stop(name: str, as_json: bool, url: str, key: str | None) -> None:
+    """Stop the endpoint NAME: accepted calls finish, then its URL answers 503."""
+    _finish(ask("PATCH", url, _path(name), key, {"action": "stop"}), as_json)
+
+
+@COMMAND.command()
+@click.argument("name")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@server_options
+def replace(name: str, model: str, as_json: bool, url: str, key: str | None) -> None:
+    """Put MODEL behind the URL of NAME; the old model serves until the new one is healthy."""
+    _finish(ask("PATCH", url, _path(name), key, {"action": "replace", "model": model}), as_json)
+
+
+@COMMAND.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@server_options
+def list_(as_json: bool, url: str, key: str | None) -> None:
+    """List the endpoints of the server."""
+    rows = ask("GET", url, "/v1/endpoints", key)["endpoints"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("name", "model", "state", "replicas", "url"):
+        table.add_column(title)
+    for row in rows:
+        table.add_row(
+            row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"]
+        )
+    Console().print(table if rows else "No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+
+
+@COMMAND.command()
+@click.argument("name")
+@server_options
+def rm(name: str, url: str, key: str | None) -> None:
+    """Stop the endpoint NAME and forget it."""
+    ask("DELETE", url, _path(name), key)
+    click.echo(f"{name} is removed.")
+
+
+def _path(name: str) -> str:
+    return f"/v1/endpoints/{quote(name, safe='')}"
+
+
+def _settled(name: str, url: str, key: str | None) -> Any:
+    """The endpoint once it is up.
+
+    Raises:
+        Error: it failed, with the reason, or took too long.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        told = ask("GET", url, _path(name), key)
+        if told["state"] in SETTLED:
+            if told["state"] == "failed":
+                raise Error(f"The endpoint {name} failed: {told['reason']}")
+            return told
+        time.sleep(0.2)
+    raise Error(f"The endpoint {name} is still {told['state']}. See: saccade endpoints list")
+
+
+def _finish(told: Any, as_json: bool) -> None:
+    click.echo(
+        json.dumps(told) if as_json else f"{told['name']} is {told['state']} at {told['url']} ({told['model']})."
+    )
+
+
+def _bytes(size: str | None) -> int:
+    """``"2GB"`` → 2,000,000,000; ``"512MiB"`` → 536,870,912."""
+    if size is None:
+        return 0
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+    text = size.strip().upper().removesuffix("B")
+    digits = text.rstrip("KMGI")
+    try:
+        return int(float(digits) * units[text[len(digits) :]])
+    except (KeyError, ValueError):
+        raise click.UsageError(f"--memory is {size!r}; expected a size such as 512MB or 2GiB.") from None

@@ -1,0 +1,96 @@
+"""Sends the same request many times over and keeps the time of each; for loads on machines of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from saccade.errors import BadOptions, Error
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(slots=True)
+class Report:
+    """What came back: seconds of each answered call, counts by status, and the whole time."""
+
+    concurrency: int
+    seconds: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    whole_s: float = 0.0
+
+    def figures(self) -> dict[str, float | int]:
+        """Throughput in calls a second and latencies in milliseconds."""
+        ordered = sorted(self.seconds)
+
+        def quantile(share: float) -> float:
+            return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3, 3) if ordered else 0.0
+
+        return {
+            "concurrency": self.concurrency,
+            "calls": len(ordered),
+            "failed": sum(count for status, count in self.statuses.items() if status != 200),
+            "per_second": round(len(ordered) / self.whole_s, 2) if self.whole_s else 0.0,
+            "p50_ms": quantile(0.50),
+            "p90_ms": quantile(0.90),
+            "p99_ms": quantile(0.99),
+        }
+
+
+def loopback_only(url: str) -> None:
+    """Raises BadOptions for an address that is not this machine's own: loads are never sent elsewhere."""
+    host = urlsplit(url).hostname or ""
+    if host not in LOOPBACK:
+        raise BadOptions(f"--url names {host or 'no host'}; loads are only sent to this machine, such as 127.0.0.1.")
+
+
+async def drive(url: str, body: bytes, headers: dict[str, str], *, concurrency: int, calls: int) -> Report:
+    """Sends ``calls`` POST requests over ``concurrency`` kept connections and lets all of them finish.
+
+    Raises:
+        Error: the server closed a connection or does not speak HTTP/1.1 with Content-Length.
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(body)}"]
+    request = (
+        "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items())]).encode() + b"\r\n\r\n" + body
+    )
+    report = Report(concurrency)
+    left = calls
+
+    async def caller() -> None:
+        nonlocal left
+        reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+        try:
+            while left > 0:
+                left -= 1
+                started = time.perf_counter()
+                writer.write(request)
+                status = await _status(reader)
+                report.seconds.append(time.perf_counter() - started)
+                report.statuses[status] += 1
+        finally:
+            writer.close()
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(min(concurrency, calls))))
+    report.whole_s = time.perf_counter() - started
+    return report
+
+
+async def _status(reader: asyncio.StreamReader) -> int:
+    """Reads one answer whole and returns its status."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        raise Error("The server closed the connection before it answered.") from error
+    first, *fields = head.split(b"\r\n")
+    length = next((int(line.split(b":", 1)[1]) for line in fields if line.lower().startswith(b"content-length:")), None)
+    if length is None:
+        raise Error("The server's answer has no Content-Length, which this load generator needs.")
+    await reader.readexactly(length)
+    return int(first.split(b" ", 2)[1])

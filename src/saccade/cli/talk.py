@@ -1,0 +1,50 @@
+"""Talks to a running server for the commands that change it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from saccade.errors import Error
+
+HERE = "http://127.0.0.1:8000"
+PATIENCE_S = 130.0
+
+
+def server_options(function: Any) -> Any:
+    """``--url`` and ``--key``: which server, and who asks."""
+    function = click.option("--key", envvar="SACCADE_KEY", help="An admin key, where the server asks for one.")(
+        function
+    )
+    return click.option("--url", envvar="SACCADE_URL", default=HERE, show_default=True, help="The server's address.")(
+        function
+    )
+
+
+def ask(method: str, url: str, path: str, key: str | None = None, body: object = None) -> Any:
+    """The server's JSON answer.
+
+    Raises:
+        Error: it is not running or refuses; the message is the server's own.
+    """
+    import httpx
+
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    proxied = not any(name in url for name in ("127.0.0.1", "localhost", "[::1]"))
+    try:
+        with httpx.Client(timeout=PATIENCE_S, trust_env=proxied) as client:
+            answer = client.request(method, url.rstrip("/") + path, headers=headers, json=body)
+    except httpx.HTTPError as error:
+        raise Error(
+            f"There is no answer from {url} ({type(error).__name__}). Start the server with 'saccade serve', or name "
+            "another with --url or SACCADE_URL."
+        ) from error
+    try:
+        told = answer.json()
+    except ValueError:
+        told = {}
+    if answer.is_success:
+        return told
+    reason = told.get("error") if isinstance(told, dict) else None
+    raise Error(str(reason or f"{url} answered {answer.status_code}; is it a saccade server?"))
