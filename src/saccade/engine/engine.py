@@ -1,0 +1,340 @@
+"""Many calls → few runs: finds the model, the cached answer or a place in the line, and brings the answer back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from typing import Any, Literal, Protocol, cast
+
+from msgspec.structs import replace
+
+from saccade.call import Answer, Call
+from saccade.card import Card
+from saccade.discover import budget, share_out
+from saccade.engine.cache import Cache, key_of
+from saccade.engine.link import Link, OnLost, OnReply
+from saccade.engine.local import LocalLink
+from saccade.engine.replica import Duty
+from saccade.engine.residency import Residency
+from saccade.engine.resident import Resident
+from saccade.engine.rules import Rules
+from saccade.errors import (
+    BadSettings,
+    DeadlinePassed,
+    Error,
+    StillLoading,
+    Stopped,
+    UnknownModel,
+    WrongTask,
+)
+from saccade.runtimes.session import Compute
+
+log = logging.getLogger("saccade.engine")
+
+FRESH_S = 1.0
+"""How long a Card is believed before the library is asked again, in the background."""
+
+MEMORY_SHARE = 0.6
+"""The part of the machine's (or the container's) memory that models may hold, unless the rules say otherwise."""
+
+GPU_BATCH = 16
+TEND_S = 0.5
+
+State = Literal["cold", "loading", "warm", "failed"]
+
+
+class Library(Protocol):
+    """Where Cards come from."""
+
+    def card(self, ref: str) -> Card:
+        """The Card of a model whose files are on this machine. May take a while. Raises UnknownModel."""
+
+
+class Engine:
+    """All methods are called from one event loop, the one that ran :meth:`start`."""
+
+    def __init__(self, library: Library, rules: Rules | None = None) -> None:
+        self._library = library
+        self.rules = rules = Rules() if rules is None else rules
+        self.budget = budget()
+        self.threads = rules.threads or self.budget.threads
+        self._cards: dict[str, tuple[Card, float]] = {}
+        self._asking: dict[str, asyncio.Task[Card]] = {}
+        self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
+        self._residency = Residency(
+            rules,
+            rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),
+            self._connect,
+            self._room,
+        )
+        self._draining = False
+        self._started = time.monotonic()
+        self._tending: asyncio.Task[None] | None = None
+        self._serving = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+
+    async def start(self) -> None:
+        """Returns when the pinned models are warm.
+
+        Raises:
+            BadSettings: one of them is not known or cannot be loaded; the message names it.
+        """
+        if self.rules.redis_url:
+            from saccade.engine.redis import RedisShelf
+
+            self._cache = Cache(
+                self.rules.cache_bytes, self.rules.cache_ttl_s, RedisShelf(self.rules.redis_url, self.rules.cache_ttl_s)
+            )
+        if not self.rules.isolate:
+            share_out(1)
+        self._tending = asyncio.create_task(self._tend())
+        for ref in self.rules.pins:
+            try:
+                await self.load(ref)
+            except Error as error:
+                raise BadSettings(f"The model '{ref}', which is to be preloaded, cannot be: {error.message}") from error
+
+    async def predict(self, call: Call) -> Answer:
+        """The answer to a call about one image.
+
+        Raises:
+            CallError: the image, the options or the model's name are wrong.
+            Busy: overloaded, still loading, stopping, or too late.
+            ModelError, SetupError: the model cannot be run.
+        """
+        card = await self._card(call)
+        key = None
+        if call.use_cache and self.rules.cache_bytes:
+            key = key_of(card, call, self.rules.precision)
+            kept = await self._cache.get(key)
+            if kept is not None:
+                return replace(kept, model=card.name)
+        deadline = self._deadline(call)
+        self._enter()
+        try:
+            resident = self._residency.warm(card) or await self._load(card, call, deadline)
+            entry = resident.submit(call, deadline)
+            try:
+                answer = await entry.answer
+            except asyncio.CancelledError:
+                resident.drop(entry)
+                raise
+        finally:
+            self._leave()
+        waited_ms = (entry.sent - entry.arrived) * 1e3 + answer.timings.queue_ms
+        answer = replace(answer, timings=replace(answer.timings, queue_ms=waited_ms))
+        if key is not None:
+            await self._cache.put(key, answer)
+        return answer
+
+    async def stream(self, call: Call) -> AsyncGenerator[Answer]:
+        """The answers to a video, frame by frame; a slow reader slows the model down, a closed one stops it.
+
+        Raises:
+            The same as :meth:`predict`; also between frames.
+        """
+        card = await self._card(call)
+        deadline = self._deadline(call)
+        self._enter()
+        try:
+            resident = self._residency.warm(card) or await self._load(card, call, deadline)
+            entry = resident.submit(call, deadline)
+            try:
+                while (item := await entry.next_frame()) is not None:
+                    if isinstance(item, Error):
+                        raise item
+                    yield item
+                    resident.grant(entry)
+            finally:
+                resident.drop(entry)
+        finally:
+            self._leave()
+
+    async def load(self, ref: str) -> Card:
+        """Loads a model now, also one that failed before; returns when it is warm.
+
+        Raises:
+            UnknownModel, ModelError, SetupError, Busy
+        """
+        card = await self._resolve(ref)
+        self._residency.forgive(card.name)
+        if self._residency.warm(card) is None:
+            await asyncio.shield(self._residency.begin(card))
+        return card
+
+    async def unload(self, ref: str) -> bool:
+        """Puts a model away once it has finished what it accepted; False if it was not in memory."""
+        kept = self._cards.get(ref)
+        return await self._residency.unload(kept[0].name if kept else ref)
+
+    def state(self, ref: str) -> State:
+        """Whether the model is in memory."""
+        kept = self._cards.get(ref)
+        return cast(State, self._residency.state(kept[0].name if kept else ref))
+
+    def info(self) -> dict[str, Any]:
+        """What the engine has and does: numbers at the top, then a list of models."""
+        residents = self._residency.residents
+        return {
+            "isolated": self.rules.isolate,
+            "device": self.rules.device,
+            "precision": self.rules.precision,
+            "threads": self.threads,
+            "cpu_affinity": self.budget.affinity,
+            "cpu_quota": self.budget.quota,
+            "machine_load": self.budget.load,
+            "memory_budget_bytes": self._residency.budget_bytes,
+            "resident_bytes": self._residency.used_bytes,
+            "resident_models": len(residents),
+            "loads": self._residency.loads,
+            "evictions": self._residency.evictions,
+            "queued_calls": self._queued(),
+            "in_flight_calls": sum(resident.in_flight for resident in residents.values()),
+            "cache_bytes": self._cache.bytes,
+            "cache_hits": self._cache.hits,
+            "cache_misses": self._cache.misses,
+            "draining": self._draining,
+            "models": [self._model_info(resident) for resident in residents.values()],
+        }
+
+    async def drain(self) -> None:
+        """Refuses new calls and returns when all accepted ones are answered."""
+        self._draining = True
+        await self._quiet.wait()
+
+    async def close(self) -> None:
+        """Ends everything now; calls that still wait are answered with Stopped."""
+        self._draining = True
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+        await self._residency.close(_stopping())
+        await self._cache.close()
+
+    async def _card(self, call: Call) -> Card:
+        if self._draining:
+            raise _stopping()
+        card = await self._resolve(call.model)
+        if call.task is not None and call.task != card.task:
+            raise WrongTask(f"The model '{card.name}' does the task '{card.task}', not '{call.task}'.")
+        return card
+
+    async def _resolve(self, ref: str) -> Card:
+        """The Card behind a ref; one that is known is believed, and looked up again behind the caller's back."""
+        kept = self._cards.get(ref)
+        if kept is not None and time.monotonic() - kept[1] < FRESH_S:
+            return kept[0]
+        task = self._asking.get(ref)
+        if task is None:
+            task = self._asking[ref] = asyncio.create_task(self._ask(ref))
+        return kept[0] if kept is not None else await asyncio.shield(task)
+
+    async def _ask(self, ref: str) -> Card:
+        try:
+            card = await asyncio.to_thread(self._library.card, ref)
+        except Error as error:
+            kept = self._cards.pop(ref, None)
+            if kept is not None and isinstance(error, UnknownModel):
+                await self._residency.unload(kept[0].name)
+            raise
+        finally:
+            del self._asking[ref]
+        self._cards[ref] = (card, time.monotonic())
+        return card
+
+    async def _load(self, card: Card, call: Call, deadline: float) -> Resident:
+        """The model, once it is warm, if the caller wants to wait for that."""
+        state = self._residency.state(card.name)
+        estimate_s = self._residency.estimate_s(card.name)
+        if not call.load_model and state != "loading":
+            raise StillLoading(f"The model '{card.name}' is not loaded.", retry_after_s=estimate_s)
+        task = self._residency.begin(card)
+        if not call.wait_for_model:
+            raise StillLoading(f"The model '{card.name}' is being loaded.", retry_after_s=estimate_s)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                resident = await asyncio.shield(task)
+        except TimeoutError:
+            raise DeadlinePassed(f"The model '{card.name}' was not loaded before the call's deadline.") from None
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise Stopped(f"The model '{card.name}' was put away while it was loading. Try again.") from None
+            raise
+        return resident
+
+    def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Link:
+        """A replica of a model, not yet opened."""
+        rules = self.rules
+        compute = Compute(
+            precision=rules.precision,
+            device=rules.device,
+            threads=self.threads,
+            streams=self.threads if rules.device == "cpu" else 1,
+            cache_dir=rules.cache_dir,
+            lone=rules.lone,
+            shapes=rules.shapes,
+        )
+        batch = rules.max_batch or (GPU_BATCH if rules.device == "cuda" else 1)
+        duty = Duty(limits=rules.limits, max_batch=batch)
+        return LocalLink(card, compute, duty, on_reply)
+
+    def _deadline(self, call: Call) -> float:
+        limit_s = self.rules.request_timeout_s if call.clip is None else self.rules.video_timeout_s
+        return time.monotonic() + limit_s if call.deadline is None else call.deadline
+
+    def _queued(self) -> int:
+        return sum(len(resident.line) + len(resident.clips) for resident in self._residency.residents.values())
+
+    def _room(self) -> int:
+        return self.rules.queue_total - self._queued()
+
+    def _enter(self) -> None:
+        self._serving += 1
+        self._quiet.clear()
+
+    def _leave(self) -> None:
+        self._serving -= 1
+        if not self._serving:
+            self._quiet.set()
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(TEND_S)
+            try:
+                self._residency.tend()
+            except Exception:
+                log.exception("the engine's housekeeping failed")
+
+    def _model_info(self, resident: Resident) -> dict[str, Any]:
+        counts = resident.counts
+        pace = resident.line.pace.service_s
+        return {
+            "name": resident.card.name,
+            "state": resident.state,
+            "reason": resident.reason.message if resident.reason else None,
+            "task": resident.card.task,
+            "revision": resident.card.revision,
+            "memory_bytes": resident.memory_bytes,
+            "load_s": round(resident.load_s, 3),
+            "queued": len(resident.line) + len(resident.clips),
+            "in_flight": resident.in_flight,
+            "service_ms": None if pace is None else round(pace * 1e3, 2),
+            "accepted": counts.accepted,
+            "answered": counts.answered,
+            "refused": counts.refused,
+            "would_refuse": counts.would_refuse,
+            "failed": counts.failed,
+            "cancelled": counts.cancelled,
+            "expired": counts.expired,
+            "retried": counts.retried,
+            "crashes": counts.crashes,
+            "batch_sizes": dict(sorted(counts.batches.items())),
+            "replicas": resident.facts(),
+        }
+
+
+def _stopping() -> Stopped:
+    return Stopped("The server is shutting down and takes no new calls. Try again in a moment.", retry_after_s=5.0)

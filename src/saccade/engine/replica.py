@@ -1,0 +1,279 @@
+"""An opened model and its threads: jobs in, answers out; the same in the server's process, in a worker and under Ray.
+
+Every thread takes a job through decode → prepare → run → read, so that a bad image fails alone. On a processor as many
+run side by side as there are streams; on a graphics card their tensors meet in the batcher.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from saccade import media
+from saccade.call import Answer, Clip, Options
+from saccade.card import Card
+from saccade.engine.batcher import Batcher
+from saccade.engine.golden import blindness, picture, sight
+from saccade.engine.hands import Hands
+from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
+from saccade.errors import CallError, DeadlinePassed, Error, RunFailed
+from saccade.media import Limits
+from saccade.meter import Timings
+from saccade.model import Model
+from saccade.results import ByteArray
+from saccade.runtimes.session import Compute
+
+log = logging.getLogger("saccade.engine")
+
+LOOKAHEAD = 1
+"""Jobs that wait inside the replica, so that a thread finds the next one without asking."""
+
+
+class Duty(msgspec.Struct, frozen=True, kw_only=True):
+    """How a replica works. ``hands`` 0: one thread more than streams, or two per place in a batch."""
+
+    limits: Limits = Limits()
+    max_batch: int = 1
+    hands: int = 0
+
+
+@dataclass(slots=True)
+class Task:
+    """A job inside the replica."""
+
+    job: Job
+    data: bytes
+    answering: Answering
+    received: float
+    deadline: float | None
+    cancelled: bool = False
+    decoding_since: float | None = None
+    credit: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def wanted(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return not self.cancelled and (self.deadline is None or time.monotonic() < self.deadline)
+
+
+class Replica:
+    """Opens the model, warms it up, and answers jobs until it is closed. All methods may be called from any thread."""
+
+    def __init__(self, card: Card, compute: Compute, duty: Duty) -> None:
+        """Takes as long as the model takes to open and to answer its first picture.
+
+        Raises:
+            ModelError, SetupError: the model cannot be opened, or fails on a plain picture.
+        """
+        self.model = Model(card, compute)
+        self._limits = duty.limits
+        batching = duty.max_batch > 1 and self.model.session.batchable
+        self._batcher = Batcher(self.model.run, duty.max_batch) if batching else None
+        self._window = max(1, compute.streams)
+        count = duty.hands or (2 * duty.max_batch if batching else self._window + 1)
+        self.slots = count + LOOKAHEAD
+        self._tasks: dict[int, Task] = {}
+        self._golden = picture()
+        try:
+            self._sight = self._warmed(count)
+        except BaseException:
+            self._shut()
+            raise
+        self._hands: Hands[Task] = Hands(count, self._answer, f"look-{card.name}")
+
+    def submit(self, job: Job, data: bytes, answering: Answering) -> None:
+        """Answers the job from another thread: once with Done, Failed or End, or with Frames before that for a clip."""
+        now = time.monotonic()
+        task = Task(job, data, answering, now, None if job.left_s is None else now + job.left_s)
+        self._tasks[job.id] = task
+        if job.clip is None:
+            self._hands.give(task)
+            return
+        self.grant(job.id, job.credit)
+        threading.Thread(target=self._answer, args=(task,), name=f"clip-{job.id}", daemon=True).start()
+
+    def cancel(self, job_id: int) -> None:
+        """The caller has left: a job that has not begun is put away, a video ends after the current frame."""
+        task = self._tasks.get(job_id)
+        if task is not None:
+            task.cancelled = True
+            task.credit.release()
+
+    def grant(self, job_id: int, frames: int) -> None:
+        """Lets a video go on by so many frames."""
+        task = self._tasks.get(job_id)
+        if task is not None and frames > 0:
+            task.credit.release(frames)
+
+    def check(self) -> str | None:
+        """Looks at a known picture; in words what is wrong, or None."""
+        try:
+            return blindness(self._sight, self._look())
+        except Error as error:
+            return error.message
+
+    def overdue(self, decode_s: float) -> int | None:
+        """The job whose image has been decoding for longer than this, if there is one."""
+        now = time.monotonic()
+        for task in tuple(self._tasks.values()):
+            if task.decoding_since is not None and now - task.decoding_since > decode_s:
+                return task.job.id
+        return None
+
+    def close(self) -> None:
+        """Finishes the jobs it has, then frees the model."""
+        self._hands.close()
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._batcher is not None:
+            self._batcher.close()
+        self.model.close()
+
+    def _answer(self, task: Task) -> None:
+        job_id = task.job.id
+        try:
+            if task.cancelled:
+                reply: Done | End | Failed = End(job_id)
+            elif not task.wanted():
+                reply = Failed(job_id, DeadlinePassed("The call's time was over before its turn came."))
+            elif task.job.clip is None:
+                reply = Done(job_id, self._seen(task))
+            else:
+                self._watch(task, task.job.clip)
+                reply = End(job_id) if task.wanted() or task.cancelled else Failed(job_id, _late())
+        except Error as error:
+            reply = Failed(job_id, error if task.wanted() or isinstance(error, CallError) else _late())
+        except Exception:
+            mark = secrets.token_hex(4)
+            log.exception("model '%s' failed on an image [%s]", self.model.card.name, mark)
+            reply = Failed(
+                job_id, RunFailed(f"The model failed on this image; the server's log tells more at [{mark}].")
+            )
+        self._tasks.pop(job_id, None)
+        with suppress(OSError):
+            task.answering(reply)
+
+    def _seen(self, task: Task) -> Answer:
+        begun = time.monotonic()
+        task.decoding_since = begun
+        try:
+            image_rgb = media.decode(task.data, self._limits).rgb
+        finally:
+            task.decoding_since = None
+        decoded = time.monotonic()
+        answer = self._predict(image_rgb, task.job.options, task.wanted)
+        timings = replace(answer.timings, queue_ms=(begun - task.received) * 1e3, decode_ms=(decoded - begun) * 1e3)
+        return replace(answer, timings=timings, annotated=_drawn(image_rgb, answer) if task.job.annotate else None)
+
+    def _predict(self, image_rgb: ByteArray, options: Options, wanted: Callable[[], bool]) -> Answer:
+        begun = time.perf_counter()
+        prepared = self.model.prepare(image_rgb, options)
+        ready = time.perf_counter()
+        if self._batcher is None:
+            outputs, batch = self.model.run(prepared.tensors), 1
+        else:
+            outputs, batch = self._batcher.run(prepared.tensors, wanted)
+        ran = time.perf_counter()
+        result = self.model.read(outputs, prepared.frame, options)
+        done = time.perf_counter()
+        return Answer(
+            result=result,
+            image_hw=prepared.frame.image_hw,
+            timings=Timings(
+                preprocess_ms=(ready - begun) * 1e3, inference_ms=(ran - ready) * 1e3, postprocess_ms=(done - ran) * 1e3
+            ),
+            model=self.model.card.name,
+            revision=self.model.card.revision,
+            input_hw=prepared.frame.input_hw,
+            batch_size=batch,
+        )
+
+    def _watch(self, task: Task, clip: Clip) -> None:
+        """Answers a video frame by frame, in order, a few frames side by side, never further than its credit."""
+        job = task.job
+        finish = _tracked() if clip.track else None
+        ahead: deque[tuple[ByteArray, Future[Answer]]] = deque()
+        number = 0
+
+        def emit() -> None:
+            nonlocal number
+            image_rgb, future = ahead.popleft()
+            answer = future.result()
+            if finish is not None:
+                answer = finish(answer)
+            number += 1
+            if number <= job.skip:
+                return
+            if job.annotate:
+                answer = replace(answer, annotated=_drawn(image_rgb, answer))
+            task.credit.acquire(timeout=None if task.deadline is None else max(0.0, task.deadline - time.monotonic()))
+            if task.wanted():
+                task.answering(Frame(job.id, answer))
+
+        with ThreadPoolExecutor(self._window, thread_name_prefix=f"frame-{job.id}") as pool:
+            for image_rgb in self._frames(task, clip.stride):
+                if not task.wanted():
+                    break
+                ahead.append((image_rgb, pool.submit(self._predict, image_rgb, job.options, task.wanted)))
+                if len(ahead) > self._window:
+                    emit()
+            while ahead and task.wanted():
+                emit()
+
+    def _frames(self, task: Task, stride: int) -> Iterator[ByteArray]:
+        """The video's frames; the time for each counts as decoding, so that a stuck decoder is noticed."""
+        frames = iter(media.frames(task.data, stride, self._limits))
+        while True:
+            task.decoding_since = time.monotonic()
+            try:
+                image_rgb = next(frames, None)
+            finally:
+                task.decoding_since = None
+            if image_rgb is None:
+                return
+            yield image_rgb
+
+    def _look(self) -> list[tuple[float, float]]:
+        return sight(self.model.run(self.model.prepare(self._golden).tensors))
+
+    def _warmed(self, count: int) -> list[tuple[float, float]]:
+        """One picture through every way that a call may take, so that no caller pays for a first time."""
+        try:
+            prepared = self.model.prepare(self._golden)
+        except CallError:
+            return []  # a model that needs words beside the picture cannot be warmed up without them
+        outputs = self.model.run(prepared.tensors)
+        with suppress(CallError):
+            self.model.read([output[:1] for output in outputs], prepared.frame)
+        with ThreadPoolExecutor(count) as pool:
+            for run in [pool.submit(self.model.run, prepared.tensors) for _ in range(min(count, 2 * self._window))]:
+                run.result()
+        return sight(self.model.run(prepared.tensors))
+
+
+def _late() -> DeadlinePassed:
+    return DeadlinePassed("The call was not answered before its deadline.")
+
+
+def _drawn(image_rgb: ByteArray, answer: Answer) -> bytes:
+    from saccade.ops.draw import draw, jpeg
+
+    return jpeg(draw(image_rgb, answer.result))
+
+
+def _tracked() -> Callable[[Answer], Answer]:
+    """A function that gives the objects of one frame after another their ids."""
+    from saccade.tracking import Tracker
+
+    tracker = Tracker()
+    return lambda answer: replace(answer, result=tracker.update(answer.result))

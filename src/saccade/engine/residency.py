@@ -1,0 +1,222 @@
+"""Which models are in memory: loaded when first asked for, once, off the serving path, within a budget of bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from saccade.card import Card
+from saccade.engine.resident import Connect, Resident
+from saccade.engine.rules import Rules
+from saccade.errors import Error, Overloaded, StillLoading, Stopped
+
+log = logging.getLogger("saccade.engine")
+
+GUESS_FACTOR = 2.5
+GUESS_BYTES = 120 << 20
+"""What a model is thought to need before it was measured: its files times the factor, and so many bytes more."""
+
+FORGIVE_S = 30.0
+"""How long a model that failed to load is reported as failed before it is tried again."""
+
+LOAD_GUESS_S = 5.0
+
+
+class Residency:
+    """Used from the event loop only."""
+
+    def __init__(self, rules: Rules, budget_bytes: int, connect: Connect, room: Callable[[], int]) -> None:
+        self.budget_bytes = budget_bytes
+        self.residents: dict[str, Resident] = {}
+        self.loads = 0
+        self.evictions = 0
+        self._rules = rules
+        self._connect = connect
+        self._room = room
+        self._loading: dict[str, asyncio.Task[Resident]] = {}
+        self._failed: dict[str, tuple[str, float, Error]] = {}
+        self._needs: dict[str, int] = {}
+        self._took: dict[str, float] = {}
+        self._order = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def used_bytes(self) -> int:
+        """What all resident models hold."""
+        return sum(resident.memory_bytes for resident in self.residents.values())
+
+    def state(self, name: str) -> str:
+        """cold, loading, warm or failed."""
+        resident = self.residents.get(name)
+        if resident is not None:
+            return "warm" if resident.state == "warm" else "failed"
+        if name in self._loading:
+            return "loading"
+        return "failed" if name in self._failed else "cold"
+
+    def reason(self, name: str) -> str | None:
+        """Why a model has failed."""
+        resident = self.residents.get(name)
+        if resident is not None and resident.reason is not None:
+            return resident.reason.message
+        failed = self._failed.get(name)
+        return failed[2].message if failed else None
+
+    def warm(self, card: Card) -> Resident | None:
+        """The model if it is in memory. When its files have changed, the new ones are loaded behind its back."""
+        resident = self.residents.get(card.name)
+        if resident is None or resident.state != "warm":
+            return None
+        if resident.card.revision != card.revision and card.name not in self._loading and not self._objection(card):
+            self._begin(card)
+        return resident
+
+    def begin(self, card: Card) -> asyncio.Task[Resident]:
+        """Starts loading, or finds the load that is under way.
+
+        Raises:
+            ModelError, SetupError: it failed a moment ago.
+        """
+        task = self._loading.get(card.name)
+        if task is None:
+            error = self._objection(card)
+            if error is not None:
+                raise error
+            task = self._begin(card)
+        return task
+
+    def estimate_s(self, name: str) -> float:
+        """How long loading takes, as last measured."""
+        return self._took.get(name, LOAD_GUESS_S)
+
+    def forgive(self, name: str) -> None:
+        """Lets a model that failed be tried again at once."""
+        self._failed.pop(name, None)
+
+    async def unload(self, name: str) -> bool:
+        """Puts a model away after it has finished what it accepted; False if it was not there."""
+        task = self._loading.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        self.forgive(name)
+        resident = self.residents.pop(name, None)
+        if resident is None:
+            return task is not None
+        await resident.retire()
+        return True
+
+    def tend(self) -> None:
+        """Looks after the residents; called about once a second."""
+        for name, resident in tuple(self.residents.items()):
+            resident.tend()
+            if resident.state == "failed":
+                self._failed[name] = (resident.card.revision, time.monotonic(), resident.reason or _broken(name))
+                del self.residents[name]
+                self._retire(resident)
+
+    async def close(self, error: Error) -> None:
+        """Closes everything now."""
+        for task in tuple(self._loading.values()):
+            task.cancel()
+        await asyncio.gather(*self._loading.values(), return_exceptions=True)
+        residents, self.residents = tuple(self.residents.values()), {}
+        await asyncio.gather(*(resident.close(error) for resident in residents), return_exceptions=True)
+        for leaving in tuple(self._retiring):
+            leaving.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _objection(self, card: Card) -> Error | None:
+        """The error of a load that failed a moment ago, as long as the files are the same."""
+        failed = self._failed.get(card.name)
+        if failed is None:
+            return None
+        revision, when, error = failed
+        if revision != card.revision or time.monotonic() - when > FORGIVE_S:
+            del self._failed[card.name]
+            return None
+        return error
+
+    def _begin(self, card: Card) -> asyncio.Task[Resident]:
+        task = asyncio.create_task(self._load(card))
+        self._loading[card.name] = task
+        task.add_done_callback(lambda done: self._loaded(card, done))
+        return task
+
+    def _loaded(self, card: Card, task: asyncio.Task[Resident]) -> None:
+        if self._loading.get(card.name) is task:
+            del self._loading[card.name]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Error) and not isinstance(error, Overloaded | Stopped):
+            self._failed[card.name] = (card.revision, time.monotonic(), error)
+
+    async def _load(self, card: Card) -> Resident:
+        """Makes room and opens the model; a resident of an older revision serves until then."""
+        # One at a time: two models that are opened together would both think that the memory is theirs.
+        async with self._order:
+            await self._make_room(card)
+            resident = Resident(card, self._rules, self._connect, self._room)
+            try:
+                async with asyncio.timeout(self._rules.load_timeout_s):
+                    await resident.load()
+            except TimeoutError:
+                raise StillLoading(
+                    f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.", retry_after_s=60
+                ) from None
+        self.loads += 1
+        self._needs[card.name] = resident.memory_bytes
+        self._took[card.name] = resident.load_s
+        old = self.residents.get(card.name)
+        self.residents[card.name] = resident
+        if old is not None:
+            self._retire(old)
+        log.info("model '%s' is ready: %.1f s, %d MiB", card.name, resident.load_s, resident.memory_bytes >> 20)
+        return resident
+
+    async def _make_room(self, card: Card) -> None:
+        """Puts away what was used longest ago until the model fits.
+
+        Raises:
+            Overloaded: what is in memory may not leave yet.
+        """
+        need = self._needs.get(card.name, int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES)
+        while self.residents and self.used_bytes + need > self.budget_bytes:
+            others = [resident for name, resident in self.residents.items() if name != card.name]
+            free = [resident for resident in others if not self._must_stay(resident)]
+            if not free:
+                if not others:
+                    return
+                raise Overloaded(
+                    f"There is no room for the model '{card.name}' now: other models are in use.",
+                    retry_after_s=self._next_leave_s(others),
+                )
+            victim = min(free, key=lambda resident: (resident.busy, resident.last_used))
+            self.evictions += 1
+            log.info("model '%s' makes room for '%s'", victim.card.name, card.name)
+            del self.residents[victim.card.name]
+            await victim.retire()
+
+    def _must_stay(self, resident: Resident) -> bool:
+        return resident.card.name in self._rules.pins or self._age_s(resident) < self._rules.min_residency_s
+
+    def _age_s(self, resident: Resident) -> float:
+        return time.monotonic() - resident.loaded_at
+
+    def _next_leave_s(self, residents: Iterable[Resident]) -> float:
+        waits = [
+            self._rules.min_residency_s - self._age_s(resident)
+            for resident in residents
+            if resident.card.name not in self._rules.pins
+        ]
+        return max(1.0, min(waits, default=60.0))
+
+    def _retire(self, resident: Resident) -> None:
+        task = asyncio.create_task(resident.retire())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+
+def _broken(name: str) -> Error:
+    return Stopped(f"The model '{name}' has failed.")

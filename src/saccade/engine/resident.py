@@ -1,0 +1,407 @@
+"""One model in memory: its line of waiting calls, its replicas, and what happens when one of those dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from itertools import count
+from typing import Literal, TypeAlias
+
+from saccade.call import Call
+from saccade.card import Card
+from saccade.engine.admission import Counts, Entry, Line, expired
+from saccade.engine.job import Done, Failed, Frame, Job, Reply
+from saccade.engine.link import Link, OnLost, OnReply
+from saccade.engine.rules import Rules
+from saccade.errors import Error, ModelError, RunFailed, Stopped
+
+log = logging.getLogger("saccade.engine")
+
+State = Literal["loading", "warm", "failed", "gone"]
+Connect: TypeAlias = Callable[[Card, OnReply, OnLost], Link]
+
+CLIPS = 2
+"""Videos that one replica takes at one time; each of them uses all streams."""
+
+CREDIT = 4
+"""Frames of a video that may be ready before they are asked for."""
+
+ATTEMPTS = 2
+"""How often a call is sent before it is given up."""
+
+FRUITLESS = 5
+"""After so many replicas in a row that died without one answer, the model is reported as failed."""
+
+BACK_OFF_S = (0.5, 30.0)
+"""The first and the longest pause before another try."""
+
+SLOW = 20
+"""A call that takes so many times the usual is taken for hung, if it also takes longer than the rules' ``hang_s``."""
+
+_ids = count(1)
+
+
+class Resident:
+    """Used from the event loop only. ``load`` first; ``retire`` last."""
+
+    def __init__(self, card: Card, rules: Rules, connect: Connect, room: Callable[[], int]) -> None:
+        self.card = card
+        self.state: State = "loading"
+        self.reason: Error | None = None
+        self.counts = Counts()
+        self.line = Line(card.name, rules.queue_calls, self.counts, rules.dry_run)
+        self.clips = Line(card.name, rules.queue_calls, self.counts, rules.dry_run)
+        self.loaded_at = self.last_used = time.monotonic()
+        self.load_s = 0.0
+        self._rules = rules
+        self._connect = connect
+        self._room = room
+        self._flying: dict[Link, dict[int, Entry]] = {}
+        self._leaving: set[Link] = set()
+        self._fruitless = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._checked_at = time.monotonic()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all replicas hold."""
+        return sum(link.memory_bytes for link in self._flying)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are in a replica now."""
+        return sum(map(len, self._flying.values()))
+
+    @property
+    def busy(self) -> bool:
+        """Whether calls wait or are in a replica."""
+        return bool(len(self.line) or len(self.clips) or self.in_flight)
+
+    def facts(self) -> list[dict[str, str | int | float]]:
+        """One line per replica, for /info."""
+        return [
+            {"memory_bytes": link.memory_bytes, "in_flight": len(flying), "slots": link.slots, **link.facts}
+            for link, flying in self._flying.items()
+        ]
+
+    async def load(self) -> None:
+        """Opens all replicas, one after another.
+
+        Raises:
+            ModelError, SetupError: the model cannot be opened.
+        """
+        begun = time.monotonic()
+        try:
+            for _ in range(max(1, self._rules.replicas)):
+                await self._add()
+        except BaseException as error:
+            self.state = "failed"
+            self.reason = error if isinstance(error, Error) else None
+            await self._close_links()
+            raise
+        self.state = "warm"
+        self.loaded_at = self.last_used = time.monotonic()
+        self.load_s = self.loaded_at - begun
+
+    def submit(self, call: Call, deadline: float) -> Entry:
+        """Takes a call into the line and starts it if it can be started.
+
+        Raises:
+            Overloaded: it was refused at the door.
+            ModelError: the model has failed.
+        """
+        if self.state != "warm":
+            raise self.reason or Stopped(f"The model '{self.card.name}' is being put away. Try again.")
+        now = time.monotonic()
+        self.last_used = now
+        entry = Entry(next(_ids), call, self._loop.create_future(), now, deadline)
+        line = self.line
+        if call.clip is not None:
+            entry.frames = asyncio.Queue()
+            line = self.clips
+        slots = sum(CLIPS if call.clip is not None else link.slots for link in self._flying)
+        line.admit(entry, slots, self._taken(call.clip is not None), self._room())
+        entry.timer = self._loop.call_later(max(0.0, deadline - now), self._expire, entry)
+        self._empty.clear()
+        self._pump()
+        return entry
+
+    def drop(self, entry: Entry) -> None:
+        """The caller has left: the call is taken out wherever it is. Harmless after the answer."""
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if self._line_of(entry).discard(entry):
+            self.counts.cancelled += 1
+        else:
+            link = next((link for link, flying in self._flying.items() if entry.id in flying), None)
+            if link is None:
+                return
+            self.counts.cancelled += 1
+            link.cancel(entry.id)
+        entry.answer.cancel()
+        self._rest()
+
+    def grant(self, entry: Entry, frames: int = 1) -> None:
+        """The consumer of a video took so many frames."""
+        for link, flying in self._flying.items():
+            if entry.id in flying:
+                link.grant(entry.id, frames)
+
+    async def idle(self) -> None:
+        """Returns when nothing waits and nothing is in flight."""
+        await self._empty.wait()
+
+    async def retire(self) -> None:
+        """Finishes what was accepted, then closes the replicas."""
+        if self.state == "warm":
+            await self.idle()
+        await self.close(Stopped(f"The model '{self.card.name}' was put away. Try again."))
+
+    async def close(self, error: Error) -> None:
+        """Closes the replicas now; what still waits is answered with the error."""
+        self.state = "gone" if self.state != "failed" else "failed"
+        self.reason = error if self.reason is None else self.reason
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all(error)
+        await self._close_links()
+
+    def tend(self) -> None:
+        """Looks after the replicas; called about once a second."""
+        now = time.monotonic()
+        limit_s = max(self._rules.hang_s, SLOW * (self.line.pace.service_s or 0.0))
+        for link, flying in tuple(self._flying.items()):
+            waits = [entry.sent for entry in flying.values() if entry.frames is None]
+            if waits and now - min(waits) > limit_s:
+                self._start(self._replace(link, "it hung in a call"))
+            elif self._rules.worker_memory_bytes and link.memory_bytes > self._rules.worker_memory_bytes:
+                self._start(self._renew(link, f"it holds {link.memory_bytes >> 20} MiB"))
+        if self._rules.check_s and now - self._checked_at > self._rules.check_s and self.state == "warm":
+            self._checked_at = now
+            for link in tuple(self._flying):
+                if link not in self._leaving:
+                    self._start(self._look_at(link))
+
+    async def _add(self) -> Link:
+        link = self._connect(self.card, self._on_reply, self._on_lost)
+        try:
+            await link.open()
+        except BaseException:
+            with suppress(Exception):
+                await link.close()
+            raise
+        self._flying[link] = {}
+        return link
+
+    def _pump(self) -> None:
+        """Sends what can be sent, to the replica that has most room."""
+        while len(self.line):
+            link = self._roomiest(lambda link: link.slots - self._count(link, clips=False))
+            entry = self.line.take() if link else None
+            if link is None or entry is None:
+                break
+            self._send(link, entry)
+        while len(self.clips):
+            link = self._roomiest(lambda link: CLIPS - self._count(link, clips=True))
+            entry = self.clips.take() if link else None
+            if link is None or entry is None:
+                break
+            self._send(link, entry)
+
+    def _roomiest(self, room: Callable[[Link], int]) -> Link | None:
+        links = [link for link in self._flying if link not in self._leaving]
+        best = max(links, key=room, default=None)
+        return best if best is not None and room(best) > 0 else None
+
+    def _count(self, link: Link, clips: bool) -> int:
+        flying = self._flying[link]
+        films = sum(entry.frames is not None for entry in flying.values()) if flying else 0
+        return films if clips else len(flying) - films
+
+    def _taken(self, clips: bool) -> int:
+        return sum(self._count(link, clips) for link in self._flying)
+
+    def _send(self, link: Link, entry: Entry) -> None:
+        entry.sent = time.monotonic()
+        entry.attempts += 1
+        self._flying[link][entry.id] = entry
+        call = entry.call
+        link.send(
+            Job(
+                id=entry.id,
+                options=call.options,
+                left_s=entry.deadline - entry.sent,
+                annotate=call.annotate,
+                clip=call.clip,
+                credit=CREDIT if call.clip is not None else 0,
+                skip=entry.delivered,
+            ),
+            call.media,
+        )
+
+    def _on_reply(self, link: Link, reply: Reply) -> None:
+        flying = self._flying.get(link)
+        if flying is None:
+            return
+        if isinstance(reply, Frame):
+            entry = flying.get(reply.id)
+            if entry is not None and entry.frames is not None:
+                entry.delivered += 1
+                entry.frames.put_nowait(reply.answer)
+            return
+        entry = flying.pop(reply.id, None)
+        if entry is None:
+            return
+        self._fruitless = 0
+        if entry.timer is not None:
+            entry.timer.cancel()
+        if isinstance(reply, Done):
+            self.line.pace.note(time.monotonic() - entry.sent)
+            self.counts.answered += 1
+            size = reply.answer.batch_size
+            self.counts.batches[size] = self.counts.batches.get(size, 0) + 1
+            if not entry.answer.done():
+                entry.answer.set_result(reply.answer)
+        elif isinstance(reply, Failed):
+            self.counts.failed += 1
+            entry.fail(reply.error)
+        elif entry.frames is not None:
+            self.counts.answered += 1
+            entry.frames.put_nowait(None)
+        self._pump()
+        self._rest()
+
+    def _on_lost(self, link: Link, reason: str) -> None:
+        """A replica died: its calls go to another one, or to the next."""
+        flying = self._flying.pop(link, None)
+        if flying is None:
+            return
+        log.warning("a worker of '%s' was lost: %s", self.card.name, reason)
+        self._leaving.discard(link)
+        self.counts.crashes += 1
+        self._fruitless += 1
+        for entry in reversed(flying.values()):
+            self._again(entry, link, reason)
+        if self.state == "warm":
+            self._start(self._revive())
+        self._pump()
+        self._rest()
+
+    def _again(self, entry: Entry, link: Link, reason: str) -> None:
+        """Puts a call of a lost replica back into the line, unless it is to blame or has had its chances."""
+        if link.culprit is not None and link.culprit[0] == entry.id:
+            self._end(entry, link.culprit[1])
+        elif entry.answer.done():
+            return
+        elif self.state != "warm" or entry.attempts >= ATTEMPTS:
+            self._end(entry, RunFailed(f"The worker of '{self.card.name}' died while it ran this call: {reason}."))
+        else:
+            self.counts.retried += 1
+            self._line_of(entry).put_back(entry)
+
+    def _end(self, entry: Entry, error: Error) -> None:
+        self.counts.failed += 1
+        if entry.timer is not None:
+            entry.timer.cancel()
+        entry.fail(error)
+
+    async def _revive(self) -> None:
+        """Brings a new replica, with a growing pause while they die without an answer."""
+        while self.state == "warm":
+            least, most = BACK_OFF_S
+            if self._fruitless > 1:
+                await asyncio.sleep(min(most, least * 2 ** (self._fruitless - 2)))
+            try:
+                await self._add()
+            except ModelError as error:
+                self._fruitless += 1
+                if self._fruitless >= FRUITLESS:
+                    self._give_up(error)
+                continue
+            except Error as error:
+                self._give_up(error)
+                return
+            self._pump()
+            return
+
+    def _give_up(self, error: Error) -> None:
+        if self._flying or self.state != "warm":
+            return
+        log.error("the model '%s' has failed: %s", self.card.name, error.message)
+        self.state = "failed"
+        self.reason = error
+        self._fail_all(error)
+
+    async def _replace(self, link: Link, reason: str) -> None:
+        """Ends a replica that cannot be trusted; its calls are run again elsewhere."""
+        if link in self._flying:
+            self._on_lost(link, reason)
+            await link.close()
+
+    async def _renew(self, link: Link, reason: str) -> None:
+        """Brings a fresh replica first, then lets the old one finish and leave."""
+        if link in self._leaving or link not in self._flying:
+            return
+        log.warning("a worker of '%s' is renewed: %s", self.card.name, reason)
+        self._leaving.add(link)
+        try:
+            await self._add()
+        except Error as error:
+            log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error.message)
+            self._leaving.discard(link)
+            return
+        self._pump()
+        while self._flying.get(link):
+            await asyncio.sleep(0.05)
+        self._flying.pop(link, None)
+        self._leaving.discard(link)
+        await link.close()
+
+    async def _look_at(self, link: Link) -> None:
+        wrong = await link.check()
+        if wrong is not None and link in self._flying:
+            await self._replace(link, f"it sees otherwise than when it was loaded: {wrong}")
+
+    def _expire(self, entry: Entry) -> None:
+        if entry.answer.done():
+            return
+        self.counts.expired += 1
+        if not self._line_of(entry).discard(entry):
+            for link, flying in self._flying.items():
+                if entry.id in flying:
+                    link.cancel(entry.id)
+        entry.fail(expired())
+        self._rest()
+
+    def _line_of(self, entry: Entry) -> Line:
+        return self.line if entry.frames is None else self.clips
+
+    def _fail_all(self, error: Error) -> None:
+        for line in (self.line, self.clips):
+            while (entry := line.take()) is not None:
+                self._end(entry, error)
+        for flying in self._flying.values():
+            for entry in flying.values():
+                self._end(entry, error)
+            flying.clear()
+        self._rest()
+
+    async def _close_links(self) -> None:
+        links, self._flying = tuple(self._flying), {}
+        await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
+
+    def _rest(self) -> None:
+        if not self.busy:
+            self._empty.set()
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
