@@ -1,0 +1,240 @@
+"""What the console asks for beyond the public APIs: models as they stand, fetching with progress, uploads, regions."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from saccade.card import Card
+from saccade.dialects.dialect import status_of
+from saccade.errors import BadInput, BadOptions, Error, TooLarge
+from saccade.server.access import Caller
+from saccade.server.regions import measured
+
+if TYPE_CHECKING:
+    from saccade.server.app import App
+    from saccade.server.pages import Pages
+
+MOST_UPLOAD_BYTES = 4 << 30
+MOST_UNPACKED_BYTES = 8 << 30
+MOST_FILES = 2000
+SUFFIXES = (".onnx", ".tflite", ".zip")
+PULSE_S = 0.2
+"""Progress is told this often."""
+
+
+class Console:
+    """The routes; changes need admin rights."""
+
+    def __init__(self, app: App, pages: Pages) -> None:
+        self._app = app
+        self._pages = pages
+
+    def routes(self) -> list[Route]:
+        """For the house's router."""
+        one = "/v1/console/models/{name:path}"
+        return [
+            Route("/v1/console/models", self.models, methods=["GET"]),
+            Route(f"{one}/pull", self.pull, methods=["POST"]),
+            Route(f"{one}/load", self.load, methods=["POST"]),
+            Route(f"{one}/unload", self.unload, methods=["POST"]),
+            Route(one, self.model, methods=["GET"]),
+            Route(one, self.upload, methods=["PUT"]),
+            Route(one, self.remove, methods=["DELETE"]),
+            Route("/v1/regions", self.regions, methods=["GET"]),
+        ]
+
+    async def models(self, request: Request) -> Response:
+        """Every model that is here or can be fetched."""
+
+        async def listed(caller: Caller) -> Any:
+            library: Any = self._app.desk.library
+            cards = await asyncio.to_thread(library.cards)
+            rows = [self._row(card, fetched=True) for card in cards]
+            names = {card.name for card in cards}
+            rows += [self._row(offer, fetched=False) for offer in library.offers() if offer.name not in names]
+            return {"models": rows, "memory_bytes": sum(row["memory_bytes"] for row in rows)}
+
+        return await self._pages.asked(request, listed)
+
+    async def model(self, request: Request) -> Response:
+        """One model, with its labels."""
+
+        async def shown(caller: Caller) -> Any:
+            name = request.path_params["name"]
+            library: Any = self._app.desk.library
+            offer = next((one for one in library.offers() if one.name == name), None)
+            card = library.here(name)
+            if card is None and offer is not None:
+                return {**self._row(offer, fetched=False), "labels": [], "runtime": "–", "revision": ""}
+            card = library.card(name) if card is None else card
+            facts = {
+                "labels": [card.labels[number] for number in sorted(card.labels)],
+                "runtime": card.runtime,
+                "revision": card.revision,
+                "input_hw": card.input_hw,
+                "dynamic": card.dynamic,
+                "source": card.source,
+            }
+            return {**self._row(card, fetched=True), **facts}
+
+        return await self._pages.asked(request, shown)
+
+    async def load(self, request: Request) -> Response:
+        """Brings a model into memory."""
+
+        async def loaded(caller: Caller) -> Any:
+            await self._app.engine.load(request.path_params["name"])
+            return {"state": self._app.engine.state(request.path_params["name"])}
+
+        return await self._pages.asked(request, loaded, admin=True)
+
+    async def unload(self, request: Request) -> Response:
+        """Gives a model's memory back."""
+
+        async def unloaded(caller: Caller) -> Any:
+            engine: Any = self._app.engine
+            await engine.unload(request.path_params["name"])
+            return {"state": self._app.engine.state(request.path_params["name"])}
+
+        return await self._pages.asked(request, unloaded, admin=True)
+
+    async def pull(self, request: Request) -> Response:
+        """Fetches a model; a line of JSON for every step until it is here."""
+
+        async def started(caller: Caller) -> Any:
+            return None
+
+        refusal = await self._pages.asked(request, started, admin=True)
+        if refusal.status_code != 200:
+            return refusal
+        return StreamingResponse(self._pulling(request.path_params["name"]), media_type="application/x-ndjson")
+
+    async def upload(self, request: Request) -> Response:
+        """Adds the file in the body under a name; ``x-filename`` says what it was called."""
+
+        async def added(caller: Caller) -> Any:
+            suffix = Path(unquote(request.headers.get("x-filename", ""))).suffix.lower()
+            if suffix not in SUFFIXES:
+                raise BadOptions(f"The file's ending is '{suffix[:10]}'; expected one of {', '.join(SUFFIXES)}.")
+            library: Any = self._app.desk.library
+            with tempfile.TemporaryDirectory(prefix="saccade-upload-") as folder:
+                file = Path(folder) / f"upload{suffix}"
+                await _received(request, file)
+                if suffix == ".zip":
+                    file = await asyncio.to_thread(_unpacked, file, Path(folder) / "unpacked")
+                card = await asyncio.to_thread(library.add, request.path_params["name"], file)
+            return self._row(card, fetched=True)
+
+        return await self._pages.asked(request, added, admin=True)
+
+    async def remove(self, request: Request) -> Response:
+        """Deletes an added or fetched model."""
+
+        async def removed(caller: Caller) -> Any:
+            name, engine, library = request.path_params["name"], self._app.engine, self._app.desk.library
+            unload: Any = getattr(engine, "unload", None)
+            if unload is not None and engine.state(name) == "warm":
+                await unload(name)
+            taken: Any = library
+            await asyncio.to_thread(taken.remove, name)
+            return {"removed": name}
+
+        return await self._pages.asked(request, removed, admin=True)
+
+    async def regions(self, request: Request) -> Response:
+        """This cluster and the others, nearest first."""
+
+        async def known(caller: Caller) -> Any:
+            others = self._app.settings.regions
+            if not others:
+                return {"regions": []}
+            here = {"name": "here", "place": "this server", "here": True, "mean_ms": 0.0}
+            return {"regions": [here, *await measured(others)]}
+
+        return await self._pages.asked(request, known)
+
+    async def _pulling(self, name: str) -> AsyncIterator[bytes]:
+        library: Any = self._app.desk.library
+        step: dict[str, Any] = {"what": "starting", "done": 0, "total": None}
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            step.update(what=what, done=done, total=total)
+
+        work = asyncio.ensure_future(asyncio.to_thread(library.pull, name, progress))
+        try:
+            while not work.done():
+                yield msgspec.json.encode(step) + b"\n"
+                await asyncio.wait({work}, timeout=PULSE_S)
+            card: Card = work.result()
+            yield msgspec.json.encode({"what": "done", "done": 1, "total": 1, "model": card.name}) + b"\n"
+        except Error as error:
+            yield msgspec.json.encode({"error": error.message, "status": status_of(error)}) + b"\n"
+
+    def _row(self, thing: Any, *, fetched: bool) -> dict[str, Any]:
+        library: Any = self._app.desk.library
+        resident = self._resident().get(thing.name, {})
+        return {
+            "name": thing.name,
+            "task": thing.task,
+            "family": thing.family,
+            "licence": thing.licence,
+            "size_bytes": thing.size_bytes,
+            "aliases": list(thing.aliases),
+            "source": thing.source,
+            "fetched": fetched,
+            "state": self._app.engine.state(thing.name) if fetched else "cold",
+            "memory_bytes": int(resident.get("memory_bytes", 0)),
+            "removable": fetched and library.own.entry(thing.name) is not None,
+        }
+
+    def _resident(self) -> dict[str, dict[str, Any]]:
+        models = self._app.engine.info().get("models", {})
+        if isinstance(models, dict):
+            return models
+        return {row["name"]: row for row in models}
+
+
+async def _received(request: Request, file: Path) -> None:
+    """Writes the body to a file as it comes.
+
+    Raises:
+        TooLarge: it is over the limit.
+    """
+    size = 0
+    with file.open("wb") as target:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MOST_UPLOAD_BYTES:
+                raise TooLarge(f"The upload is over {MOST_UPLOAD_BYTES >> 30} GiB. Use 'saccade add' on the server.")
+            await asyncio.to_thread(target.write, chunk)
+
+
+def _unpacked(archive: Path, target: Path) -> Path:
+    """The folder or single file inside a zip.
+
+    Raises:
+        BadInput: it is no zip, holds too much, or a name in it leads outside.
+    """
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            entries = [entry for entry in packed.infolist() if not entry.is_dir()]
+            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED_BYTES:
+                raise BadInput("The zip holds more files or bytes than one model needs.")
+            if any(entry.filename.startswith(("/", "\\")) or ".." in Path(entry.filename).parts for entry in entries):
+                raise BadInput("The zip holds names that lead outside of it.")
+            packed.extractall(target)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
+        raise BadInput("The upload is no zip that can be read. Pack the model's folder as a plain zip.") from error
+    inside = [child for child in target.iterdir() if not child.name.startswith(("__MACOSX", "."))]
+    return inside[0] if len(inside) == 1 else target
