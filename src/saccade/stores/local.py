@@ -12,7 +12,7 @@ import msgspec
 
 from saccade.card import Card, Json
 from saccade.errors import CorruptFiles, Error, ModelError, UnknownModel, UnsupportedModel
-from saccade.stores import graph, recognise, repository, sidecar
+from saccade.stores import graph, recognise, repository, sidecar, ultralytics
 from saccade.stores.catalogue import Offer
 from saccade.stores.sidecar import Sidecar
 from saccade.stores.store import Progress, silent
@@ -279,13 +279,7 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
 
 
 def pickled(entry: Entry) -> UnsupportedModel:
-    file = entry.path.name
-    return UnsupportedModel(
-        f"'{file}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never opens "
-        f"it. Convert it once with 'saccade add {file}', which runs the export as a separate program in its own "
-        "environment (install it on purpose with: pip install 'saccade[ultralytics]'; it is AGPL-3.0), or export it "
-        f"where it was trained: yolo export model={file} format=onnx dynamic=True, and serve the .onnx file."
-    )
+    return UnsupportedModel(ultralytics.how_to(entry.path.name))
 
 
 def repository_card(entry: Entry) -> Card:

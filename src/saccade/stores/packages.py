@@ -78,8 +78,7 @@ class Packages:
         return None if offer is None else self.local.find(offer.name)
 
     def offers(self, ref: str) -> bool:
-        offer = self.catalogue.find(ref)
-        return offer is not None and bool(offer.pieces)
+        return self.catalogue.find(ref) is not None
 
     def offered(self) -> tuple[Offer, ...]:
         """Everything that can be fetched by name."""
@@ -95,8 +94,13 @@ class Packages:
             Unreachable: the registry does not answer, or the line breaks; the next pull goes on where this one stopped.
         """
         offer = self.catalogue.find(ref)
-        if offer is None or not offer.pieces:
-            raise UnknownModel(f"The catalogue has no source for '{ref}'. Add it with 'saccade add NAME FILE'.")
+        if offer is None:
+            raise UnknownModel(f"The catalogue has no model '{ref}'. See 'saccade models' for those that it has.")
+        if not offer.pieces:
+            raise UnknownModel(
+                f"'{offer.name}' ({offer.title}) is known, but no source of it is. Get its file, exported to ONNX, and "
+                f"add it with 'saccade add {offer.name} FILE', or put it into a folder that is served with --models."
+            )
         drafts = self.home / DRAFTS
         drafts.mkdir(parents=True, exist_ok=True)
         with locked(drafts / f"{offer.name}.lock"):
