@@ -87,6 +87,13 @@ def test_a_string_that_is_not_base64_is_bad_input(text: str) -> None:
         inputs.image_string(text)
 
 
+def test_base64_may_be_wrapped_into_lines() -> None:
+    data = bytes(range(256))
+    for line_break in (b"\n", b"\r\n", b" \t\n"):
+        assert inputs.image_string(base64.encodebytes(data).replace(b"\n", line_break)) == data
+        assert inputs.image_string(base64.encodebytes(data).rstrip(b"=\n").replace(b"\n", line_break)) == data
+
+
 def test_addresses_are_told_from_images() -> None:
     assert inputs.image_url(" HTTPS://example.org/a.jpg ") == "HTTPS://example.org/a.jpg"
     assert inputs.image_url(b"http://example.org/a.jpg") == "http://example.org/a.jpg"
