@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from saccade.call import Answer
@@ -22,12 +24,17 @@ class Standing:
     reset_epoch_s: float
     window_s: int
 
+    def with_back(self, calls: int) -> Standing:
+        """The same after calls were given back."""
+        return replace(self, remaining=min(self.limit, self.remaining + calls))
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is calling. ``id`` is a key's id, never the key; ``limited`` callers have a quota."""
+    """Who is calling. ``id`` and ``name`` are a key's, never the key; ``models`` and ``endpoints`` are patterns."""
 
     id: str = "anonymous"
+    name: str = ""
     admin: bool = True
     limited: bool = False
     models: tuple[str, ...] = ("*",)
@@ -41,7 +48,7 @@ class Ticket:
     caller: Caller
     standing: Standing | None = None
     token: str = ""
-    calls: int = 0
+    models: tuple[str, ...] = ()
 
 
 class Gate(Protocol):
@@ -63,10 +70,10 @@ class Gate(Protocol):
         """Undoes :meth:`take`, for calls that failed."""
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
-        """Adds to the usage that is shown."""
+        """Adds to the usage that is shown; no answers means that the calls failed."""
 
-    async def usage(self, caller: Caller) -> Mapping[str, object]:
-        """What the caller used and has left, as JSON."""
+    async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> Mapping[str, object]:
+        """What the caller used and has left, and its calls by day, as JSON; ``everybody`` is for admins."""
 
     async def close(self) -> None:
         """Writes out what was counted."""
@@ -90,9 +97,10 @@ class OpenGate:
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """Nothing to count."""
 
-    async def usage(self, caller: Caller) -> Mapping[str, object]:
+    async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> Mapping[str, object]:
         """No limit, nothing counted."""
-        return {"key": None, "limit": None, "remaining": None, "reset": None, "models": {}}
+        nothing = dict.fromkeys(("key", "limit", "window_s", "remaining", "reset"))
+        return {**nothing, "used": 0, "days": []}
 
     async def close(self) -> None:
         """Nothing to write."""
@@ -113,6 +121,15 @@ def key_in(headers: Mapping[str, str]) -> str:
     if scheme.lower().rstrip(":") in ("bearer", "token", "key"):
         return rest.strip()
     return "" if rest or ":" in scheme else scheme
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    if host.lower() == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return False
 
 
 ANYBODY = Caller()

@@ -20,9 +20,9 @@ import saccade.dialects
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
-from saccade.errors import BadInput, BadOptions, CallError, DeadlinePassed, Error, StillLoading, Stopped
+from saccade.errors import BadInput, BadOptions, CallError, DeadlinePassed, Error, QuotaSpent, StillLoading, Stopped
 from saccade.server import answering
-from saccade.server.access import Caller, Gate, Standing
+from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere
@@ -118,7 +118,9 @@ class App:
         head = incoming_of(scope)
         extra: HeaderList = [(b"x-request-id", head.request_id.encode("latin-1"))]
         if head.method == "OPTIONS":
-            status, granted = answering.preflight(head.headers, self.settings.cors_origins)
+            wanted = head.headers.get("access-control-request-method", "GET")
+            origins = () if self.is_house(wanted, head.path) else self.settings.cors_origins
+            status, granted = answering.preflight(head.headers, origins)
             await answering.send_answer(send, Outgoing(status=status, media_type="text/plain"), extra + granted)
         elif self.is_house(head.method, head.path):
             await self._at_home(scope, receive, send, head, received, extra)
@@ -132,7 +134,11 @@ class App:
     async def _at_home(
         self, scope: Scope, receive: Receive, send: Send, head: Incoming, received: float, extra: HeaderList
     ) -> None:
-        """Passes the request to the house's own pages, with the request id."""
+        """Passes the request to the house's own pages, with the request id; other sites' pages may change nothing."""
+        if head.method not in ("GET", "HEAD") and (from_elsewhere(head) or self._rebound(head)):
+            refusal = Outgoing(403, msgspec.json.encode({"error": "Pages of other sites may change nothing here."}))
+            await answering.send_answer(send, refusal, extra)
+            return
         status = 500
 
         async def sending(message: Message) -> None:
@@ -146,6 +152,13 @@ class App:
             await self.house({**scope, "path": head.path, "state": {"incoming": head}}, receive, sending)
         finally:
             self.journal.note(head.method, head.path, status, time.perf_counter() - received, 0, head.request_id)
+
+    def _rebound(self, head: Incoming) -> bool:
+        """Whether a page reached this loopback server under a name of its own (DNS rebinding), without a key."""
+        if not head.headers.get("origin") or key_in(head.headers) or not is_loopback(self.settings.host):
+            return False
+        name = head.headers.get("host", "").rpartition(":")[0] or head.headers.get("host", "")
+        return not is_loopback(name)
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
         head = exchange.head
@@ -207,16 +220,20 @@ class App:
         video = any(call.clip is not None for call in ask.calls)
         most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
         deadline = time.monotonic() + min(wish_s, most_s)
-        ticket = await self.gate.take(caller, [call.model for call in ask.calls])
+        try:
+            ticket = await self.gate.take(caller, [self.desk.card(call.model).name for call in ask.calls])
+        except QuotaSpent as spent:
+            exchange.standing = Standing(spent.limit, 0, spent.reset_epoch_s, spent.window_s)
+            raise
         exchange.standing = ticket.standing
         try:
             calls = [await self._completed(call, incoming, caller, deadline) for call in ask.calls]
             outgoing = await self._run(exchange, dialect, replace(ask, calls=tuple(calls)), incoming, deadline)
         except Exception:
             exchange.standing = (await self.gate.give_back(ticket)).standing
+            self.gate.count(ticket, ())
             raise
-        finally:
-            self.gate.count(ticket, exchange.answers)
+        self.gate.count(ticket, exchange.answers)
         return outgoing
 
     async def _parsed(self, dialect: Dialect, incoming: Incoming) -> Ask:
@@ -313,6 +330,7 @@ class App:
                 return await asyncio.to_thread(dialect.render, ask, answers)
             return dialect.render(ask, answers)
         first = await anext(frames, None)
+        exchange.answers = () if first is None else (first,)
         entries = dialect.render_stream(ask, _chained(first, frames))
         return Outgoing(
             media_type=ask.stream_type,
@@ -414,6 +432,14 @@ def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
     from urllib.parse import parse_qsl
 
     return tuple(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100))
+
+
+def from_elsewhere(head: Incoming) -> bool:
+    """Whether a browser sends this for a page of another site (programs send neither header)."""
+    origin = head.headers.get("origin", "")
+    if head.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    return bool(origin) and origin.partition("://")[2] != head.headers.get("host", "")
 
 
 def patience_of(headers: Mapping[str, str]) -> float:

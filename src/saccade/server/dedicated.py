@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from starlette.types import Receive, Scope, Send
@@ -170,7 +169,7 @@ class DedicatedGate:
         caller = await self._shared.caller(headers)
         if not caller.admin and not {"*", self._name} & set(caller.endpoints):
             raise Forbidden(f"This key is not for the endpoint '{self._name}'.")
-        return replace(caller, limited=False)
+        return caller
 
     async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
         """No quota."""
@@ -184,9 +183,9 @@ class DedicatedGate:
         """The usage is shown with that of the shared API."""
         self._shared.count(ticket, answers)
 
-    async def usage(self, caller: Caller) -> Mapping[str, object]:
+    async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> Mapping[str, object]:
         """The shared API's."""
-        return await self._shared.usage(caller)
+        return await self._shared.usage(caller, days, everybody)
 
     async def close(self) -> None:
         """The shared gate closes itself."""

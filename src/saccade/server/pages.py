@@ -15,9 +15,11 @@ from starlette.staticfiles import StaticFiles
 
 from saccade import __version__
 from saccade.dialects.dialect import Incoming, status_of
-from saccade.errors import Error
+from saccade.dialects.inputs import boolean
+from saccade.errors import BadOptions, Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
+from saccade.server.keyring import Keyring
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -40,6 +42,7 @@ class Pages:
                 Route("/metrics", self.metrics, methods=["GET"]),
                 Route("/info", self.info, methods=["GET"]),
                 Route("/v1/usage", self.usage, methods=["GET"]),
+                *Keyring(app, self).routes(),
                 Route("/openapi.json", self.contract, methods=["GET"]),
                 Route("/docs", self.docs, methods=["GET"]),
                 Mount("/static", StaticFiles(directory=STATIC)),
@@ -87,7 +90,13 @@ class Pages:
         """What the calling key used and has left; the numbers are those that are enforced."""
 
         async def used(caller: Caller) -> Any:
-            return await self.app.gate.usage(caller)
+            days = request.query_params.get("days", "30")
+            if not days.isdigit() or not 1 <= int(days) <= 3660:
+                raise BadOptions(f"days is '{days[:20]}'; expected a whole number from 1 to 3660.")
+            everybody = boolean(request.query_params.get("all", ""), False)
+            if everybody:
+                require_admin(caller)
+            return await self.app.gate.usage(caller, int(days), everybody)
 
         return await self.asked(request, used)
 
@@ -99,13 +108,15 @@ class Pages:
         """The OpenAPI document, readable."""
         return page("saccade: the APIs", openapi.readable(self.app.dialects, incoming(request).base_url))
 
-    async def asked(self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False) -> Response:
+    async def asked(
+        self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False, status: int = 200
+    ) -> Response:
         """The reply to a caller whom the gate lets in, or the refusal."""
         try:
             caller = await self.app.gate.caller(incoming(request).headers)
             if admin:
                 require_admin(caller)
-            return answer(await reply(caller))
+            return answer(await reply(caller), status)
         except Error as error:
             return answer({"error": error.message}, status_of(error))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import os
 import signal
@@ -20,12 +19,15 @@ import uvicorn
 from saccade.dialects.dialect import Dialect
 from saccade.errors import BadSettings, Error, SetupError
 from saccade.server import systemd
-from saccade.server.access import Gate, OpenGate
+from saccade.server.access import Gate, OpenGate, is_loopback
 from saccade.server.app import App, installed
 from saccade.server.connection import guarded
+from saccade.server.database import Database
 from saccade.server.desk import Engine, FrontDesk, Library
+from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
+from saccade.server.quotas import SqlWindows, Windows
 from saccade.server.settings import Settings
 
 log = logging.getLogger("saccade.server")
@@ -62,6 +64,8 @@ def serve(
             app = build(settings, library, engine, gate, dialects)
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(_serve(app, listener, started))
+    except KeyboardInterrupt:
+        return
     except OSError as error:
         raise _explained(error) from error
 
@@ -87,14 +91,27 @@ def open_gate(settings: Settings) -> Gate:
     """Who may call.
 
     Raises:
-        BadSettings: the server would be open to a network without keys.
+        BadSettings: the server would be open to a network without keys, or the database cannot be used.
     """
-    if settings.no_auth or is_loopback(settings.host):
+    if settings.no_auth:
         return OpenGate()
+    database = Database(settings.database_url, settings.home)
+    gate = KeyGate(database, settings, open_windows(settings, database), open_without_keys=is_loopback(settings.host))
+    if is_loopback(settings.host) or gate.keys.exist():
+        return gate
     raise BadSettings(
         f"Refusing to serve on {settings.host} without keys: everybody who reaches this host could use the server. "
         "Create a key with 'saccade keys create NAME', or start with --no-auth if that is what you want."
     )
+
+
+def open_windows(settings: Settings, database: Database) -> Windows:
+    """Where quotas are counted: in Redis if there is one, else in the database."""
+    if settings.redis_url:
+        from saccade.server.redis import RedisWindows
+
+        return RedisWindows(settings.redis_url)
+    return SqlWindows(database)
 
 
 def open_library(settings: Settings) -> Library:
@@ -107,15 +124,6 @@ def open_library(settings: Settings) -> Library:
 def open_engine(settings: Settings, library: Library) -> Engine:
     """The engine on this machine."""
     raise NotImplementedError
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    if host.lower() == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    return False
 
 
 @contextlib.contextmanager

@@ -1,0 +1,161 @@
+"""The database of keys, quotas and usage: SQLite beside the models, or PostgreSQL by its URL."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection, Engine
+
+from saccade.errors import BadSettings, MissingExtra
+
+HEAD = "0001"
+"""The newest migration; a test compares it with the files."""
+
+BUSY_S = 10
+"""How long a writer waits for another process's transaction."""
+
+MIGRATION_LOCK = 0x5ACCADE
+
+tables = sql.MetaData()
+
+keys = sql.Table(
+    "keys",
+    tables,
+    sql.Column("id", sql.String(24), primary_key=True),
+    sql.Column("name", sql.String(80), nullable=False),
+    sql.Column("digest", sql.String(64), nullable=False, unique=True),
+    sql.Column("prefix", sql.String(16), nullable=False),
+    sql.Column("scopes", sql.Text, nullable=False),
+    sql.Column("models", sql.Text, nullable=False),
+    sql.Column("endpoints", sql.Text, nullable=False),
+    sql.Column("quota_calls", sql.Integer),
+    sql.Column("quota_window_s", sql.Integer),
+    sql.Column("created", sql.Double, nullable=False),
+    sql.Column("expires", sql.Double),
+    sql.Column("revoked", sql.Double),
+    sql.Column("last_used", sql.Double),
+)
+
+windows = sql.Table(
+    "windows",
+    tables,
+    sql.Column("key_id", sql.String(24), primary_key=True),
+    sql.Column("live", sql.Integer, nullable=False),
+)
+
+hits = sql.Table(
+    "hits",
+    tables,
+    sql.Column("id", sql.BigInteger().with_variant(sql.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sql.Column("key_id", sql.String(24), nullable=False),
+    sql.Column("at", sql.Double, nullable=False),
+    sql.Column("token", sql.String(32), nullable=False),
+    sql.Index("hits_by_key", "key_id", "at"),
+)
+
+usage = sql.Table(
+    "usage",
+    tables,
+    sql.Column("day", sql.String(10), primary_key=True),
+    sql.Column("key_id", sql.String(24), primary_key=True),
+    sql.Column("model", sql.String(200), primary_key=True),
+    sql.Column("calls", sql.Integer, nullable=False),
+    sql.Column("errors", sql.Integer, nullable=False),
+)
+
+
+class Database:
+    """A migrated database. Thread-safe; ``read`` and ``write`` give a connection for one transaction."""
+
+    def __init__(self, url: str, home: str) -> None:
+        """``url`` "" means SQLite in the home.
+
+        Raises:
+            BadSettings: the URL cannot be used or the database not be reached.
+            MissingExtra: its driver is not installed.
+        """
+        self.is_sqlite = not url or url.startswith("sqlite")
+        self.engine = _engine(url or f"sqlite:///{Path(home) / 'saccade.db'}")
+        try:
+            self._migrate()
+        except sql.exc.SQLAlchemyError as error:
+            reason = type(getattr(error, "orig", None) or error).__name__
+            raise BadSettings(
+                f"The database cannot be used ({reason}). Check the setting 'database_url', and that the server runs."
+            ) from error
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Reads what is committed; never waits for writers."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits at the end; on SQLite it holds the write lock from the beginning."""
+        with self.engine.execution_options(saccade_write=True).begin() as connection:
+            yield connection
+
+    def upsert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
+        """An INSERT that knows ON CONFLICT."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def close(self) -> None:
+        """Ends all connections."""
+        self.engine.dispose()
+
+    def _migrate(self) -> None:
+        with contextlib.suppress(sql.exc.OperationalError, sql.exc.ProgrammingError), self.read() as connection:
+            if connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == HEAD:
+                return
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.write() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = sql.make_url(url)
+        if parsed.drivername in ("postgres", "postgresql"):
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise BadSettings("The setting 'database_url' must begin with sqlite:/// or postgresql://.")
+        engine = sql.create_engine(parsed, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+    except sql.exc.ArgumentError as error:
+        raise BadSettings("The setting 'database_url' is no database URL, like postgresql://user@host/name.") from error
+    except ModuleNotFoundError as error:
+        raise MissingExtra("PostgreSQL", extra="postgres") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_connected)
+        event.listen(engine, "begin", _sqlite_begun)
+    return engine
+
+
+def _sqlite_connected(connection: Any, _record: Any) -> None:
+    """Write-ahead logging: readers never wait; a killed process loses nothing that was committed."""
+    connection.isolation_level = None
+    cursor: sqlite3.Cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _sqlite_begun(connection: Connection) -> None:
+    """The write lock is taken at the beginning: a transaction that reads first and writes later may fail in between."""
+    writes = connection.get_execution_options().get("saccade_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,216 @@
+"""The gate of a server with keys: who may call what, how often, and how much they did."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import sqlalchemy as sql
+
+from saccade.call import Answer
+from saccade.errors import Forbidden, NoKey, QuotaSpent
+from saccade.server.access import ANYBODY, Caller, Standing, Ticket, key_in
+from saccade.server.answering import iso_time
+from saccade.server.database import Database, usage
+from saccade.server.keys import Key, Keys
+from saccade.server.quotas import SqlWindows, Taken, Windows
+from saccade.server.settings import Settings
+
+T = TypeVar("T")
+
+OPEN_S = 0.5
+"""How long a server without keys believes that it still has none. Keys themselves are looked up at every request, so
+that a revoked one is refused everywhere at once."""
+
+COUNT_S = 1.0
+"""How often counted usage is written down."""
+
+WRONG = "Missing or invalid key. Send yours in the header 'x-api-key', or as 'Authorization: Bearer KEY'."
+"""One sentence for missing, unknown, expired and revoked keys: nobody learns which it is."""
+
+
+class KeyGate:
+    """Keys from the database, quotas from windows; ``open_without_keys``: everybody may until the first key exists."""
+
+    def __init__(
+        self, database: Database, settings: Settings, windows: Windows | None = None, *, open_without_keys: bool = False
+    ) -> None:
+        self.database = database
+        self.keys = Keys(database)
+        self.windows = windows or SqlWindows(database)
+        self._default = (settings.quota_calls, settings.quota_window_s)
+        self._may_open = open_without_keys
+        self._open, self._open_checked = False, float("-inf")
+        self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
+        self._counts: Counter[tuple[str, str, str, bool]] = Counter()
+        self._used: dict[str, float] = {}
+        self._counting: asyncio.Future[None] | None = None
+
+    async def caller(self, headers: Mapping[str, str]) -> Caller:
+        """See :class:`saccade.server.access.Gate`."""
+        if self._may_open and await self.is_open():
+            return ANYBODY
+        secret = key_in(headers)
+        if not secret:
+            raise NoKey(WRONG)
+        key = await self.threaded(lambda: self.keys.find(secret))
+        if key is None or not key.valid(time.time()):
+            raise NoKey(WRONG)
+        return self._caller(key)
+
+    async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
+        """See :class:`saccade.server.access.Gate`."""
+        if caller is ANYBODY:
+            return Ticket(caller, models=tuple(models))
+        return await self.threaded(lambda: self._take(caller.id, models))
+
+    async def give_back(self, ticket: Ticket) -> Ticket:
+        """See :class:`saccade.server.access.Gate`."""
+        if ticket.token and ticket.standing:
+            await self.threaded(lambda: self.windows.give_back(ticket.caller.id, ticket.token))
+            ticket.standing = ticket.standing.with_back(len(ticket.models))
+            ticket.token = ""
+        return ticket
+
+    def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
+        """See :class:`saccade.server.access.Gate`."""
+        day = datetime.now(UTC).date().isoformat()
+        for model in ticket.models or {answer.model for answer in answers}:
+            self._counts[day, ticket.caller.id, model, not answers] += 1
+        self._used[ticket.caller.id] = time.time()
+        if self._counting is None:
+            self._counting = asyncio.ensure_future(self._count_later())
+
+    async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> dict[str, Any]:
+        """See :class:`saccade.server.access.Gate`."""
+        return await self.threaded(lambda: self._usage(caller, days, everybody))
+
+    async def is_open(self) -> bool:
+        """Whether no key exists, on a server that is open until then."""
+        now = time.monotonic()
+        if now - self._open_checked > OPEN_S:
+            self._open = not await self.threaded(self.keys.exist)
+            self._open_checked = now
+        return self._open
+
+    def forget(self) -> None:
+        """Looks anew whether keys exist: they were changed in this process."""
+        self._open_checked = float("-inf")
+
+    async def close(self) -> None:
+        """Writes down what was counted and ends connections."""
+        if self._counting is not None:
+            self._counting.cancel()
+        await self.threaded(self._write_counts)
+        self._threads.shutdown()
+        self.windows.close()
+        self.database.close()
+
+    @staticmethod
+    def _caller(key: Key) -> Caller:
+        return Caller(
+            id=key.id,
+            name=key.name,
+            admin="admin" in key.scopes,
+            models=key.models if "models" in key.scopes else (),
+            endpoints=key.endpoints if "endpoints" in key.scopes else (),
+        )
+
+    def _take(self, key_id: str, models: Sequence[str]) -> Ticket:
+        key = self.keys.by_id(key_id)
+        if key is None or not key.valid(time.time()):
+            raise NoKey(WRONG)
+        caller = self._caller(key)
+        for model in models:
+            if not any(fnmatchcase(model, pattern) for pattern in caller.models):
+                raise Forbidden(f"This key may not call the model '{model}'. Ask for a key with the right scope.")
+        limit, window_s = self._limits(key)
+        if limit == 0:
+            return Ticket(caller, models=tuple(models))
+        taken = self.windows.take(key.id, limit, window_s, len(models))
+        standing = _standing(taken, limit, window_s)
+        if not taken.token:
+            raise _spent(standing, len(models))
+        return Ticket(caller, standing, taken.token, tuple(models))
+
+    def _limits(self, key: Key) -> tuple[int, int]:
+        calls = self._default[0] if key.quota_calls is None else key.quota_calls
+        return calls, key.quota_window_s or self._default[1]
+
+    async def _count_later(self) -> None:
+        await asyncio.sleep(COUNT_S)
+        self._counting = None
+        await self.threaded(self._write_counts)
+
+    def _write_counts(self) -> None:
+        counts, self._counts = self._counts, Counter()
+        used, self._used = self._used, {}
+        used.pop(ANYBODY.id, None)
+        if counts:
+            with self.database.write() as connection:
+                for (day, key_id, model, failed), number in counts.items():
+                    row = {"calls": 0 if failed else number, "errors": number if failed else 0}
+                    insert = self.database.upsert(usage).values(day=day, key_id=key_id, model=model[:200], **row)
+                    more = {name: usage.c[name] + insert.excluded[name] for name in row}
+                    keyed = [usage.c.day, usage.c.key_id, usage.c.model]
+                    connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more))
+        self.keys.touch(used)
+
+    def _usage(self, caller: Caller, days: int, everybody: bool) -> dict[str, Any]:
+        self._write_counts()
+        since = (datetime.now(UTC).date() - timedelta(days=max(0, days - 1))).isoformat()
+        query = sql.select(usage).where(usage.c.day >= since).order_by(usage.c.day, usage.c.key_id, usage.c.model)
+        if not everybody:
+            query = query.where(usage.c.key_id == caller.id)
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        names = {key.id: key.name for key in self.keys.all(revoked=True)}
+        listed = [
+            {"day": row.day, "key": names.get(row.key_id, row.key_id), "key_id": row.key_id, "model": row.model}
+            | {"calls": row.calls, "errors": row.errors}
+            for row in rows
+        ]
+        return {**self._left(caller, sum(row.calls for row in rows)), "days": listed}
+
+    def _left(self, caller: Caller, counted: int) -> dict[str, Any]:
+        key = self.keys.by_id(caller.id)
+        limit, window_s = self._limits(key) if key is not None else (0, 0)
+        if key is None or limit == 0:
+            name = None if key is None else {"id": key.id, "name": key.name}
+            return {"key": name, "limit": None, "window_s": None, "used": counted, "remaining": None, "reset": None}
+        standing = _standing(self.windows.look(key.id, window_s), limit, window_s)
+        return {
+            "key": {"id": key.id, "name": key.name},
+            "limit": limit,
+            "window_s": window_s,
+            "used": limit - standing.remaining,
+            "remaining": standing.remaining,
+            "reset": iso_time(standing.reset_epoch_s),
+        }
+
+    async def threaded(self, work: Callable[[], T]) -> T:
+        """Runs something that waits for the database off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _standing(taken: Taken, limit: int, window_s: int) -> Standing:
+    return Standing(limit, max(0, limit - taken.used), taken.reset_epoch_s, window_s)
+
+
+def _spent(standing: Standing, calls: int) -> QuotaSpent:
+    wait_s = max(0.0, standing.reset_epoch_s - time.time())
+    many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
+    return QuotaSpent(
+        f"Rate limit reached: {standing.limit} calls in {standing.window_s} seconds{many}. "
+        f"Try again in {wait_s:.0f} seconds.",
+        limit=standing.limit,
+        retry_after_s=wait_s,
+        reset_epoch_s=standing.reset_epoch_s,
+        window_s=standing.window_s,
+    )

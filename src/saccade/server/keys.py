@@ -1,0 +1,211 @@
+"""Access keys: random, shown once, kept as hashes; with names, expiry, scopes and limits of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sql
+
+from saccade.errors import BadOptions
+from saccade.server.database import Database, keys
+
+MARK = "sac_"
+PREFIX_LENGTH = 8
+SCOPES = ("models", "endpoints", "admin")
+LONGEST_NAME = 80
+DAY_S = 86_400
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A key without its secret. Times are seconds since 1970; ``quota_calls`` None is the server's default, 0 no limit.
+
+    ``models`` and ``endpoints`` are patterns (``yolo*``) of what the key may call, where its scopes allow it at all.
+    """
+
+    id: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...] = ("models",)
+    models: tuple[str, ...] = ("*",)
+    endpoints: tuple[str, ...] = ("*",)
+    quota_calls: int | None = None
+    quota_window_s: int | None = None
+    created: float = 0.0
+    expires: float | None = None
+    revoked: float | None = None
+    last_used: float | None = None
+
+    def valid(self, now_s: float) -> bool:
+        """Whether it opens anything now."""
+        return self.revoked is None and (self.expires is None or now_s < self.expires)
+
+
+class Keys:
+    """All keys of one database. Blocking: call it from a thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] = ("models",),
+        models: Sequence[str] = ("*",),
+        endpoints: Sequence[str] = ("*",),
+        quota_calls: int | None = None,
+        quota_window_s: int | None = None,
+        expires_days: float | None = None,
+    ) -> tuple[Key, str]:
+        """A new key and its secret, which nobody can show a second time.
+
+        Raises:
+            BadOptions: a field is out of range.
+        """
+        secret = MARK + secrets.token_hex(20)
+        now = time.time()
+        key = Key(
+            id="key_" + secrets.token_hex(6),
+            name=_checked_name(name),
+            prefix=secret[:PREFIX_LENGTH],
+            scopes=_checked_scopes(scopes),
+            models=tuple(models) or ("*",),
+            endpoints=tuple(endpoints) or ("*",),
+            quota_calls=_at_least(0, quota_calls, "The limit"),
+            quota_window_s=_at_least(1, quota_window_s, "The window"),
+            created=now,
+            expires=None if expires_days is None else now + DAY_S * _days(expires_days),
+        )
+        with self._database.write() as connection:
+            connection.execute(keys.insert().values(digest=digest_of(secret), **_row(key)))
+        return key, secret
+
+    def all(self, *, revoked: bool = False) -> list[Key]:
+        """Every key, oldest first; revoked ones only when asked for."""
+        query = sql.select(keys).order_by(keys.c.created)
+        with self._database.read() as connection:
+            found = [_key(row) for row in connection.execute(query)]
+        return found if revoked else [key for key in found if key.revoked is None]
+
+    def find(self, secret: str) -> Key | None:
+        """The key with this secret, valid or not. The comparison takes the same time wherever the two differ."""
+        digest = digest_of(secret)
+        with self._database.read() as connection:
+            row = connection.execute(sql.select(keys).where(keys.c.digest == digest)).one_or_none()
+        return _key(row) if row is not None and hmac.compare_digest(row.digest, digest) else None
+
+    def by_id(self, key_id: str) -> Key | None:
+        """The key as it stands now."""
+        with self._database.read() as connection:
+            row = connection.execute(sql.select(keys).where(keys.c.id == key_id)).one_or_none()
+        return None if row is None else _key(row)
+
+    def exist(self) -> bool:
+        """Whether any key was made that is not revoked."""
+        query = sql.select(keys.c.id).where(keys.c.revoked.is_(None)).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def revoke(self, which: str) -> Key:
+        """Ends a key, named by its id, its name or how it starts; it opens nothing from now on.
+
+        Raises:
+            BadOptions: no key or several keys are meant.
+        """
+        meant = [key for key in self.all() if which in (key.id, key.name, key.prefix)]
+        if len(meant) != 1:
+            found = "no key" if not meant else f"{len(meant)} keys"
+            raise BadOptions(f"'{which[:40]}' means {found}. List them with 'saccade keys list' and use the id.")
+        self._set(meant[0].id, revoked=time.time())
+        return meant[0]
+
+    def change(self, key_id: str, **fields: Any) -> Key:
+        """Changes name, scopes, models, endpoints or limits.
+
+        Raises:
+            BadOptions: there is no such key, or a field is out of range.
+        """
+        checks: dict[str, Callable[[Any], Any]] = {
+            "name": _checked_name,
+            "scopes": _checked_scopes,
+            "models": tuple,
+            "endpoints": tuple,
+            "quota_calls": lambda value: _at_least(0, value, "The limit"),
+            "quota_window_s": lambda value: _at_least(1, value, "The window"),
+        }
+        unknown = set(fields) - set(checks)
+        if unknown:
+            raise BadOptions(f"A key has no changeable field '{min(unknown)}'. Fields: {', '.join(checks)}.")
+        checked = {name: checks[name](value) for name, value in fields.items()}
+        packed = {name: _joined(value) if isinstance(value, tuple) else value for name, value in checked.items()}
+        if not packed or not self._set(key_id, **packed):
+            raise BadOptions("There is no such key, or nothing to change.")
+        changed = self.by_id(key_id)
+        if changed is None:
+            raise BadOptions("There is no such key.")
+        return changed
+
+    def touch(self, last_used: dict[str, float]) -> None:
+        """Writes down when keys (by id) were used last."""
+        for key_id, moment in last_used.items():
+            self._set(key_id, last_used=moment)
+
+    def _set(self, key_id: str, **values: object) -> bool:
+        with self._database.write() as connection:
+            done = connection.execute(
+                keys.update().where(keys.c.id == key_id, keys.c.revoked.is_(None)).values(**values)
+            )
+        return done.rowcount == 1
+
+
+def digest_of(secret: str) -> str:
+    """What is kept of a secret. It has 160 random bits, so a plain hash cannot be searched."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _key(row: Any) -> Key:
+    fields = dict(row._mapping)
+    del fields["digest"]
+    for name in ("scopes", "models", "endpoints"):
+        fields[name] = tuple(fields[name].split(",")) if fields[name] else ()
+    return Key(**fields)
+
+
+def _row(key: Key) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(key)
+    return {name: _joined(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def _joined(words: Sequence[str]) -> str:
+    return ",".join(words)
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise BadOptions(f"A key needs a name of 1 to {LONGEST_NAME} characters.")
+    return name.strip()
+
+
+def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        raise BadOptions(f"A key's scopes are some of: {', '.join(SCOPES)}.")
+    return tuple(scope for scope in SCOPES if scope in scopes)
+
+
+def _at_least(least: int, value: int | None, what: str) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 31):
+        raise BadOptions(f"{what} must be a whole number of at least {least}.")
+    return value
+
+
+def _days(days: float) -> float:
+    if not 0 < days < 36_500:
+        raise BadOptions("A key expires after more than 0 days.")
+    return days

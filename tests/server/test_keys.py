@@ -1,0 +1,392 @@
+"""Keys, scopes and quotas, in the database and through HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server_fakes import EchoEngine, PlainDialect, Shelf, client
+
+from saccade.errors import BadOptions, BadSettings
+from saccade.server import database, run
+from saccade.server.access import key_in
+from saccade.server.app import App
+from saccade.server.database import Database
+from saccade.server.gate import KeyGate
+from saccade.server.journal import Journal
+from saccade.server.keyring import quota_of
+from saccade.server.keys import Keys
+from saccade.server.quotas import SqlWindows
+from saccade.server.settings import Settings
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Database]:
+    opened = Database("", str(tmp_path))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def keys(store: Database) -> Keys:
+    return Keys(store)
+
+
+def made(store: Database, *, open_without_keys: bool = False, **settings: Any) -> App:
+    parts = Settings(access_log=False, home="", **settings)
+    gate = KeyGate(store, parts, open_without_keys=open_without_keys)
+    dialects = [PlainDialect("first"), PlainDialect("platform")]
+    return run.build(parts, Shelf(), EchoEngine(), gate, dialects)  # type: ignore[arg-type]
+
+
+def asked(app: App, *calls: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
+    async def ask() -> list[httpx.Response]:
+        async with client(app) as http:
+            return [await http.request(method, path, **more) for method, path, more in calls]
+
+    return asyncio.run(ask())
+
+
+def called(app: App, secret: str, body: bytes = b"x", model: str = "one", times: int = 1) -> list[httpx.Response]:
+    more = {"content": body, "headers": {"x-api-key": secret.encode("latin-1")}}
+    return asked(app, *[("POST", f"/first/{model}", more)] * times)
+
+
+def test_a_secret_is_shown_once_and_kept_as_a_hash(store: Database, keys: Keys, tmp_path: Path) -> None:
+    key, secret = keys.create("laptop")
+    assert secret.startswith(key.prefix)
+    assert len(secret) == 44
+    assert keys.find(secret) == key
+    assert keys.find(secret[:-1] + "x") is None
+    store.close()
+    for file in tmp_path.iterdir():
+        assert secret[8:].encode() not in file.read_bytes()
+
+
+def test_keys_are_found_revoked_and_changed_by_what_people_call_them(keys: Keys) -> None:
+    first, _ = keys.create("a")
+    second, _ = keys.create("b", quota_calls=5)
+    keys.create("b")
+    with pytest.raises(BadOptions, match="2 keys"):
+        keys.revoke("b")
+    with pytest.raises(BadOptions, match="no key"):
+        keys.revoke("c")
+    assert keys.change(second.id, name="c", quota_calls=None, scopes=["admin", "models"]).scopes == ("models", "admin")
+    assert keys.revoke("c").id == second.id
+    assert keys.revoke("a").id == first.id
+    assert [key.name for key in keys.all()] == ["b"]
+    assert len(keys.all(revoked=True)) == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"name": "x" * 81},
+        {"name": "a\nb"},
+        {"scopes": ["root"]},
+        {"scopes": []},
+        {"quota_calls": -1},
+        {"quota_window_s": 0},
+        {"expires_days": 0},
+        {"quota_calls": 1 << 40},
+    ],
+)
+def test_a_key_with_senseless_fields_is_refused(keys: Keys, fields: dict[str, Any]) -> None:
+    with pytest.raises(BadOptions):
+        keys.create(**{"name": "x", **fields})
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"),
+    [
+        ("100", (100, None)),
+        ("100/hour", (100, 3600)),
+        ("5000/2h", (5000, 7200)),
+        ("20 per minute", (20, 60)),
+        ("0", (0, None)),
+    ],
+)
+def test_limits_are_written_as_people_say_them(text: str, quota: tuple[int, int | None]) -> None:
+    assert quota_of(text) == quota
+    for wrong in ("", "many", "1/fortnight", "-1"):
+        with pytest.raises(BadOptions):
+            quota_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("headers", "key"),
+    [
+        ({"x-api-key": " abc "}, "abc"),
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bearer abc"}, "abc"),
+        ({"authorization": "BEARER  abc"}, "abc"),
+        ({"authorization": "Bearer: abc"}, "abc"),
+        ({"authorization": "abc"}, "abc"),
+        ({"x-api-key": "abc", "authorization": "Bearer hf_other"}, "abc"),
+        ({"authorization": "Basic abc"}, ""),
+        ({"authorization": "Bearer"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_key_is_found_in_every_form_in_which_clients_send_it(headers: dict[str, str], key: str) -> None:
+    assert key_in(headers) == key
+
+
+def test_missing_unknown_expired_and_revoked_keys_get_the_same_answer(store: Database, keys: Keys) -> None:
+    app = made(store)
+    good, secret = keys.create("good")
+    _, late = keys.create("late", expires_days=1e-9)
+    _, gone = keys.create("gone")
+    keys.revoke("gone")
+    time.sleep(0.01)
+    refused = [called(app, other)[0] for other in ("", "sac_wrong", late, gone, good.id, good.prefix, "ü" * 9)]
+    assert {response.status_code for response in refused} == {401}
+    assert len({response.text for response in refused}) == 1
+    assert called(app, secret)[0].status_code == 200
+
+
+def test_a_revoked_key_opens_nothing_from_the_next_request_on(store: Database, keys: Keys) -> None:
+    front, other = made(store), made(store)
+    key, secret = keys.create("x", scopes=["models", "admin"])
+    assert called(front, secret)[0].status_code == 200
+    assert asked(other, ("GET", "/v1/keys", {"headers": {"x-api-key": secret}}))[0].status_code == 200
+    keys.revoke(key.id)
+    assert called(front, secret)[0].status_code == 401
+    assert asked(other, ("GET", "/v1/keys", {"headers": {"x-api-key": secret}}))[0].status_code == 401
+
+
+def test_a_loopback_server_is_open_until_the_first_key_exists(
+    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = made(store, open_without_keys=True)
+    assert called(app, "hf_any_token")[0].status_code == 200
+    made_key = asked(app, ("POST", "/v1/keys", {"json": {"name": "first"}}))[0]
+    assert made_key.status_code == 201
+    assert called(app, "hf_any_token")[0].status_code == 401
+    assert called(app, made_key.json()["key"])[0].status_code == 200
+
+
+def test_scopes_say_which_models_a_key_may_call(store: Database, keys: Keys) -> None:
+    app = made(store)
+    _, some = keys.create("some", models=["tw*"])
+    _, none = keys.create("none", scopes=["endpoints"])
+    assert called(app, some, model="two")[0].status_code == 200
+    refused = called(app, some, model="one")[0]
+    assert (refused.status_code, "'one'" in refused.text) == (403, True)
+    assert called(app, none, model="two")[0].status_code == 403
+
+
+def test_changes_need_admin_rights(store: Database, keys: Keys) -> None:
+    app = made(store)
+    _, user = keys.create("user")
+    _, admin = keys.create("admin", scopes=["admin"])
+    for method, path in (
+        ("GET", "/v1/keys"),
+        ("POST", "/v1/keys"),
+        ("DELETE", "/v1/keys/x"),
+        ("GET", "/v1/usage?all=1"),
+    ):
+        refused = asked(app, (method, path, {"headers": {"x-api-key": user}, "json": {"name": "y"}}))[0]
+        assert refused.status_code == 403, path
+    headers = {"authorization": f"Bearer {admin}"}
+    listed = asked(app, ("GET", "/v1/keys", {"headers": headers}))[0]
+    assert [key["name"] for key in listed.json()["keys"]] == ["user", "admin"]
+    assert user not in listed.text
+    new = asked(
+        app, ("POST", "/v1/keys", {"headers": headers, "json": {"name": "n", "limit": 2, "scopes": ["models"]}})
+    )[0]
+    assert new.json()["limit"] == 2
+    path = f"/v1/keys/{new.json()['id']}"
+    changed = asked(app, ("PATCH", path, {"headers": headers, "json": {"name": "m", "limit": None}}))[0]
+    assert (changed.json()["name"], changed.json()["limit"]) == ("m", None)
+    assert asked(app, ("DELETE", path, {"headers": headers}))[0].status_code == 200
+    assert called(app, new.json()["key"])[0].status_code == 401
+    wrong = asked(app, ("POST", "/v1/keys", {"headers": headers, "json": {"nome": "n"}}))[0]
+    assert (wrong.status_code, "nome" in wrong.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"origin": "http://test:81"},
+        {"origin": "http://evil.example", "host": "evil.example"},
+    ],
+)
+def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str, str]) -> None:
+    app = made(store, open_without_keys=True)
+    refused = asked(app, ("POST", "/v1/keys", {"headers": headers, "content": b'{"name":"x"}'}))[0]
+    assert refused.status_code == 403
+    preflight = {**headers, "access-control-request-method": "POST", "access-control-request-headers": "x-a"}
+    granted = asked(app, ("OPTIONS", "/v1/keys", {"headers": preflight}))[0]
+    assert "access-control-allow-origin" not in granted.headers
+
+
+def test_a_limited_key_sees_its_standing_on_every_answer(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=3)
+    _, secret = keys.create("x")
+    answers = called(app, secret, times=4)
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "1", "0", "0"]
+    assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"3"}
+    assert all(0 < int(answer.headers["x-ratelimit-reset"]) - time.time() <= 3601 for answer in answers)
+    assert answers[0].headers["retry-after"] == "0"
+    assert answers[3].headers["retry-after"] == "7", "the dialect's own words win"
+    assert answers[0].headers["ratelimit-policy"] == '"sliding window";"api";q=3;w=3600'
+    dated = asked(app, ("POST", "/platform/one", {"content": b"x", "headers": {"x-api-key": secret}}))[0]
+    assert dated.headers["x-ratelimit-reset"].endswith("Z")
+
+
+def test_failed_calls_do_not_eat_the_quota(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=2)
+    _, secret = keys.create("x")
+    for body in (b"unreadable", b"fail", b"broken", b"bug", b"http://example.org/x"):
+        assert called(app, secret, body)[0].status_code >= 400
+    assert called(app, secret, model="nobody")[0].status_code == 404
+    assert called(app, secret, b"fail")[0].headers["x-ratelimit-remaining"] == "2"
+    assert [answer.status_code for answer in called(app, secret, times=3)] == [200, 200, 429]
+
+
+def test_several_images_of_one_request_are_several_calls_taken_all_or_none(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=5)
+    _, secret = keys.create("x")
+    more = {"content": b"x", "headers": {"x-api-key": secret}}
+    statuses = [answer.status_code for answer in asked(app, *[("POST", "/first/one?count=3", more)] * 2)]
+    assert statuses == [200, 429]
+    assert [answer.status_code for answer in called(app, secret, times=3)] == [200, 200, 429]
+
+
+def test_usage_agrees_with_what_is_enforced(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=4)
+    _, secret = keys.create("x")
+    headers = {"x-api-key": secret}
+    more = {"content": b"x", "headers": headers}
+    fails = {"content": b"fail", "headers": headers}
+    *_, shown = asked(
+        app,
+        ("POST", "/first/one", more),
+        ("POST", "/first/one", more),
+        ("POST", "/first/two", more),
+        ("POST", "/first/one", fails),
+        ("GET", "/v1/usage", {"headers": headers}),
+    )
+    used = shown.json()
+    assert (used["limit"], used["used"], used["remaining"], used["window_s"]) == (4, 3, 1, 3600)
+    assert used["reset"].endswith("Z")
+    assert {(row["model"], row["calls"], row["errors"]) for row in used["days"]} == {("one", 2, 1), ("two", 1, 0)}
+    assert {row["key"] for row in used["days"]} == {"x"}
+    for wrong in ("0", "x", "9999"):
+        assert asked(app, ("GET", f"/v1/usage?days={wrong}", {"headers": headers}))[0].status_code == 400
+
+
+def test_a_key_may_have_a_limit_of_its_own_or_none(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=1)
+    _, more = keys.create("more", quota_calls=3, quota_window_s=60)
+    _, free = keys.create("free", quota_calls=0)
+    assert [answer.status_code for answer in called(app, more, times=4)] == [200, 200, 200, 429]
+    answers = called(app, free, times=5)
+    assert {answer.status_code for answer in answers} == {200}
+    assert "x-ratelimit-limit" not in answers[0].headers
+
+
+def test_the_window_slides(store: Database, keys: Keys) -> None:
+    windows = SqlWindows(store)
+    key, _ = keys.create("x")
+    assert windows.take(key.id, 2, 1, 1).token
+    time.sleep(0.6)
+    second = windows.take(key.id, 2, 1, 1)
+    refused = windows.take(key.id, 2, 1, 1)
+    assert refused.token == ""
+    assert 0 < refused.reset_epoch_s - time.time() < 0.5
+    time.sleep(0.5)
+    assert windows.take(key.id, 2, 1, 1).token, "the first call left the window"
+    assert not windows.take(key.id, 2, 1, 1).token, "the second one is still in it"
+    windows.give_back(key.id, second.token)
+    windows.give_back(key.id, second.token)
+    assert windows.look(key.id, 1).used == 1
+    assert windows.take(key.id, 2, 1, 1).token
+
+
+def test_no_call_more_than_the_limit_from_many_threads_with_failures_between(store: Database, keys: Keys) -> None:
+    key, _ = keys.create("x")
+
+    def spend(index: int) -> int:
+        windows = SqlWindows(store)
+        kept = 0
+        for turn in range(30):
+            taken = windows.take(key.id, 100, 3600, 1)
+            if taken.token and (index + turn) % 3 == 0:
+                windows.give_back(key.id, taken.token)
+            elif taken.token:
+                kept += 1
+        return kept
+
+    with ThreadPoolExecutor(8) as threads:
+        kept = sum(threads.map(spend, range(8)))
+    assert kept == SqlWindows(store).look(key.id, 3600).used == 100
+
+
+def test_usage_is_written_down_when_the_server_stops(store: Database, keys: Keys, tmp_path: Path) -> None:
+    _, secret = keys.create("x")
+    app = made(store)
+
+    async def call_and_stop() -> None:
+        async with client(app) as http:
+            await http.post("/first/one", content=b"x", headers={"x-api-key": secret})
+        await app.close()
+
+    asyncio.run(call_and_stop())
+    with sqlite3.connect(tmp_path / "saccade.db") as kept:
+        assert kept.execute("select model, calls from usage").fetchall() == [("one", 1)]
+        assert kept.execute("select last_used from keys").fetchone()[0] > time.time() - 60
+
+
+def test_the_migrations_lead_to_the_tables_that_the_code_uses(store: Database) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with store.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert context.get_current_revision() == database.HEAD
+        assert compare_metadata(context, database.tables) == []
+
+
+def test_several_servers_may_start_on_a_fresh_home_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for opened in threads.map(lambda _: Database("", str(tmp_path)), range(4)):
+            opened.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "postgresql://nobody@127.0.0.1:1/none"])
+def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match="database") as caught:
+        Database(url, str(tmp_path))
+    assert "nobody" not in caught.value.message
+
+
+def test_neither_log_nor_answers_hold_a_key(
+    store: Database, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = made(store, quota_calls=2)
+    _, secret = keys.create("x")
+    with (tmp_path / "log").open("w+") as stream:
+        app.journal = Journal(True, stream)
+        answers = called(app, secret, times=3) + called(app, secret + "0") + called(app, secret, b"broken")
+        answers += asked(
+            app, ("POST", f"/first/one?api_key={secret}", {"headers": {"authorization": "Bearer " + secret}})
+        )
+        app.journal.flush()
+        stream.seek(0)
+        said = stream.read() + caplog.text + "".join(answer.text + str(answer.headers) for answer in answers)
+    assert secret not in said
+    assert secret[8:] not in said
+    assert "Traceback" not in said
