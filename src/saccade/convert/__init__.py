@@ -1,0 +1,184 @@
+"""Checkpoints made into fast graphs: once, in another process, checked before use, and kept.
+
+A checkpoint is a Card of the runtime "torch". :class:`Converter` turns it into a Card of the runtime "openvino" with
+the same family; a checkpoint that does not convert stays what it is, and torch runs it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, cast
+
+import msgspec
+
+import saccade
+from saccade import errors
+from saccade.card import Card, Json
+from saccade.convert.job import CERTAIN, GRAPH, Job, Line, Outcome, Report
+from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
+from saccade.stores.store import Progress, silent
+
+VERSION = 1
+"""Of the way of converting: another one, and graphs are made anew."""
+REPORT = "report.json"
+CHECKPOINT = "torch"
+START = (
+    "import sys, importlib.util as u; "
+    "s = u.spec_from_file_location('saccade', sys.argv[1] + '/__init__.py', submodule_search_locations=[sys.argv[1]]); "
+    "m = u.module_from_spec(s); sys.modules['saccade'] = m; s.loader.exec_module(m); "
+    "from saccade.convert.transformers import main; main()"
+)
+"""Runs this saccade in an interpreter that may have none or another one installed."""
+
+
+class Converter:
+    """Knows where graphs are kept and which Python converts. Thread-safe and safe between processes: a graph appears
+    under its name when it is whole, and of two that are made at once, one is kept."""
+
+    def __init__(
+        self,
+        home: Path,
+        python: str | None = None,
+        images: Sequence[str] = (),
+        threads: int = 1,
+        certain: float = CERTAIN,
+    ) -> None:
+        """``python`` is an interpreter with torch and transformers, by default this one; ``images`` are pictures on
+        which graphs are compared with their checkpoints; ``certain`` is the share of answers that must agree for the
+        fast precision to be used by itself."""
+        self.home = home / "graphs"
+        self.python = python or sys.executable
+        self.images = tuple(images)
+        self.threads = threads
+        self.certain = certain
+
+    def find(self, card: Card) -> Card | None:
+        """The graph of a checkpoint if it was made before; what is no checkpoint is returned as it is."""
+        if card.runtime != CHECKPOINT:
+            return card
+        folder = self.folder(card)
+        try:
+            outcome = msgspec.json.decode((folder / REPORT).read_bytes(), type=Outcome)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        if outcome.report is None:
+            return marked(card, {"unconverted": outcome.message})
+        files = (folder / GRAPH, folder / (GRAPH.removesuffix("xml") + "bin"))
+        return graph_card(card, outcome.report, files) if all(file.is_file() for file in files) else None
+
+    def convert(self, card: Card, progress: Progress = silent) -> Card:
+        """The Card of the graph, made now if need be. A checkpoint that does not convert is returned with the reason
+        under "unconverted" in its config; torch runs it.
+
+        Raises:
+            MissingExtra: the interpreter has no torch or transformers.
+            CorruptFiles: the checkpoint cannot be opened.
+            RunFailed: the converting process died.
+        """
+        found = self.find(card)
+        if found is not None:
+            return found
+        folder = self.folder(card)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:
+            outcome = self.run(
+                Job(card=card, folder=draft, images=self.images, threads=self.threads, certain=self.certain), progress
+            )
+            if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
+                raise error_of(outcome, card)
+            (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
+            kept(Path(draft), folder)
+        made = self.find(card)
+        if made is None:
+            raise RunFailed(f"The graph of '{card.name}' was made but cannot be found. Is the disk full?")
+        return made
+
+    def forget(self, card: Card) -> None:
+        """Deletes the graph of a checkpoint."""
+        shutil.rmtree(self.folder(card), ignore_errors=True)
+
+    def folder(self, card: Card) -> Path:
+        return self.home / f"{card.name.replace('/', '--')}-{card.revision or 'local'}-{VERSION}"
+
+    def run(self, job: Job, progress: Progress) -> Outcome:
+        """One converting process from start to end."""
+        package = str(Path(saccade.__file__).parent)
+        outcome: Outcome | None = None
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                [self.python, "-c", START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+            )
+            given, told = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+            try:
+                with given:
+                    given.write(msgspec.json.encode(job))
+                for written in told:
+                    line = msgspec.json.decode(written, type=Line)
+                    if line.outcome is not None:
+                        outcome = line.outcome
+                    else:
+                        progress(line.what, line.done, line.total)
+                code = process.wait()
+            except (BrokenPipeError, msgspec.MsgspecError):
+                process.kill()
+                code = process.wait()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            if outcome is None:
+                said.seek(0)
+                raise RunFailed(failed(job.card, code, said.read().decode(errors="replace")))
+        return outcome
+
+
+def failed(card: Card, code: int, said: str) -> str:
+    """Why there is no outcome; the process's last line often tells."""
+    last = next((line.strip() for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    if code == -9:
+        last = "it was killed, perhaps because memory ran out"
+    return f"The process that converts '{card.name}' ended early: {last[:300]}"
+
+
+def error_of(outcome: Outcome, card: Card) -> errors.Error:
+    """The error that the process met, as one of ours."""
+    if outcome.error == MissingExtra.__name__:
+        return MissingExtra(f"Converting '{card.name}'", extra=outcome.extra or "transformers")
+    kind = getattr(errors, str(outcome.error), RunFailed)
+    made: errors.Error = kind(outcome.message)
+    return made
+
+
+def graph_card(card: Card, report: Report, files: Sequence[Path]) -> Card:
+    """The checkpoint's Card with the graph's facts."""
+    found = msgspec.structs.replace(
+        card,
+        runtime="openvino",
+        files=tuple(map(str, files)),
+        dynamic=report.dynamic,
+        input_hw=report.input_hw,
+        size_bytes=sum(file.stat().st_size for file in files),
+    )
+    certificate: Json = msgspec.to_builtins(report)
+    return marked(found, {"precision": report.precision, "certificate": certificate})
+
+
+def marked(card: Card, facts: dict[str, Json]) -> Card:
+    return msgspec.structs.replace(card, config={**card.config, **facts})
+
+
+def kept(draft: Path, folder: Path) -> None:
+    """Moves a whole draft to its name, unless another process was faster."""
+    try:
+        draft.rename(folder)
+    except OSError:
+        if not (folder / REPORT).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+            draft.rename(folder)
+    finally:
+        draft.mkdir(exist_ok=True)
