@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from saccade.cli.house import library, settings
+from saccade.cli.house import library, progress, settings
+
+if TYPE_CHECKING:
+    from saccade.card import Card
 
 
 @click.command(name="add")
 @click.argument("name")
 @click.argument("path", type=click.Path(exists=True))
 @click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")
+@click.option(
+    "--ultralytics",
+    type=click.Path(exists=True, dir_okay=False),
+    help="For a .pt checkpoint: the Python of an environment that has ultralytics, which exports it.",
+)
+@click.option(
+    "--install-ultralytics",
+    is_flag=True,
+    help="For a .pt checkpoint: first install ultralytics (AGPL-3.0, with PyTorch) in an environment of its own.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def COMMAND(name: str, path: str, home: str | None, as_json: bool) -> None:
-    """Add the model at PATH (an exported file, or a Hugging Face folder) under NAME."""
-    card = library(settings(home=home)).add(name, Path(path))
+def COMMAND(
+    name: str, path: str, home: str | None, ultralytics: str | None, install_ultralytics: bool, as_json: bool
+) -> None:
+    """Add the model at PATH (an exported file, a Hugging Face folder, or an Ultralytics .pt checkpoint) under NAME.
+
+    A checkpoint is never opened by saccade: the program yolo exports it, as a process of its own, in an environment
+    that --ultralytics names or --install-ultralytics makes.
+    """
+    if Path(path).suffix.lower() == ".pt":
+        card = checkpoint(name, Path(path), home, ultralytics, install_ultralytics)
+    else:
+        card = library(settings(home=home)).add(name, Path(path))
     if as_json:
         click.echo(
             json.dumps({"name": card.name, "task": card.task, "family": card.family, "size_bytes": card.size_bytes})
@@ -27,3 +50,16 @@ def COMMAND(name: str, path: str, home: str | None, as_json: bool) -> None:
             f"{card.name} is added: {card.task}, family {card.family}.\n"
             f"Try: saccade predict photo.jpg --model {card.name}"
         )
+
+
+def checkpoint(name: str, path: Path, home: str | None, interpreter: str | None, install: bool) -> Card:
+    """Exports a checkpoint and adds the graph."""
+    from saccade.convert.checkpoints import add_checkpoint
+    from saccade.stores.ultralytics import Exporter
+
+    given = settings(home=home)
+    exporter = Exporter(Path(given.home), Path(interpreter) if interpreter else None)
+    with progress() as report:
+        if install and exporter.program() is None:
+            exporter.install(report)
+        return add_checkpoint(library(given), exporter, name, path, report)

@@ -82,10 +82,10 @@ def how_to(name: str) -> str:
     """What to do with a checkpoint when nothing is installed that could read it."""
     stem = name.removesuffix(SUFFIX)
     return (
-        f"'{name}' is a PyTorch checkpoint, which runs code when it is opened, so saccade never opens it. Export it "
-        f"where Ultralytics is installed (yolo export model={name} format=onnx dynamic=True) and add {stem}.onnx; or "
-        f"let saccade do so with that program (AGPL-3.0) in an environment of its own: saccade add {stem} {name} "
-        "--install-ultralytics"
+        f"'{name}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never opens "
+        f"it. Export it where Ultralytics is installed (yolo export model={name} format=onnx dynamic=True) and add "
+        f"{stem}.onnx; or let saccade run that program (AGPL-3.0) as a separate process in an environment of its own: "
+        f"saccade add {stem} {name} --install-ultralytics"
     )
 
 
