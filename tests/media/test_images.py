@@ -210,6 +210,29 @@ def test_a_header_that_promises_far_too_much_is_refused_before_decoding(form: st
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 
+def test_megabytes_of_comment_in_a_gif_cost_nothing() -> None:
+    data = saved(Pillow.fromarray(photo()), "GIF")
+    frame = data.index(b"\x2c", 13 + 768)
+    comment = b"\x21\xfe" + (b"\xff" + bytes(255)) * 100_000 + b"\0"
+    np.testing.assert_array_equal(decode(data[:frame] + comment + data[frame:]).rgb, by_pillow(data))
+    with pytest.raises(BadInput, match="blocks"):
+        decode(data[:frame] + b"\x21\xfe\0" * 1_100_000 + data[frame:])
+
+
+def test_tiff_tags_that_share_the_same_megabytes_are_refused() -> None:
+    tags = [(256, 3, 1, 8), (257, 3, 1, 8), *((40000 + tag, 1, 8_000_000, 8) for tag in range(500))]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(8_000_000)
+    with pytest.raises(BadInput, match="tags"):
+        decode(data)
+
+
+def test_a_jpeg_of_a_million_segments_is_refused() -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG")
+    with pytest.raises(BadInput, match="segments"):
+        decode(data[:2] + b"\xff\xfe\0\2" * 1_000_000 + data[2:])
+
+
 def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
     png = saved(Pillow.new("1", (9000, 9000)), "PNG")
     icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(png), 22) + png

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from saccade.errors import BadInput
-from saccade.media import exif, netpbm, png, tiff
+from saccade.media import exif, gif, netpbm, png, tiff
 from saccade.media.signatures import ACCEPTED, image_format, looks_like
 
 MAX_SEGMENTS: Final = 4096
@@ -117,6 +117,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             return
         yield marker, at + 2, at + length
         at += length
+    raise BadInput(f"the JPEG image is refused: it has more than {MAX_SEGMENTS} segments before its pixels")
 
 
 def _png(data: bytes) -> Header | None:
@@ -160,20 +161,8 @@ def _le24(data: bytes, at: int) -> int:
 
 
 def _gif(data: bytes) -> Header | None:
-    """The logical screen, or the first frame where that is larger."""
-    width, height, flags = struct.unpack_from("<HHB", data, 6)
-    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    for _ in range(MAX_SEGMENTS):
-        if data[at] == 0x2C:
-            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", data, at + 1)
-            return Header("GIF", max(width, left + frame_width), max(height, top + frame_height))
-        if data[at] != 0x21:
-            return None
-        at += 2
-        while data[at]:
-            at += 1 + data[at]
-        at += 1
-    return None
+    size = gif.size(data)
+    return None if size is None else Header("GIF", *size)
 
 
 def _tiff(data: bytes) -> Header | None:
@@ -235,6 +224,7 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
             return
         yield kind, start, min(stop, end)
         at = stop
+    raise BadInput(f"the image is refused: it is made of more than {MAX_BOXES} boxes")
 
 
 def _jp2(data: bytes) -> Header | None:

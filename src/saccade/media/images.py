@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 
 from saccade.errors import BadInput, TooLarge
-from saccade.media import exif, netpbm, png
+from saccade.media import exif, gif, netpbm, png
 from saccade.media.headers import Header, probe
 from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
 from saccade.results import ByteArray
@@ -91,6 +91,8 @@ def _pixels(data: bytes, header: Header, limits: Limits) -> ByteArray:
             return _heif(data, limits)
         case "PPM" if netpbm.is_text(data):
             return netpbm.pixels(data)
+        case "GIF":
+            return _pillow(gif.first_frame(data), header, limits)
         case _:
             return _pillow(data, header, limits)
 

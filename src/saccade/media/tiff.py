@@ -6,12 +6,19 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from saccade.errors import BadInput
+
 MAX_ENTRIES: Final = 4096
 MAX_TILE_EXCESS: Final = 4_194_304
 
 WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 256, 257, 258, 277, 322, 323, 339
 LETTERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
+WANTED: Final = (WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT)
 IEEE_FLOAT: Final = 3
+
+SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+MAX_VALUES: Final = 1_000_000
+"""Pillow reads all tags into lists of Python numbers, the same bytes for each tag that points to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,10 @@ def first_page(data: bytes) -> Page | None:
 
 
 def _tags(data: bytes) -> dict[int, int]:
-    """The first value of each wanted tag."""
+    """The first value of each wanted tag.
+
+    Raises: BadInput when the tags together are larger than the file.
+    """
     order = "<" if data.startswith(b"II") else ">"
     big = data[2:4] in (b"+\x00", b"\x00+")
     entry, inline = (order + "HHQ", 8) if big else (order + "HHI", 4)
@@ -45,17 +55,16 @@ def _tags(data: bytes) -> dict[int, int]:
     (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
     first = start + (8 if big else 2)
     found: dict[int, int] = {}
+    total = 0
     for at in range(first, first + step * min(count, MAX_ENTRIES), step):
         tag, kind, values = struct.unpack_from(entry, data, at)
-        letter = LETTERS.get(kind)
-        if (
-            letter is None
-            or values == 0
-            or tag not in (WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT)
-        ):
+        total += values * SIZES.get(kind, 0)
+        if total > len(data) + step * MAX_ENTRIES or (values > MAX_VALUES and SIZES.get(kind, 0) > 1):
+            raise BadInput("the TIFF image is damaged: its tags promise more data than the file has")
+        if tag not in WANTED or kind not in LETTERS or values == 0:
             continue
-        place = at + struct.calcsize(entry)
-        if struct.calcsize(letter) * values > inline:
+        letter, place = LETTERS[kind], at + struct.calcsize(entry)
+        if SIZES[kind] * values > inline:
             (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, place)
         (found[tag],) = struct.unpack_from(order + letter, data, place)
     return found

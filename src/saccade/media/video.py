@@ -1,0 +1,255 @@
+"""Videos and animated GIFs to frames, and frames to a video, through OpenCV's own FFmpeg.
+
+That FFmpeg is an LGPL build and the one that the reference library reads with, so frames are identical; the wheels of
+PyAV carry x264 and x265, which are GPL. Frames are made one at a time, so a long video takes no more memory than a
+short one.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+
+from saccade.errors import BadInput, BadSettings, TooLarge
+from saccade.media import gif, signatures
+from saccade.media.headers import probe
+from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
+from saccade.results import ByteArray
+
+ACCEPTED: Final = "MP4, MOV, M4V, AVI, MKV, WebM, GIF, WMV, ASF, MPEG and TS"
+CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80", ".mkv": "VP80", ".avi": "MJPG"}
+USUAL_FPS: Final = 25.0
+MAX_BOXES: Final = 100_000
+
+Kind = Literal["image", "animation", "video"]
+
+
+def kind(data: bytes) -> Kind | None:
+    """What the bytes are by their content: a still image, a GIF of several frames, a video, or nothing we know."""
+    if signatures.container(data):
+        return "video"
+    name = signatures.image_format(data)
+    if name == "GIF":
+        return "animation" if gif.is_animation(data) else "image"
+    if name is None:
+        try:
+            probe(data)
+        except BadInput:
+            return None
+    return "image"
+
+
+@dataclass(frozen=True, slots=True)
+class Reel:
+    """What a video's header says: ``fps`` (25 where it says nothing), ``frame_count`` (0 when unknown; may be wrong).
+
+    ``width`` and ``height`` are upright.
+    """
+
+    width: int
+    height: int
+    fps: float
+    frame_count: int
+
+
+def reel(data: bytes, limits: Limits = DEFAULT) -> Reel:
+    """Size, rate and length of a video, without decoding it.
+
+    Raises: BadInput, TooLarge.
+    """
+    capture = _opened(data, limits)
+    try:
+        return _described(capture)
+    finally:
+        capture.release()
+
+
+def frames(data: bytes, stride: int = 1, limits: Limits = DEFAULT) -> Iterator[ByteArray]:
+    """Every ``stride``-th frame of a video or GIF, upright RGB (h, w, 3), one at a time.
+
+    Of N frames exactly floor(N / stride) come: those with the indices stride - 1, 2 * stride - 1, and so on. What can
+    be refused by the header is refused at once, the rest while walking; closing the iterator frees the decoder.
+
+    Raises: BadInput, TooLarge.
+    """
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; it is at least 1")
+    return _walk(_opened(data, limits), stride, limits)
+
+
+def _walk(capture: cv2.VideoCapture, stride: int, limits: Limits) -> Iterator[ByteArray]:
+    read = 0
+    try:
+        while capture.grab():
+            read += 1
+            _check_length(read, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, limits)
+            if read % stride == 0:
+                found, frame = capture.retrieve()
+                if not found:
+                    break
+                yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        if read == 0:
+            raise BadInput("the video is damaged: none of its frames can be decoded")
+    finally:
+        capture.release()
+
+
+def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
+    """A capture over the bytes.
+
+    Only what carries the mark of an accepted container is ever given to FFmpeg: it would also follow playlists and
+    scripts that name other files and addresses.
+    """
+    check_bytes(len(data), limits.max_video_bytes, "video")
+    container = "GIF" if signatures.image_format(data) == "GIF" else signatures.container(data)
+    if container is None:
+        raise BadInput(f"cannot identify video file: {_instead(data)}. Accepted are {ACCEPTED}")
+    if container in ("MP4", "QuickTime"):
+        _check_whole(data)
+    if container == "GIF":
+        header = probe(data)
+        check_pixels(header.width, header.height, limits.max_pixels, "GIF animation")
+    with _as_file(data) as path:
+        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise BadInput(f"the {container} video is damaged or truncated: it cannot be opened")
+    try:
+        described = _described(capture)
+        check_pixels(described.width, described.height, limits.max_pixels, "video")
+        _check_length(described.frame_count, described.frame_count / described.fps, limits)
+    except TooLarge:
+        capture.release()
+        raise
+    return capture
+
+
+@contextmanager
+def _as_file(data: bytes) -> Iterator[str]:
+    """A path under which the bytes can be opened once: in memory on Linux, a temporary file elsewhere.
+
+    OpenCV can read from a buffer too, but there damaged files crash the process (use after free in its stream reader).
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("video")
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "video"
+            path.write_bytes(data)
+            yield str(path)
+
+
+def _instead(data: bytes) -> str:
+    if not data:
+        return "it is empty (0 bytes)"
+    name = signatures.image_format(data)
+    return f"it is a still image ({name})" if name else signatures.looks_like(data)
+
+
+def _check_whole(data: bytes) -> None:
+    """The boxes of MP4 and QuickTime say their length, so that a cut-off file need not give half a video.
+
+    Raises: BadInput.
+    """
+    at, index_found = 0, False
+    for _ in range(MAX_BOXES):
+        if at + 8 > len(data):
+            break
+        size, name = struct.unpack_from(">I4s", data, at)
+        if size == 1 and at + 16 <= len(data):
+            (size,) = struct.unpack_from(">Q", data, at + 8)
+        index_found = index_found or name == b"moov"
+        if name in (b"moov", b"mdat", b"moof") and at + size > len(data):
+            missing = at + size - len(data)
+            raise BadInput(f"the video is truncated: its last {missing} bytes are missing; send the whole file")
+        if size < 8:
+            break
+        at += size
+    if not index_found:
+        raise BadInput("the video is truncated: its index (the moov box) is missing; send the whole file")
+
+
+def _described(capture: cv2.VideoCapture) -> Reel:
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return Reel(
+        width=int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        height=int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        fps=fps if 0 < fps < 1e4 else USUAL_FPS,
+        frame_count=int(count) if 0 < count < 1e12 else 0,
+    )
+
+
+def _check_length(count: int, seconds: float, limits: Limits) -> None:
+    """Raises: TooLarge."""
+    if count > limits.max_frames:
+        raise TooLarge(f"the video has {count} frames or more; at most {limits.max_frames} are accepted: cut it")
+    if seconds > limits.max_seconds:
+        raise TooLarge(
+            f"the video lasts {seconds:.0f} s or more; at most {limits.max_seconds:g} s are accepted: cut it"
+        )
+
+
+class VideoWriter:
+    """Frames to a video file; a context manager.
+
+    The suffix chooses the codec: .mp4, .m4v and .mov are MPEG-4 (fast; every desktop player, not browsers; on macOS
+    H.264, which browsers play too), .webm and .mkv are VP8 (every browser and player, some 20 times slower to write),
+    .avi is Motion JPEG. H.264 elsewhere needs a GPL encoder or a patent licence, so it is left out.
+    """
+
+    def __init__(self, path: Path, fps: float) -> None:
+        if path.suffix.lower() not in CODECS:
+            raise BadSettings(f"cannot write a {path.suffix or 'nameless'} video; use one of {', '.join(CODECS)}")
+        self._path = path
+        self._fps = fps if 0 < fps < 1e4 else USUAL_FPS
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, rgb: ByteArray) -> None:
+        """Adds one frame; the first decides the size of the video, others are scaled to it.
+
+        Raises: BadSettings when the file cannot be written.
+        """
+        if self._writer is None:
+            self._size = (rgb.shape[1] & ~1 or 2, rgb.shape[0] & ~1 or 2)
+            self._writer = self._open()
+        frame = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        if (rgb.shape[1], rgb.shape[0]) != self._size:
+            frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
+        self._writer.write(frame)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.release()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _open(self) -> cv2.VideoWriter:
+        codec = CODECS[self._path.suffix.lower()]
+        choices = ["avc1", codec] if codec == "mp4v" and sys.platform == "darwin" else [codec]
+        for choice in choices:
+            writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*choice), self._fps, self._size)
+            if writer.isOpened():
+                return writer
+        raise BadSettings(f"cannot write the video {self._path.name}: the folder may be missing or read-only")

@@ -1,0 +1,233 @@
+"""Videos come frame by frame, in the order and number that strict clients count on, and never as half a file."""
+
+from __future__ import annotations
+
+import io
+import random
+import struct
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from saccade.errors import BadInput, BadSettings, TooLarge
+from saccade.media import Limits, VideoWriter, frames, kind, reel
+from saccade.results import ByteArray
+
+COUNT = 12
+
+
+def scene(index: int, width: int = 160, height: int = 120) -> ByteArray:
+    """A grey picture with a red square that moves 10 pixels a frame, and a blue stripe at its top."""
+    picture = np.full((height, width, 3), 60, np.uint8)
+    picture[:10] = (20, 20, 220)
+    picture[40:70, index * 10 : index * 10 + 30] = (220, 30, 30)
+    return picture
+
+
+def place(rgb: ByteArray) -> int:
+    """The index that ``scene`` was given."""
+    columns = np.flatnonzero(rgb[55, :, 0].astype(int) - rgb[55, :, 2] > 80)
+    return round(columns.min() / 10)
+
+
+@pytest.fixture(scope="module", params=[".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".gif"])
+def clip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return made(tmp_path_factory.mktemp("video") / f"clip{request.param}")
+
+
+def made(path: Path, count: int = COUNT) -> bytes:
+    if path.suffix == ".gif":
+        first, *others = (Pillow.fromarray(scene(index)) for index in range(count))
+        first.save(path, save_all=True, append_images=others, duration=100, disposal=1)
+    else:
+        with VideoWriter(path, 10.0) as writer:
+            for index in range(count):
+                writer.write(scene(index))
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return made(tmp_path_factory.mktemp("film") / "clip.mp4")
+
+
+def test_every_container_gives_all_its_frames_in_order(clip: bytes) -> None:
+    assert kind(clip) in ("video", "animation")
+    pictures = list(frames(clip))
+    assert [place(picture) for picture in pictures] == list(range(COUNT))
+    assert pictures[0].shape == (120, 160, 3)
+    assert pictures[0].dtype == np.uint8
+    assert np.abs(pictures[3].astype(int) - scene(3)).mean() < 6
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 5, 12, 13])
+def test_a_stride_gives_exactly_the_frames_that_the_client_counts(clip: bytes, stride: int) -> None:
+    expected = list(range(stride - 1, COUNT, stride))
+    assert len(expected) == COUNT // stride
+    assert [place(picture) for picture in frames(clip, stride)] == expected
+
+
+def test_frames_equal_those_of_opencv_reading_a_file(clip: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "clip"
+    path.write_bytes(clip)
+    reference = cv2.VideoCapture(str(path))
+    for picture in frames(clip):
+        found, frame = reference.read()
+        assert found
+        np.testing.assert_array_equal(picture, frame[:, :, ::-1])
+    assert not reference.read()[0]
+
+
+def test_the_reel_says_size_rate_and_length(film: bytes) -> None:
+    described = reel(film)
+    assert (described.width, described.height, described.frame_count) == (160, 120, COUNT)
+    assert described.fps == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90, 3), (180, 2), (270, 1)])
+def test_a_rotated_phone_video_comes_upright(film: bytes, degrees: int, turns: int) -> None:
+    one, half = 0x00010000, 0xFFFF0000
+    matrix = {90: (0, one, half, 0), 180: (half, 0, 0, half), 270: (0, half, one, 0)}[degrees]
+    at = film.index(b"tkhd") + 4 + 40
+    turned = film[:at] + struct.pack(">IIIII", *matrix[:2], 0, *matrix[2:]) + film[at + 20 :]
+    upright, plain = next(iter(frames(turned))), next(iter(frames(film)))
+    np.testing.assert_array_equal(upright, np.rot90(plain, turns))
+    assert (reel(turned).height, reel(turned).width) == upright.shape[:2]
+
+
+def test_limits_known_from_the_header_are_told_before_the_first_frame(film: bytes) -> None:
+    for limits, words in (
+        (Limits(max_frames=11), "12 frames"),
+        (Limits(max_seconds=1.0), "1 s"),
+        (Limits(max_pixels=10_000), "160x120"),
+        (Limits(max_video_bytes=1000), f"{len(film)} bytes"),
+    ):
+        with pytest.raises(TooLarge, match=words):
+            frames(film, 1, limits)
+
+
+def test_a_video_that_hides_its_length_is_stopped_while_it_is_read(tmp_path: Path) -> None:
+    data = made(tmp_path / "clip.webm")
+    at = data.index(b"\x44\x89\x88") + 3
+    silent = data[:at] + struct.pack(">d", 100.0) + data[at + 8 :]
+    walk = frames(silent, 1, Limits(max_frames=5))
+    with pytest.raises(TooLarge, match="6 frames"):
+        list(walk)
+
+
+def test_walking_takes_frames_one_at_a_time_and_can_stop_early(film: bytes) -> None:
+    walk = frames(film)
+    assert place(next(walk)) == 0
+    assert place(next(walk)) == 1
+    walk.close()  # type: ignore[attr-defined]
+    assert list(walk) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty"),
+        (b"just words in a file", "plain text"),
+        (b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1/secret.ts\n", "plain text"),
+        (b"ffconcat version 1.0\nfile '/etc/passwd'\n", "plain text"),
+        (b"\xff\xd8\xff\xe0 a photo", "still image"),
+        (b"\x1a\x45\xdf\xa3" + bytes(200), "damaged"),
+    ],
+)
+def test_what_is_no_video_is_refused_and_never_reaches_ffmpeg_if_it_could_name_files(data: bytes, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        frames(data)
+
+
+def test_a_cut_off_video_is_refused_and_not_answered_by_half(film: bytes) -> None:
+    for part in (0.1, 0.5, 0.9, 0.99):
+        with pytest.raises(BadInput, match="truncated"):
+            frames(film[: int(len(film) * part)])
+
+
+def test_a_stride_below_one_is_a_mistake_of_the_program(film: bytes) -> None:
+    with pytest.raises(ValueError, match="stride"):
+        frames(film, 0)
+
+
+def test_a_still_gif_is_an_image_and_a_moving_one_an_animation() -> None:
+    buffer = io.BytesIO()
+    Pillow.fromarray(scene(0)).save(buffer, "GIF")
+    assert kind(buffer.getvalue()) == "image"
+    assert len(list(frames(buffer.getvalue()))) == 1
+    assert kind(b"neither") is None
+
+
+def test_many_threads_read_at_once(film: bytes) -> None:
+    found: list[list[int]] = []
+    threads = [threading.Thread(target=lambda: found.append([place(p) for p in frames(film)])) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(COUNT))] * 8
+
+
+def test_mutated_videos_raise_nothing_but_errors_of_the_caller(clip: bytes) -> None:
+    rng = random.Random(5)
+    for _ in range(60):
+        data = bytearray(clip)
+        for _ in range(rng.choice((1, 4, 16))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            for _ in frames(bytes(data), 3, Limits(max_pixels=500_000, max_frames=50)):
+                pass
+        except (BadInput, TooLarge):
+            continue
+
+
+def test_the_writer_says_which_suffixes_it_knows_and_when_it_cannot_write(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"\.mp4"):
+        VideoWriter(tmp_path / "clip.txt", 10)
+    with pytest.raises(BadSettings, match=r"clip\.mp4"), VideoWriter(tmp_path / "nowhere" / "clip.mp4", 10) as writer:
+        writer.write(scene(0))
+
+
+@pytest.mark.parametrize("fps", [0.5, 12.5, 23.976, 29.97, 60.0, 0.0, float("nan")])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+def test_the_writer_keeps_rate_size_and_count(suffix: str, fps: float, tmp_path: Path) -> None:
+    path = tmp_path / f"clip{suffix}"
+    with VideoWriter(path, fps) as writer:
+        for index in range(5):
+            writer.write(scene(index, 161, 121))
+    described = reel(path.read_bytes())
+    assert described.fps == pytest.approx(fps if fps > 0 else 25.0, rel=1e-3)
+    assert (described.width, described.height) == (160, 120)
+    assert len(list(frames(path.read_bytes()))) == 5
+
+
+def test_the_sample_videos_have_twelve_frames_in_every_container(data: Path) -> None:
+    clips = sorted((data / "videos").glob("synthetic_12frames*"))
+    assert len(clips) == 6
+    for path in clips:
+        content = path.read_bytes()
+        for stride in (1, 2, 5, 7):
+            assert len(list(frames(content, stride))) == 12 // stride, path.name
+
+
+def test_the_damaged_sample_videos_are_refused(data: Path) -> None:
+    with pytest.raises(BadInput, match="plain text"):
+        frames((data / "videos" / "text_named.mp4").read_bytes())
+    with pytest.raises(BadInput, match="truncated"):
+        frames((data / "videos" / "truncated.mp4").read_bytes())
+
+
+def test_a_street_video_is_walked_to_its_end(data: Path) -> None:
+    content = (data / "videos" / "car-detection.mp4").read_bytes()
+    assert sum(1 for _ in frames(content, 10)) == 15
+
+
+def test_ten_thousand_tiny_frames_meet_the_limit(data: Path) -> None:
+    content = (data / "images" / "bad" / "frames_10000.gif").read_bytes()
+    assert kind(content) == "animation"
+    with pytest.raises(TooLarge, match="9000"):
+        list(frames(content))
