@@ -53,13 +53,13 @@ def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         if is_frame:
             yield start, control
         at += 11 + _colours(data[at + 9]) if is_frame else 2
-        while data[at]:
+        while data[at] and blocks <= MAX_BLOCKS:
             at += 1 + data[at]
             blocks += 1
-            if blocks > MAX_BLOCKS:
-                raise BadInput(f"the GIF image is refused: it is made of more than {MAX_BLOCKS} blocks")
         at += 1
         blocks += 1
+        if blocks > MAX_BLOCKS:
+            raise BadInput(f"the GIF image is refused: it is made of more than {MAX_BLOCKS} blocks")
         if not is_frame and data.startswith(GRAPHIC_CONTROL, start):
             control = data[start:at]
 
