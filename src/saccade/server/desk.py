@@ -14,6 +14,9 @@ from saccade.errors import UnknownModel
 STARTER = "picodet-s"
 """The model of requests that name none, on a server that has many and was told of no default."""
 
+FRESH_S = 1.0
+"""How long a Card is believed before the library, which looks at the files, is asked again."""
+
 
 class Library(Protocol):
     """Where Cards come from."""
@@ -59,6 +62,8 @@ class FrontDesk:
         self.engine = engine
         self._default = default_model
         self._device = device
+        self._cards: dict[str, tuple[float, Card]] = {}
+        self._starter: tuple[float, str] | None = None
         self.ready_at = time.monotonic()
 
     def card(self, ref: str) -> Card:
@@ -68,10 +73,17 @@ class FrontDesk:
             NotHere: it can be fetched first. (The app does that and asks the dialect again.)
             UnknownModel: nobody knows it.
         """
+        now = time.monotonic()
+        kept = self._cards.get(ref)
+        if kept is not None and now - kept[0] < FRESH_S:
+            return kept[1]
+        self._cards.pop(ref, None)
         try:
-            return self.library.card(ref)
+            card = self.library.card(ref)
         except UnknownModel as error:
             raise NotHere(error.message, ref=ref) from error
+        self._cards[ref] = (now, card)
+        return card
 
     def cards(self) -> Sequence[Card]:
         """All models that can be served now."""
@@ -89,8 +101,11 @@ class FrontDesk:
         """The configured one, else the only one, else the starter."""
         if self._default:
             return self._default
-        cards = self.library.cards()
-        return cards[0].name if len(cards) == 1 else STARTER
+        now = time.monotonic()
+        if self._starter is None or now - self._starter[0] > FRESH_S:
+            cards = self.library.cards()
+            self._starter = now, cards[0].name if len(cards) == 1 else STARTER
+        return self._starter[1]
 
     def uptime_s(self) -> float:
         """Seconds since the server was ready."""

