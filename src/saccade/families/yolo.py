@@ -1,0 +1,321 @@
+"""YOLO by Ultralytics: v5 to 26, every task, every layout in which its exports answer.
+
+Detections come as raw anchors (n, 4 + classes + extra, anchors), as finished rows (n, rows, 6 + extra) of models that
+need no suppression or bring their own, or, from the yolov5 repository, as anchors (n, anchors, 5 + classes + extra).
+The layout is told from the shape, because the metadata of many exports is missing or wrong. "Extra" numbers are mask
+coefficients, keypoints or an angle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from saccade.call import Options
+from saccade.card import Card, Pixels
+from saccade.errors import RunFailed, UnsupportedModel
+from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.ops.activations import softmax
+from saccade.ops.boxes import Rows, corners_of, corners_of_rotated, nms, rotated_nms
+from saccade.ops.prototypes import crops_on_image, crops_on_input
+from saccade.ops.resize import (
+    Frame,
+    Size,
+    boxes_to_image,
+    letterbox,
+    points_to_image,
+    rotated_to_image,
+    rounded_up,
+)
+from saccade.results import (
+    Boxes,
+    ByteArray,
+    Crop,
+    FloatArray,
+    Grid,
+    IntArray,
+    Keypoints,
+    Labels,
+    Masks,
+    OrientedBoxes,
+    Result,
+)
+
+CONF = 0.25
+IOU = 0.7
+MAX_DET = 300
+TOP_K = 5
+SIDE = 640
+CLASSIFIER_SIDE = 224
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+LARGE = 16_000_000
+"""More pixels than this are not computed only to be cropped away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Detections in input pixels: ``boxes`` (n, 4) are xyxy, or centre and size of oriented ones; ``extras`` (n, e)."""
+
+    boxes: FloatArray
+    scores: FloatArray
+    class_ids: IntArray
+    extras: FloatArray
+
+    def __getitem__(self, rows: Rows | slice) -> Found:
+        return Found(self.boxes[rows], self.scores[rows], self.class_ids[rows], self.extras[rows])
+
+
+class Yolo:
+    """Graphs with one image input; options None mean conf 0.25, iou 0.7, at most 300 detections."""
+
+    def __init__(self, card: Card) -> None:
+        self.card = card
+        metadata = card.config.get("metadata")
+        # The yolov5 repository writes names and stride, and neither a task nor anything else.
+        self.classic = isinstance(metadata, dict) and "names" in metadata and "task" not in metadata
+        self.side = CLASSIFIER_SIDE if card.task == "classify" else SIDE
+
+    def pixels(self) -> Mapping[str, Pixels]:
+        if self.classic and self.card.task == "classify":
+            return {"": Pixels(scale=1 / 255, mean=IMAGENET_MEAN, std=IMAGENET_STD)}
+        return {"": Pixels(scale=1 / 255)}
+
+    def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
+        size = self.input_hw(options)
+        if self.card.task == "classify":
+            image_hw = (image_rgb.shape[0], image_rgb.shape[1])
+            pixels = squared(image_rgb, size) if self.classic else centred(image_rgb, size)
+            return Prepared({"": pixels[None]}, Frame(image_hw, size))
+        pixels, frame = letterbox(image_rgb, size, self.card.stride if self.card.dynamic else None)
+        return Prepared({"": pixels[None]}, frame)
+
+    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Result:
+        match self.card.task:
+            case "classify":
+                return self.labels(outputs, options)
+            case "detect":
+                return self.boxes(self.found(outputs, frame, options, 0), frame)
+            case "segment":
+                return self.masks(outputs, frame, options)
+            case "pose":
+                return self.keypoints(outputs, frame, options)
+            case "obb":
+                return self.oriented(self.found(outputs, frame, options, 1), frame)
+        raise UnsupportedModel(f"The model '{self.card.name}' does the task '{self.card.task}', which no YOLO does.")
+
+    def input_hw(self, options: Options) -> Size:
+        """A graph of fixed size runs at that size whatever is asked for."""
+        if options.imgsz is None or not self.card.dynamic:
+            return self.card.input_hw or (self.side, self.side)
+        side = rounded_up(options.imgsz, self.card.stride)
+        return side, side
+
+    def labels(self, outputs: Sequence[Tensor], options: Options) -> Labels:
+        scores = as_float32(outputs[0]).reshape(-1)
+        if self.classic:
+            scores = softmax(scores)
+        if not np.isfinite(scores).all():
+            raise RunFailed(f"The model '{self.card.name}' answered with numbers that are not finite.")
+        best = np.argsort(-scores, kind="stable")[: TOP_K if options.top_k is None else max(options.top_k, 0)]
+        return Labels(class_ids=best.astype(np.int32), scores=scores[best], names=self.names(best))
+
+    def boxes(self, found: Found, frame: Frame) -> Boxes:
+        return Boxes(
+            boxes_xyxy=boxes_to_image(found.boxes, frame),
+            scores=found.scores,
+            class_ids=found.class_ids,
+            names=self.names(found.class_ids),
+        )
+
+    def masks(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Masks:
+        """Instances whose mask is empty are left out."""
+        maps = next((output for output in outputs if output.ndim == 4), None)
+        if maps is None:
+            raise UnsupportedModel(f"The model '{self.card.name}' has no output with mask prototypes.")
+        prototypes = as_float32(maps)[0]
+        found = self.found(outputs, frame, options, len(prototypes))
+        boxes_xyxy = boxes_to_image(found.boxes, frame)
+        if options.retina_masks:
+            grid = Grid(*frame.image_hw, 1.0, 1.0, 0.0, 0.0, frame.image_hw)
+            crops = crops_on_image(found.extras, prototypes, boxes_xyxy, frame)
+        else:
+            grid = Grid(*frame.input_hw, frame.gain_x, frame.gain_y, frame.pad_x, frame.pad_y, frame.image_hw)
+            crops = crops_on_input(found.extras, prototypes, found.boxes, frame.input_hw)
+        areas = np.array([np.count_nonzero(crop.pixels) for crop in crops], np.int32)
+        full = np.flatnonzero(areas)
+        return Masks(
+            boxes_xyxy=boxes_xyxy[full],
+            scores=found.scores[full],
+            class_ids=found.class_ids[full],
+            names=self.names(found.class_ids[full]),
+            kind="instance",
+            grid=grid,
+            areas=areas[full],
+            crops=chosen(crops, full),
+        )
+
+    def keypoints(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Keypoints:
+        shape = self.card.keypoint_shape or (17, 3)
+        found = self.found(outputs, frame, options, shape[0] * shape[1])
+        points = found.extras.reshape(-1, *shape)
+        return Keypoints(
+            boxes_xyxy=boxes_to_image(found.boxes, frame),
+            scores=found.scores,
+            class_ids=found.class_ids,
+            names=self.names(found.class_ids),
+            keypoints_xy=points_to_image(points[..., :2], frame),
+            visibility=points[..., 2] if shape[1] > 2 else None,
+        )
+
+    def oriented(self, found: Found, frame: Frame) -> OrientedBoxes:
+        boxes = rotated_to_image(np.concatenate((found.boxes, found.extras), axis=1), frame)
+        return OrientedBoxes(
+            boxes_xywhr=boxes,
+            corners_xy=corners_of_rotated(boxes),
+            scores=found.scores,
+            class_ids=found.class_ids,
+            names=self.names(found.class_ids),
+        )
+
+    def found(self, outputs: Sequence[Tensor], frame: Frame, options: Options, extra: int) -> Found:
+        """The detections to answer with, best first; ``extra`` numbers follow each one's classes."""
+        output = next((output for output in outputs if output.ndim == 3), None)
+        if output is None:
+            raise UnsupportedModel(f"The model '{self.card.name}' has no output with detections.")
+        table = as_float32(output)[0]
+        conf = CONF if options.conf is None else options.conf
+        limit = MAX_DET if options.max_det is None else options.max_det
+        oriented = self.card.task == "obb"
+        match layout(table.shape, len(self.card.labels), extra, frame.input_hw, self.card.stride):
+            case "rows":
+                return of_classes(from_rows(table, conf), options.classes)[:limit]
+            case "raw":
+                found = from_anchors(table, conf, extra, oriented)
+            case "classic":
+                found = from_classic(table, conf, extra)
+            case None:
+                raise UnsupportedModel(
+                    f"The model '{self.card.name}' answers with {table.shape[0]} × {table.shape[1]} numbers, which "
+                    f"fits no YOLO for the task '{self.card.task}' with {len(self.card.labels)} classes. "
+                    "Check its task and labels."
+                )
+        found = of_classes(found, options.classes)
+        iou = IOU if options.iou is None else options.iou
+        class_ids = None if options.agnostic_nms else found.class_ids
+        if oriented:
+            return found[
+                rotated_nms(np.concatenate((found.boxes, found.extras), axis=1), found.scores, class_ids, iou, limit)
+            ]
+        return found[nms(found.boxes, found.scores, class_ids, iou, limit)]
+
+    def names(self, class_ids: IntArray | Rows) -> tuple[str, ...]:
+        labels = self.card.labels
+        return tuple(labels.get(number) or f"class{number}" for number in class_ids.tolist())
+
+
+FAMILY = Yolo
+
+
+def layout(shape: tuple[int, ...], classes: int, extra: int, input_hw: Size, stride: int) -> str | None:
+    """In which of the three ways a table of detections is laid out; None if in none of them.
+
+    ``classes`` 0: not known, any number fits.
+    """
+    first, second = shape
+    if first == classic_anchors(input_hw, stride) and second > 5 + extra and classes in (0, second - 5 - extra):
+        return "classic"
+    if second == 6 + extra and first != 4 + classes + extra:
+        return "rows"
+    if first == 4 + classes + extra or (classes == 0 and 4 + extra < first < second):
+        return "raw"
+    if second == 5 + classes + extra:
+        return "classic"
+    return None
+
+
+def classic_anchors(input_hw: Size, stride: int) -> int:
+    """Three anchors at each place of each grid, from stride 8 to the model's largest."""
+    strides = [step for step in (8, 16, 32, 64) if step <= max(stride, 32)]
+    return sum(3 * (input_hw[0] // step) * (input_hw[1] // step) for step in strides)
+
+
+def from_anchors(table: FloatArray, conf: float, extra: int, oriented: bool) -> Found:
+    """(4 + classes + extra, anchors): centre, size, a probability a class, extras."""
+    stop = len(table) - extra
+    columns = np.flatnonzero(table[4:stop].max(axis=0) > conf)
+    rows = table[:, columns].T
+    class_ids, scores = best_class(rows[:, 4:stop])
+    boxes = rows[:, :4] if oriented else corners_of(rows[:, :4])
+    return Found(boxes, scores, class_ids, rows[:, stop:])
+
+
+def from_rows(table: FloatArray, conf: float) -> Found:
+    """(rows, 6 + extra): box, score, class, extras; best first, filled up with zeros."""
+    rows = table[table[:, 4] > conf]
+    return Found(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32), rows[:, 6:])
+
+
+def from_classic(table: FloatArray, conf: float, extra: int) -> Found:
+    """(anchors, 5 + classes + extra): centre, size, objectness, a conditional probability a class, extras."""
+    rows = table[table[:, 4] > conf]
+    stop = table.shape[1] - extra
+    class_ids, scores = best_class(rows[:, 5:stop] * rows[:, 4:5])
+    keep = scores > conf
+    return Found(corners_of(rows[keep, :4]), scores[keep], class_ids[keep], rows[keep, stop:])
+
+
+def best_class(probabilities: FloatArray) -> tuple[IntArray, FloatArray]:
+    """The best class of each row of (n, classes) and its probability."""
+    best = probabilities.argmax(axis=1)
+    return best.astype(np.int32), probabilities[np.arange(len(best)), best]
+
+
+def of_classes(found: Found, classes: tuple[int, ...] | None) -> Found:
+    """Only the detections of these classes, if any are named."""
+    return found if classes is None else found[np.flatnonzero(np.isin(found.class_ids, classes))]
+
+
+def chosen(crops: Sequence[Crop], rows: Rows) -> tuple[Crop, ...]:
+    return tuple(crops[row] for row in rows.tolist())
+
+
+def centred(image_rgb: ByteArray, size: Size) -> ByteArray:
+    """The middle of the image, its shorter side fitted to a square input; other inputs get all of it, stretched.
+
+    Pillow's antialiased bilinear filter, which was used in training.
+    """
+    height, width = image_rgb.shape[:2]
+    picture = Image.fromarray(image_rgb)
+    if size[0] != size[1]:
+        return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.BILINEAR))
+    side = size[0]
+    if height <= width:
+        new_h, new_w = side, int(side * width / height)
+    else:
+        new_h, new_w = int(side * height / width), side
+    top, left = round((new_h - side) / 2), round((new_w - side) / 2)
+    if new_h * new_w > LARGE:
+        part = (
+            left * width / new_w,
+            top * height / new_h,
+            (left + side) * width / new_w,
+            (top + side) * height / new_h,
+        )
+        return np.asarray(picture.resize((side, side), Image.Resampling.BILINEAR, box=part))
+    if (new_h, new_w) != (height, width):
+        picture = picture.resize((new_w, new_h), Image.Resampling.BILINEAR)
+    return np.asarray(picture)[top : top + side, left : left + side]
+
+
+def squared(image_rgb: ByteArray, size: Size) -> ByteArray:
+    """The largest square in the middle, resized as the yolov5 repository does it."""
+    height, width = image_rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(image_rgb[top : top + side, left : left + side])
+    return letterbox(square, size)[0]
