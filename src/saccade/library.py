@@ -11,6 +11,7 @@ from pathlib import Path
 from saccade.card import Card
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Offer
+from saccade.stores.hub import Hub
 from saccade.stores.local import EXPORTS, Local, entry_files
 from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, silent
@@ -27,7 +28,7 @@ class Library:
         self.home = home / "models"
         self.folders = Local(folders)
         self.own = Local([self.home])
-        self.sources = (Packages(self.home),) if sources is None else tuple(sources)
+        self.sources = (Packages(self.home), Hub(self.home)) if sources is None else tuple(sources)
 
     def card(self, ref: str, *, fetch: bool = False) -> Card:
         """The Card of a model on this machine; with ``fetch``, a model of the catalogue is fetched first.
@@ -39,8 +40,9 @@ class Library:
         found = self.here(ref)
         if found is not None:
             return found
-        if fetch and any(source.offers(ref) for source in self.sources):
-            return self.pull(ref)
+        source = self.source(ref)
+        if fetch and source is not None and source.on_use:
+            return source.pull(ref)
         raise self.unknown(ref)
 
     def here(self, ref: str) -> Card | None:
@@ -74,10 +76,14 @@ class Library:
             UnknownModel: no source has it.
             CorruptFiles: what arrived is not what the checksum says.
         """
-        for source in self.sources:
-            if source.offers(ref):
-                return source.pull(ref, progress)
-        raise self.unknown(ref)
+        source = self.source(ref)
+        if source is None:
+            raise self.unknown(ref)
+        return source.pull(ref, progress)
+
+    def source(self, ref: str) -> Store | None:
+        """Where this model could be fetched from."""
+        return next((source for source in self.sources if source.offers(ref)), None)
 
     def add(self, name: str, path: Path) -> Card:
         """Copies a model file or folder into the library under a name.
@@ -124,8 +130,11 @@ class Library:
 
     def unknown(self, ref: str) -> UnknownModel:
         """An UnknownModel that tells what to do."""
-        if any(source.offers(ref) for source in self.sources):
-            return UnknownModel(f"The model '{ref}' is not on this machine yet. Fetch it with: saccade pull {ref}")
+        source = self.source(ref)
+        if source is not None:
+            where = "is not on this machine yet" if source.on_use else "is not on this machine"
+            whence = "" if source.on_use else ", if the Hugging Face Hub has it,"
+            return UnknownModel(f"The model '{ref}' {where}. Fetch it{whence} with: saccade pull {ref}")
         names = {card.name for card in self.cards()} | {offer.name for offer in self.offers()}
         close = difflib.get_close_matches(ref, sorted(names), n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""

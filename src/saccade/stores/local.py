@@ -52,6 +52,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 class Local:
     """A Store over folders; a path may also be a single file. Thread-safe: its tables are replaced, never changed."""
 
+    on_use = False
+
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(Path(folder).absolute() for folder in folders)
         self._stamps: dict[Path, int] = {}

