@@ -296,6 +296,19 @@ def test_addresses_are_not_fetched_unless_allowed() -> None:
     assert "--allow-url" in response.json()["first"]
 
 
+def test_an_allowed_address_is_fetched_by_the_server_and_the_bytes_go_to_the_engine() -> None:
+    app = made()
+    asked_for = []
+
+    async def fetch(address: str) -> bytes:
+        asked_for.append(address)
+        return b"fetched"
+
+    app.fetch = fetch
+    assert asked(app, "POST", "/first/one", content=b"http://example.org/a.jpg").json()["said"] == ["fetched"]
+    assert asked_for == ["http://example.org/a.jpg"]
+
+
 def test_describing_routes_answer_without_the_engine() -> None:
     assert asked(made(), "GET", "/firsts").json() == ["one", "two", "slow"]
 

