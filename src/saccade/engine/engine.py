@@ -16,6 +16,7 @@ from saccade.discover import budget, share_out
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
+from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
@@ -279,7 +280,18 @@ class Engine:
         )
         batch = rules.max_batch or (GPU_BATCH if rules.device == "cuda" else 1)
         duty = Duty(limits=rules.limits, max_batch=batch)
-        return LocalLink(card, compute, duty, on_reply)
+        if not rules.isolate:
+            return LocalLink(card, compute, duty, on_reply)
+        return ProcessLink(
+            card,
+            compute,
+            duty,
+            on_reply,
+            on_lost,
+            decode_s=rules.decode_s,
+            hang_s=rules.hang_s,
+            memory_bytes=rules.worker_memory_bytes,
+        )
 
     def _deadline(self, call: Call) -> float:
         limit_s = self.rules.request_timeout_s if call.clip is None else self.rules.video_timeout_s

@@ -27,6 +27,13 @@ def picture(height: int = 480, width: int = 640) -> ByteArray:
     return np.asarray(np.clip(slopes + discs + grain, 0, 255), dtype=np.uint8)
 
 
+def jpeg(image_rgb: ByteArray) -> bytes:
+    """The picture as a JPEG file, so that the decoder is warm, too."""
+    import cv2
+
+    return bytes(cv2.imencode(".jpg", image_rgb[..., ::-1])[1])
+
+
 def sight(outputs: Sequence[NDArray[Any]]) -> list[tuple[float, float]]:
     """Mean and spread of each output, in which one cannot mistake zeros or not-a-number for an answer."""
     floats = [np.asarray(output, dtype=np.float64) for output in outputs]

@@ -25,8 +25,9 @@ class Link(Protocol):
     culprit: tuple[int, Error] | None
     """The job that made the replica end itself, and what to tell its caller."""
 
-    facts: dict[str, str | int | float]
-    """What is told about the replica in /info."""
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """What is told about the replica in /info."""
 
     async def open(self) -> None:
         """Returns when the model is warm.
@@ -46,6 +47,9 @@ class Link(Protocol):
 
     async def check(self) -> str | None:
         """Whether the model still sees what it saw when it was loaded; in words what is wrong, or None."""
+
+    def kill(self) -> None:
+        """Ends the replica at once, where that is possible; ``close`` is still called."""
 
     async def close(self) -> None:
         """Ends the replica; the caller has seen to it that nothing is in flight. ``on_lost`` is not called."""

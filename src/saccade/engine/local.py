@@ -26,7 +26,11 @@ class LocalLink:
         self.slots = 0
         self.memory_bytes = 0
         self.culprit: tuple[int, Error] | None = None
-        self.facts: dict[str, str | int | float] = {"isolated": 0}
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """See the contract."""
+        return {"isolated": 0}
 
     async def open(self) -> None:
         """See the contract."""
@@ -50,6 +54,9 @@ class LocalLink:
     async def check(self) -> str | None:
         """See the contract."""
         return await asyncio.to_thread(self._opened.check)
+
+    def kill(self) -> None:
+        """See the contract; threads cannot be killed."""
 
     async def close(self) -> None:
         """See the contract."""

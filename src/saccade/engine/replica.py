@@ -23,7 +23,7 @@ from saccade import media
 from saccade.call import Answer, Clip, Options
 from saccade.card import Card
 from saccade.engine.batcher import Batcher
-from saccade.engine.golden import blindness, picture, sight
+from saccade.engine.golden import blindness, jpeg, picture, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.errors import CallError, DeadlinePassed, Error, RunFailed
@@ -82,7 +82,8 @@ class Replica:
         count = duty.hands or (2 * duty.max_batch if batching else self._window + 1)
         self.slots = count + LOOKAHEAD
         self._tasks: dict[int, Task] = {}
-        self._golden = picture()
+        self._answered = False
+        self._golden = media.decode(jpeg(picture())).rgb
         try:
             self._sight = self._warmed(count)
         except BaseException:
@@ -114,8 +115,20 @@ class Replica:
         if task is not None and frames > 0:
             task.credit.release(frames)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no job is here."""
+        return not self._tasks
+
+    def answered_since_trim(self) -> bool:
+        """Whether a job was answered since this was last asked."""
+        answered, self._answered = self._answered, False
+        return answered
+
     def check(self) -> str | None:
         """Looks at a known picture; in words what is wrong, or None."""
+        if not self._sight:
+            return None
         try:
             return blindness(self._sight, self._look())
         except Error as error:
@@ -160,6 +173,7 @@ class Replica:
                 job_id, RunFailed(f"The model failed on this image; the server's log tells more at [{mark}].")
             )
         self._tasks.pop(job_id, None)
+        self._answered = True
         with suppress(OSError):
             task.answering(reply)
 

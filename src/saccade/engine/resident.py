@@ -264,14 +264,15 @@ class Resident:
             entry.timer.cancel()
         if isinstance(reply, Done):
             self.line.pace.note(time.monotonic() - entry.sent)
-            self.counts.answered += 1
             size = reply.answer.batch_size
             self.counts.batches[size] = self.counts.batches.get(size, 0) + 1
             if not entry.answer.done():
+                self.counts.answered += 1
                 entry.answer.set_result(reply.answer)
         elif isinstance(reply, Failed):
-            self.counts.failed += 1
-            entry.fail(reply.error)
+            if not entry.answer.done():
+                self.counts.failed += 1
+                entry.fail(reply.error)
         elif entry.frames is not None:
             self.counts.answered += 1
             entry.frames.put_nowait(None)
@@ -343,6 +344,7 @@ class Resident:
         """Ends a replica that cannot be trusted; its calls are run again elsewhere."""
         if link in self._flying:
             self._on_lost(link, reason)
+            link.kill()
             await link.close()
 
     async def _renew(self, link: Link, reason: str) -> None:

@@ -1,0 +1,272 @@
+"""A replica in a process of its own, seen from the front."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import cast
+
+import msgspec
+
+from saccade.card import Card
+from saccade.engine import wire
+from saccade.engine.job import Job
+from saccade.engine.link import OnLost, OnReply
+from saccade.engine.replica import Duty
+from saccade.errors import Error, RunFailed
+from saccade.runtimes.session import Compute
+
+log = logging.getLogger("saccade.engine")
+
+ONE_WRITE = 256 << 10
+"""Up to this size head and body go out together; the copy is cheaper than a second system call."""
+
+BIRTH_S = 60.0
+"""How long a new process may take until its pulse begins; a busy machine starts slowly."""
+
+LISTEN_S = 0.5
+"""How often the pulse is felt."""
+
+FAREWELL_S = 5.0
+"""How long a worker may take to leave when it was asked to."""
+
+
+class ProcessLink(asyncio.Protocol):
+    """See :class:`saccade.engine.link.Link`. The worker is reached over a socket pair, which has no name to leak."""
+
+    def __init__(
+        self,
+        card: Card,
+        compute: Compute,
+        duty: Duty,
+        on_reply: OnReply,
+        on_lost: OnLost,
+        *,
+        decode_s: float,
+        hang_s: float,
+        memory_bytes: int,
+    ) -> None:
+        self.slots = 0
+        self.memory_bytes = 0
+        self.opened_bytes = 0
+        self.culprit: tuple[int, Error] | None = None
+        self._order = wire.Open(card, compute, duty, decode_s, memory_bytes)
+        self._on_reply = on_reply
+        self._on_lost = on_lost
+        self._hang_s = hang_s
+        self._loop = asyncio.get_running_loop()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._rest = b""
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._checked: asyncio.Future[str | None] | None = None
+        self._gone = asyncio.Event()
+        self._closing = False
+        self._warm = False
+        self._why = ""
+        self._pulse_at = self._felt_at = time.monotonic()
+        self._alive = False
+        self._listening: asyncio.TimerHandle | None = None
+        self._burial: asyncio.Task[None] | None = None
+
+    @property
+    def facts(self) -> dict[str, str | int | float]:
+        """See the contract."""
+        return {"isolated": 1, "pid": self._process.pid if self._process else 0}
+
+    async def open(self) -> None:
+        """See the contract."""
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "saccade.engine.worker", str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                # A Ctrl-C at the terminal is for the front, which lets the workers finish first.
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        transport, _ = await self._loop.create_connection(lambda: self, sock=ours)
+        self._transport = transport
+        self._write(wire.Hello(wire.VERSION, os.getpid()))
+        self._write(self._order)
+        self._listen()
+        await self._opened
+        self._warm = True
+
+    def send(self, job: Job, data: bytes) -> None:
+        """See the contract."""
+        self._write(job, data)
+
+    def cancel(self, job_id: int) -> None:
+        """See the contract."""
+        self._write(wire.Cancel(job_id))
+
+    def grant(self, job_id: int, frames: int) -> None:
+        """See the contract."""
+        self._write(wire.Grant(job_id, frames))
+
+    async def check(self) -> str | None:
+        """See the contract."""
+        if self._checked is None:
+            self._checked = self._loop.create_future()
+            self._write(wire.Check())
+        try:
+            async with asyncio.timeout(self._hang_s):
+                return await asyncio.shield(self._checked)
+        except TimeoutError:
+            return f"it did not look at a picture within {self._hang_s:g} s"
+        finally:
+            if self._checked is not None and self._checked.done():
+                self._checked = None
+
+    async def close(self) -> None:
+        """See the contract."""
+        self._closing = True
+        if self._process is None:
+            return
+        if self._warm and not self._gone.is_set():
+            self._write(wire.Stop())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FAREWELL_S):
+                    await self._gone.wait()
+        self.kill()
+        if self._transport is not None:
+            self._transport.abort()
+        await self._buried()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes whole frames out of what has come."""
+        if self._rest:
+            data = self._rest + data
+        view = memoryview(data)
+        at, end, prefix = 0, len(data), wire.PREFIX.size
+        while end - at >= prefix:
+            head, body = wire.PREFIX.unpack_from(view, at)
+            after = at + prefix + head + body
+            if after > end:
+                break
+            try:
+                self._take(wire.from_worker(view[at + prefix : at + prefix + head]))
+            except msgspec.DecodeError:
+                log.exception("a worker speaks another language")
+                self._why = "it spoke another language"
+                self.kill()
+                return
+            at = after
+        self._rest = data[at:] if at < end else b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The worker has ended, or its end is near."""
+        if self._listening is not None:
+            self._listening.cancel()
+        self._gone.set()
+        self._burial = self._loop.create_task(self._bury())
+
+    def _take(self, message: wire.FromWorker) -> None:
+        match message:
+            case wire.Told() | wire.Over() | wire.Sorry():
+                self._on_reply(self, wire.to_reply(message))
+            case wire.Pulse():
+                self._pulse_at = time.monotonic()
+                self._alive = True
+                self.memory_bytes = message.memory_bytes
+            case wire.Opened():
+                self.slots = message.slots
+                self.memory_bytes = self.opened_bytes = message.memory_bytes
+                self._settle(None)
+            case wire.Refused():
+                self._settle(wire.error_of(message.kind, message.message))
+            case wire.Checked():
+                if self._checked is not None and not self._checked.done():
+                    self._checked.set_result(message.wrong)
+            case wire.Guilty():
+                self.culprit = (message.id, wire.error_of(message.kind, message.message))
+                self._why = "it ended itself because of one image"
+            case wire.Hello():
+                if message.version != wire.VERSION:
+                    self._settle(RunFailed("The worker is of another version of saccade. Restart the server."))
+
+    def _settle(self, error: Error | None) -> None:
+        if self._opened.done():
+            return
+        if error is None:
+            self._opened.set_result(None)
+        else:
+            self._opened.set_exception(error)
+
+    def _write(self, message: wire.ToWorker, body: bytes = b"") -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        head = wire.packed(message, body)
+        if len(body) <= ONE_WRITE:
+            transport.write(head + body)
+        else:
+            transport.write(head)
+            transport.write(body)
+
+    def _listen(self) -> None:
+        """Kills a worker whose pulse has stopped, unless it was this process that slept."""
+        now = time.monotonic()
+        if now - self._felt_at > 2 * LISTEN_S + 0.5:
+            self._pulse_at = now
+        self._felt_at = now
+        patience_s = self._hang_s if self._alive else max(BIRTH_S, self._hang_s)
+        if now - self._pulse_at > patience_s:
+            self._why = f"it showed no sign of life for {patience_s:g} s"
+            self.kill()
+        self._listening = self._loop.call_later(LISTEN_S, self._listen)
+
+    def kill(self) -> None:
+        """See the contract."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+
+    async def _bury(self) -> None:
+        """Waits for the process's end, so that no zombie stays, and tells who needs to know."""
+        code = await self._ended()
+        reason = self._why or _told(code)
+        self._settle(RunFailed(f"The worker of '{self._order.card.name}' died while it opened the model: {reason}."))
+        self._opened.exception()
+        if self._checked is not None and not self._checked.done():
+            self._checked.set_result(None)
+        if self._warm and not self._closing:
+            self._on_lost(self, reason)
+
+    async def _ended(self) -> int:
+        process = cast("subprocess.Popen[bytes]", self._process)
+        patience = time.monotonic() + FAREWELL_S
+        while (code := process.poll()) is None:
+            if time.monotonic() > patience:
+                process.kill()
+            await asyncio.sleep(0.005)
+        return code
+
+    async def _buried(self) -> None:
+        await self._gone.wait()
+        if self._burial is not None:
+            await self._burial
+
+
+def _told(code: int) -> str:
+    """An exit code in words."""
+    if code >= 0:
+        return {70: "it lost its way", 71: "an image ran away", 72: "it held too much memory"}.get(
+            code, f"it ended with code {code}"
+        )
+    try:
+        return f"it was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"it was ended by signal {-code}"

@@ -1,0 +1,195 @@
+"""The process in which one replica lives: ``python -m saccade.engine.worker FD``, started by the front.
+
+One thread reads, the replica's threads compute and answer, one thread beats the pulse. When the front is gone, so is
+the worker: its socket ends, and the kernel was asked to end it, too. What cannot be stopped in a thread — a decoder
+that runs away, memory that grows without end — is stopped by ending the process; the front then blames one call and
+runs the others again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+import msgspec
+
+from saccade.discover import resident_bytes, share_out
+from saccade.engine import wire
+from saccade.engine.job import Job, Reply
+from saccade.engine.replica import Replica
+from saccade.errors import Error
+
+log = logging.getLogger("saccade.engine")
+
+PULSE_S = 0.25
+TRIM_S = 5.0
+PR_SET_PDEATHSIG = 1
+
+BYTES_PER_PIXEL = 16
+"""What decoding and preparing may hold for one pixel at one time; allowed to every thread beside the model itself."""
+
+SPARE_BYTES = 512 << 20
+
+FAILED, GUILTY, SWOLLEN = 70, 71, 72
+"""Exit codes: broken wire; a decoder ran away; too much memory."""
+
+
+class Worker:
+    """Serves one front over one socket, until either ends."""
+
+    def __init__(self, front: socket.socket) -> None:
+        self._front = front
+        self._sending = threading.Lock()
+        self._replica: Replica | None = None
+        self._limit_bytes = 0
+        self._decode_s = 0.0
+        self._trimmed_at = time.monotonic()
+
+    def serve(self) -> None:
+        """Opens the model that the front names, then takes jobs until the front says Stop or is gone."""
+        self._send(wire.Hello(wire.VERSION, os.getpid()))
+        hello, order = self._receive()[0], self._receive()[0]
+        if not isinstance(hello, wire.Hello) or hello.version != wire.VERSION or not isinstance(order, wire.Open):
+            self._leave(FAILED)
+        self._decode_s = order.decode_s
+        threading.Thread(target=self._beat, name="pulse", daemon=True).start()
+        try:
+            replica = Replica(order.card, order.compute, order.duty)
+        except Error as error:
+            self._refuse(*wire.named(error))
+        except Exception as error:
+            log.exception("the model '%s' cannot be opened", order.card.name)
+            self._refuse("CorruptFiles", f"The model '{order.card.name}' cannot be opened ({type(error).__name__}).")
+        self._replica = replica
+        held = resident_bytes()
+        room = replica.slots * order.duty.limits.max_pixels * BYTES_PER_PIXEL + SPARE_BYTES
+        self._limit_bytes = order.memory_bytes or held * 2 + room
+        self._send(wire.Opened(replica.slots, held))
+        self._take_jobs(replica)
+
+    def _take_jobs(self, replica: Replica) -> None:
+        while True:
+            message, body = self._receive()
+            if isinstance(message, Job):
+                replica.submit(message, body, self._answer)
+            elif isinstance(message, wire.Cancel):
+                replica.cancel(message.id)
+            elif isinstance(message, wire.Grant):
+                replica.grant(message.id, message.frames)
+            elif isinstance(message, wire.Check):
+                threading.Thread(target=self._check, args=(replica,), daemon=True).start()
+            elif isinstance(message, wire.Stop):
+                replica.close()
+                self._leave(0)
+
+    def _answer(self, reply: Reply) -> None:
+        self._send(wire.of_reply(reply))
+
+    def _check(self, replica: Replica) -> None:
+        self._send(wire.Checked(replica.check()))
+
+    def _beat(self) -> None:
+        """Tells that the process lives, and ends it when one of its threads cannot be helped."""
+        while True:
+            time.sleep(PULSE_S)
+            held = resident_bytes()
+            self._send(wire.Pulse(held))
+            replica = self._replica
+            if replica is None:
+                continue
+            late = replica.overdue(self._decode_s)
+            if late is not None:
+                text = f"The image takes longer than {self._decode_s:g} s to decode. Send a smaller or simpler file."
+                self._send(wire.Guilty(late, "TooLarge", text))
+                self._leave(GUILTY)
+            if self._limit_bytes and held > self._limit_bytes:
+                self._swell(replica, held)
+            self._trim(replica)
+
+    def _swell(self, replica: Replica, held: int) -> NoReturn:
+        """Ends the process before it harms the machine; the image being decoded is to blame, if there is one."""
+        log.error("the worker holds %d MiB, over its limit of %d MiB", held >> 20, self._limit_bytes >> 20)
+        decoding = replica.overdue(0.0)
+        if decoding is not None:
+            text = "The image takes more memory to decode than one image may. Send a smaller or simpler file."
+            self._send(wire.Guilty(decoding, "TooLarge", text))
+        self._leave(SWOLLEN)
+
+    def _trim(self, replica: Replica) -> None:
+        """Gives memory of large images back to the machine in quiet moments; the allocator would keep it."""
+        now = time.monotonic()
+        if replica.idle and now - self._trimmed_at > TRIM_S and replica.answered_since_trim():
+            self._trimmed_at = now
+            with suppress(AttributeError, OSError):
+                ctypes.CDLL(None).malloc_trim(0)
+
+    def _refuse(self, kind: str, message: str) -> NoReturn:
+        self._send(wire.Refused(kind, message))
+        self._leave(0)
+
+    def _send(self, message: wire.FromWorker) -> None:
+        frame = wire.packed(message)
+        try:
+            with self._sending:
+                self._front.sendall(frame)
+        except OSError:
+            self._leave(0)
+
+    def _receive(self) -> tuple[wire.ToWorker, bytes]:
+        head_length, body_length = wire.PREFIX.unpack(self._read(wire.PREFIX.size))
+        head = self._read(head_length)
+        body = self._read(body_length) if body_length else b""
+        try:
+            return wire.to_worker(head), body
+        except msgspec.DecodeError:
+            log.exception("the front speaks another language")
+            self._leave(FAILED)
+
+    def _read(self, length: int) -> bytes:
+        """Exactly so many bytes, in one piece without a copy; ends the process when the front is gone."""
+        try:
+            data = self._front.recv(length, socket.MSG_WAITALL)
+            while len(data) < length:
+                more = self._front.recv(length - len(data), socket.MSG_WAITALL)
+                if not more:
+                    self._leave(0)
+                data += more
+        except OSError:
+            self._leave(0)
+        return data
+
+    def _leave(self, code: int) -> NoReturn:
+        """At once, whatever the other threads do; nothing here needs to be put in order."""
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+
+
+def die_with(parent: int) -> None:
+    """Asks the kernel (Linux) to end this process together with its parent, however that ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main() -> None:
+    """``python -m saccade.engine.worker FD PARENT``: the socket to the front, and the front's process id."""
+    die_with(int(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    share_out(1)
+    Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+if __name__ == "__main__":
+    main()

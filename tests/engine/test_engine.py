@@ -1,0 +1,447 @@
+"""The engine through its public door, in one process and with workers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.engine.conftest import Shelf, picture, running
+
+from saccade.call import Answer, Call, Clip, Options
+from saccade.engine import Engine
+from saccade.errors import (
+    BadInput,
+    BadSettings,
+    CorruptFiles,
+    DeadlinePassed,
+    Overloaded,
+    RunFailed,
+    StillLoading,
+    Stopped,
+    UnknownModel,
+    WrongTask,
+)
+from saccade.results import Boxes
+
+Run = Callable[[Any], Any]
+
+
+def call(model: str = "m", brightness: int = 100, **given: Any) -> Call:
+    return Call(model=model, media=picture(brightness), **given)
+
+
+def brightness(answer: Answer) -> int:
+    assert isinstance(answer.result, Boxes)
+    return round(float(answer.result.scores[0]) * 255)
+
+
+async def settled(engine: Engine) -> None:
+    """Waits until nothing is queued or in flight."""
+    while any(model["queued"] + model["in_flight"] for model in engine.info()["models"]):
+        await asyncio.sleep(0.01)
+
+
+def test_every_caller_gets_the_answer_to_its_own_image(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 1}), isolate=isolate) as engine:
+            answers = await asyncio.gather(*(engine.predict(call(brightness=n)) for n in range(40)))
+            assert [brightness(answer) for answer in answers] == list(range(40))
+            assert answers[0].model == "m"
+            assert answers[0].image_hw == (4, 4)
+
+    run(main())
+
+
+def test_a_model_is_loaded_once_however_many_ask_for_it(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 100}), isolate=isolate) as engine:
+            assert engine.state("m") == "cold"
+            calls = [asyncio.create_task(engine.predict(call())) for _ in range(10)]
+            await asyncio.sleep(0.05)
+            assert engine.state("m") == "loading"
+            await asyncio.gather(*calls)
+            assert engine.state("m") == "warm"
+            assert engine.info()["loads"] == 1
+
+    run(main())
+
+
+def test_a_bad_image_fails_alone(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=isolate) as engine:
+            bad = engine.predict(Call(model="m", media=b"this is no picture"))
+            good = [engine.predict(call(brightness=n)) for n in range(8)]
+            first, *rest = await asyncio.gather(bad, *good, return_exceptions=True)
+            assert isinstance(first, BadInput)
+            assert [brightness(answer) for answer in rest if isinstance(answer, Answer)] == list(range(8))
+
+    run(main())
+
+
+def test_a_model_that_fails_on_one_image_answers_the_others(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"fail_above": 200}), isolate=isolate) as engine:
+            bright, dark = await asyncio.gather(
+                engine.predict(call(brightness=250)), engine.predict(call(brightness=10)), return_exceptions=True
+            )
+            assert isinstance(bright, RunFailed)
+            assert isinstance(dark, Answer)
+
+    run(main())
+
+
+def test_batches_answer_as_singles_do_and_one_bad_image_spoils_nobodys(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        library = Shelf(m={"ms": 10, "parallel": 1, "fail_above": 200})
+        async with running(library, isolate=isolate, max_batch=8) as engine:
+            levels = [*range(0, 160, 10), 250]
+            answers = await asyncio.gather(
+                *(engine.predict(call(brightness=n)) for n in levels), return_exceptions=True
+            )
+            assert isinstance(answers[-1], RunFailed)
+            assert [brightness(answer) for answer in answers[:-1] if isinstance(answer, Answer)] == levels[:-1]
+            assert max(engine.info()["models"][0]["batch_sizes"]) > 1
+
+    run(main())
+
+
+def test_a_full_line_refuses_at_once_and_says_when_to_come_back(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 100}), isolate=isolate, queue_calls=4) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(brightness=n))) for n in range(30)]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            refused = [error for error in results if isinstance(error, Overloaded)]
+            assert len(refused) == 30 - 4 - 4  # the slots of two streams, and the line
+            assert all(0 < error.retry_after_s < 10 for error in refused)
+            assert sum(isinstance(answer, Answer) for answer in results) == 8
+
+    run(main())
+
+
+def test_a_dry_run_counts_refusals_and_refuses_nobody(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 5}), isolate=False, queue_calls=2, dry_run=True) as engine:
+            await engine.load("m")
+            answers = await asyncio.gather(*(engine.predict(call(brightness=n)) for n in range(20)))
+            assert [brightness(answer) for answer in answers] == list(range(20))
+            assert engine.info()["models"][0]["would_refuse"] > 0
+
+    run(main())
+
+
+def test_a_call_that_would_be_late_is_refused_instead_of_kept(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 50}), isolate=False) as engine:
+            await engine.predict(call())
+            calls = [asyncio.create_task(engine.predict(call())) for _ in range(40)]
+            await asyncio.sleep(0.02)
+            with pytest.raises(Overloaded, match="before yours"):
+                await engine.predict(call(deadline=time.monotonic() + 0.1))
+            await asyncio.gather(*calls)
+
+    run(main())
+
+
+def test_a_deadline_ends_a_call_that_waits_and_one_that_runs(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 300}), isolate=isolate) as engine:
+            await engine.load("m")
+            calls = [engine.predict(call(deadline=time.monotonic() + 0.15)) for _ in range(8)]
+            begun = time.monotonic()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(error, DeadlinePassed) for error in results)
+            assert time.monotonic() - begun < 1.0
+            await settled(engine)
+            assert brightness(await engine.predict(call(brightness=7))) == 7
+
+    run(main())
+
+
+def test_a_caller_that_leaves_frees_its_place_and_disturbs_nobody(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 50}), isolate=isolate) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(brightness=n))) for n in range(20)]
+            await asyncio.sleep(0.02)
+            for task in calls[::2]:
+                task.cancel()
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(error, asyncio.CancelledError) for error in results[::2])
+            assert [brightness(answer) for answer in results[1::2] if isinstance(answer, Answer)] == list(
+                range(1, 20, 2)
+            )
+            await settled(engine)
+            facts = engine.info()["models"][0]
+            assert facts["cancelled"] == 10
+            assert facts["answered"] == 10
+
+    run(main())
+
+
+def test_callers_take_turns_and_priorities_go_first(run: Run) -> None:
+    async def main() -> list[str]:
+        order: list[str] = []
+        async with running(Shelf(m={"ms": 10, "parallel": 1}), isolate=False, threads=1) as engine:
+            await engine.load("m")
+
+            async def one(caller: str, priority: int = 0) -> None:
+                await engine.predict(call(caller=caller, priority=priority))
+                order.append(caller)
+
+            greedy = [asyncio.create_task(one("greedy")) for _ in range(20)]
+            await asyncio.sleep(0)
+            modest = [asyncio.create_task(one("modest")) for _ in range(3)]
+            urgent = asyncio.create_task(one("urgent", priority=1))
+            await asyncio.gather(*greedy, *modest, urgent)
+        return order
+
+    order = run(main())
+    # Those that run already, and one that waits inside the replica, cannot be overtaken.
+    assert order.index("urgent") <= 5
+    assert [index for index, caller in enumerate(order) if caller == "modest"][-1] <= 12
+
+
+def test_one_caller_cannot_fill_the_whole_line(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 50}), isolate=False, queue_calls=8) as engine:
+            await engine.load("m")
+            greedy = [asyncio.create_task(engine.predict(call(caller="greedy"))) for _ in range(30)]
+            await asyncio.sleep(0.01)
+            assert brightness(await engine.predict(call(caller="modest", brightness=9))) == 9
+            results = await asyncio.gather(*greedy, return_exceptions=True)
+            assert any(isinstance(error, Overloaded) for error in results)
+
+    run(main())
+
+
+def test_a_cold_model_is_named_as_loading_to_those_who_do_not_wait(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 200}), isolate=False) as engine:
+            with pytest.raises(StillLoading, match="not loaded"):
+                await engine.predict(call(load_model=False))
+            assert engine.state("m") == "cold"
+            with pytest.raises(StillLoading) as raised:
+                await engine.predict(call(wait_for_model=False))
+            assert raised.value.retry_after_s > 0
+            await engine.predict(call())
+            assert engine.info()["loads"] == 1
+
+    run(main())
+
+
+def test_unknown_models_and_wrong_tasks_are_refused(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=False) as engine:
+            with pytest.raises(UnknownModel):
+                await engine.predict(call("nobody"))
+            with pytest.raises(WrongTask, match="detect"):
+                await engine.predict(call(task="classify"))
+
+    run(main())
+
+
+def test_a_model_that_cannot_be_opened_says_why_and_is_not_tried_for_every_call(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        library = Shelf(m={"corrupt": True, "load_ms": 0})
+        async with running(library, isolate=isolate) as engine:
+            for _ in range(3):
+                with pytest.raises(CorruptFiles, match="corrupt"):
+                    await engine.predict(call())
+            assert engine.state("m") == "failed"
+            library.put("m", {}, revision="2")
+            await asyncio.sleep(1.1)
+            with pytest.raises(CorruptFiles):
+                await engine.predict(call())  # notices the new files behind the caller's back
+            await asyncio.sleep(0.1)
+            assert brightness(await engine.predict(call())) == 100
+
+    run(main())
+
+
+def test_the_same_question_is_answered_from_the_cache_if_the_caller_allows(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=False, cache_bytes=1 << 20) as engine:
+            assert not (await engine.predict(call(use_cache=True))).cached
+            hit = await engine.predict(call(use_cache=True))
+            assert hit.cached
+            assert brightness(hit) == 100
+            assert not (await engine.predict(call())).cached
+            assert not (await engine.predict(call(use_cache=True, brightness=101))).cached
+            assert not (await engine.predict(call(use_cache=True, options=Options(conf=0.1)))).cached
+            assert engine.info()["models"][0]["answered"] == 4
+
+    run(main())
+
+
+def test_changed_files_are_not_answered_from_the_cache(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False, cache_bytes=1 << 20) as engine:
+            await engine.predict(call(use_cache=True))
+            library.put("m", {}, revision="2")
+            await asyncio.sleep(1.1)
+            await engine.predict(call())
+            await asyncio.sleep(0.1)
+            assert not (await engine.predict(call(use_cache=True))).cached
+
+    run(main())
+
+
+def test_changed_files_are_loaded_while_the_old_ones_serve(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        library = Shelf(m={"ms": 5})
+        async with running(library, isolate=isolate) as engine:
+            assert (await engine.predict(call())).revision == "1"
+            library.put("m", {"ms": 5, "load_ms": 200}, revision="2")
+            seen: list[str] = []
+            until = time.monotonic() + 10
+            while "2" not in seen and time.monotonic() < until:
+                seen.append((await engine.predict(call())).revision)
+            assert seen[-1] == "2"
+            assert sorted(seen) == seen
+            assert engine.info()["resident_models"] == 1
+
+    run(main())
+
+
+def test_the_model_used_longest_ago_makes_room(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(a={"mib": 60}, b={"mib": 60}, c={"mib": 60})
+        need = 350 << 20
+        async with running(library, isolate=True, memory_bytes=need, min_residency_s=0) as engine:
+            for name in ("a", "b", "a", "c"):
+                await engine.predict(call(name))
+            assert engine.state("b") == "cold"
+            assert engine.state("c") == "warm"
+            assert engine.info()["evictions"] >= 1
+            assert engine.info()["resident_bytes"] <= need
+
+    run(main())
+
+
+def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf()
+        for name in ("a", "b"):
+            library.put(name, {}, size_bytes=100 << 20)
+        rules = {"memory_bytes": 400 << 20, "pins": ("a",), "min_residency_s": 30.0}
+        async with running(library, isolate=False, **rules) as engine:
+            assert engine.state("a") == "warm"
+            with pytest.raises(Overloaded, match="no room") as raised:
+                await engine.predict(call("b"))
+            assert raised.value.retry_after_s > 1
+            await engine.predict(call("a"))
+
+    run(main())
+
+
+def test_a_preloaded_model_that_is_missing_stops_the_start(run: Run) -> None:
+    async def main() -> None:
+        engine = Engine(Shelf(), _rules(pins=("nobody",)))
+        with pytest.raises(BadSettings, match="nobody"):
+            await engine.start()
+        await engine.close()
+
+    run(main())
+
+
+def test_unloading_finishes_what_was_accepted(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 30}), isolate=isolate) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(brightness=n))) for n in range(10)]
+            await asyncio.sleep(0.01)
+            assert await engine.unload("m")
+            answers = await asyncio.gather(*calls)
+            assert [brightness(answer) for answer in answers] == list(range(10))
+            assert engine.state("m") == "cold"
+            assert not await engine.unload("m")
+
+    run(main())
+
+
+def test_draining_finishes_what_was_accepted_and_takes_no_more(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 30, "load_ms": 100}), isolate=isolate) as engine:
+            calls = [asyncio.create_task(engine.predict(call(brightness=n))) for n in range(10)]
+            await asyncio.sleep(0.01)
+            draining = asyncio.create_task(engine.drain())
+            await asyncio.sleep(0.01)
+            with pytest.raises(Stopped):
+                await engine.predict(call())
+            answers = await asyncio.gather(*calls)
+            await draining
+            assert [brightness(answer) for answer in answers] == list(range(10))
+
+    run(main())
+
+
+def test_closing_answers_those_who_still_wait(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 300}), isolate=isolate) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call())) for _ in range(10)]
+            await asyncio.sleep(0.05)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(error, Stopped) for error in results)
+
+    run(main())
+
+
+def test_a_video_is_answered_frame_by_frame_in_order(run: Run, isolate: bool, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 2}), isolate=isolate) as engine:
+            answers = [answer async for answer in engine.stream(Call(model="m", media=film, clip=Clip()))]
+            assert len(answers) == 12
+            assert answers[0].image_hw == (120, 160)
+            some = [answer async for answer in engine.stream(Call(model="m", media=film, clip=Clip(stride=5)))]
+            assert len(some) == 2
+            with pytest.raises(BadInput):
+                async for _ in engine.stream(Call(model="m", media=b"no film", clip=Clip())):
+                    pass
+
+    run(main())
+
+
+def test_a_reader_of_a_video_that_leaves_stops_it(run: Run, isolate: bool, data: Path) -> None:
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 1}), isolate=isolate) as engine:
+            stream = engine.stream(Call(model="m", media=film, clip=Clip()))
+            await anext(stream)
+            await stream.aclose()
+            await asyncio.wait_for(settled(engine), 5)
+            assert brightness(await engine.predict(call(brightness=3))) == 3
+
+    run(main())
+
+
+def test_a_slow_reader_of_a_video_holds_it_back(run: Run, isolate: bool, data: Path) -> None:
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=isolate) as engine:
+            stream = engine.stream(Call(model="m", media=film, clip=Clip()))
+            await anext(stream)
+            await asyncio.sleep(0.5)
+            assert engine.info()["models"][0]["in_flight"] == 1
+            count = 1
+            async for _ in stream:
+                count += 1
+            assert count == 151
+
+    run(main())
+
+
+def _rules(**given: Any) -> Any:
+    from saccade.engine import Rules
+
+    return Rules(threads=2, isolate=False, **given)

@@ -1,0 +1,229 @@
+"""Workers that die, hang, go blind, run away or swell; and fronts that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+from tests.engine.conftest import Shelf, picture, running
+
+from saccade.call import Answer, Call
+from saccade.engine import Engine
+from saccade.errors import Error, RunFailed, TooLarge
+from saccade.results import Boxes
+
+Run = Callable[[Any], Any]
+
+
+def call(brightness: int = 100, model: str = "m") -> Call:
+    return Call(model=model, media=picture(brightness))
+
+
+def brightness(answer: Answer) -> int:
+    assert isinstance(answer.result, Boxes)
+    return round(float(answer.result.scores[0]) * 255)
+
+
+def pids(engine: Engine) -> list[int]:
+    return [replica["pid"] for model in engine.info()["models"] for replica in model["replicas"]]
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left_behind() -> Iterator[None]:
+    """No test may leave a worker, dead or alive, or an open descriptor."""
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    yield
+    assert [child for child in psutil.Process().children() if "worker" in " ".join(_line(child))] == []
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline() or ["worker"]
+    except psutil.Error:
+        return ["worker"]
+
+
+def test_the_calls_of_a_killed_worker_are_answered_by_the_next(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 100})) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(n))) for n in range(12)]
+            await asyncio.sleep(0.15)
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            answers = await asyncio.gather(*calls)
+            assert [brightness(answer) for answer in answers] == list(range(12))
+            facts = engine.info()["models"][0]
+            assert facts["crashes"] == 1
+            assert 1 <= facts["retried"] <= 4
+
+    run(main())
+
+
+def test_other_replicas_go_on_while_one_is_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 20}), replicas=2) as engine:
+            await engine.load("m")
+            first, second = pids(engine)
+            calls = [asyncio.create_task(engine.predict(call(n))) for n in range(30)]
+            await asyncio.sleep(0.03)
+            os.kill(first, signal.SIGKILL)
+            answers = await asyncio.gather(*calls)
+            assert [brightness(answer) for answer in answers] == list(range(30))
+            while len(pids(engine)) < 2:
+                await asyncio.sleep(0.05)
+            assert second in pids(engine)
+
+    run(main())
+
+
+def test_a_call_that_kills_every_worker_is_given_up_and_the_others_are_not(run: Run) -> None:
+    async def main() -> None:
+        # Each worker dies at its third run after the warm-up's (five with two streams).
+        async with running(Shelf(m={"crash_after": 7})) as engine:
+            await engine.load("m")
+            results = [await _outcome(engine, n) for n in range(6)]
+            assert all(isinstance(result, Answer) for result in results)
+            assert engine.info()["models"][0]["crashes"] >= 2
+
+    run(main())
+
+
+def test_a_model_whose_workers_always_die_is_reported_as_failed(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"crash_on_load": True})) as engine:
+            with pytest.raises(RunFailed, match="SIGKILL"):
+                await engine.predict(call())
+            assert engine.state("m") == "failed"
+
+    run(main())
+
+
+def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> None:
+    async def main() -> None:
+        # The first run after the warm-up hangs, in every worker: the second try must be given up, too.
+        async with running(Shelf(m={"hang_after": 6}), hang_s=0.6) as engine:
+            await engine.load("m")
+            assert isinstance(await _outcome(engine, 1), Answer)
+            begun = time.monotonic()
+            assert isinstance(await _outcome(engine, 2), Answer)
+            assert time.monotonic() - begun < 10
+            assert engine.info()["models"][0]["crashes"] == 1
+
+    run(main())
+
+
+def test_a_worker_that_is_stopped_is_noticed_by_its_pulse(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), hang_s=1.0) as engine:
+            await engine.load("m")
+            before = pids(engine)
+            os.kill(before[0], signal.SIGSTOP)
+            assert brightness(await engine.predict(call(5))) == 5
+            assert pids(engine) != before
+
+    run(main())
+
+
+def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"blind_after": 8}), check_s=0.2) as engine:
+            await engine.load("m")
+            before = pids(engine)
+            until = time.monotonic() + 20
+            while pids(engine) in ([], before) and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert pids(engine) not in ([], before)
+
+    run(main())
+
+
+def test_an_image_that_decodes_too_long_fails_alone(run: Run) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (70, 7000, 3), dtype=np.uint8)
+    heavy = bytes(cv2.imencode(".jpg", np.tile(noise, (100, 1, 1)))[1])
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 5}), decode_s=0.05) as engine:
+            await engine.load("m")
+            runaway = asyncio.create_task(_outcome_of(engine, Call(model="m", media=heavy)))
+            await asyncio.sleep(0.02)
+            others = [asyncio.create_task(engine.predict(call(n))) for n in range(8)]
+            assert isinstance(await runaway, TooLarge)
+            assert [brightness(answer) for answer in await asyncio.gather(*others)] == list(range(8))
+
+    run(main())
+
+
+def test_a_worker_over_its_memory_is_ended(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"mib": 300}), worker_memory_bytes=200 << 20) as engine:
+            await engine.load("m")
+            before = pids(engine)
+            until = time.monotonic() + 20
+            while pids(engine) in ([], before) and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert engine.info()["models"][0]["crashes"] >= 1
+
+    run(main())
+
+
+def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
+    script = tmp_path / "front.py"
+    script.write_text(
+        "import asyncio, sys\n"
+        "from tests.engine.conftest import Shelf\n"
+        "from saccade.engine import Engine, Rules\n"
+        "async def main():\n"
+        "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2))\n"
+        "    await engine.start()\n"
+        "    await engine.load('m')\n"
+        "    await engine.load('n')\n"
+        "    print(*[r['pid'] for m in engine.info()['models'] for r in m['replicas']], flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    front = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    assert front.stdout is not None
+    workers = [int(word) for word in front.stdout.readline().split()]
+    front.stdout.close()
+    assert len(workers) == 2
+    assert all(psutil.pid_exists(pid) for pid in workers)
+    front.kill()
+    front.wait()
+    until = time.monotonic() + 5
+    while any(_alive(pid) for pid in workers) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert not any(_alive(pid) for pid in workers)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def _outcome(engine: Engine, level: int) -> Answer | Error:
+    return await _outcome_of(engine, call(level))
+
+
+async def _outcome_of(engine: Engine, asked: Call) -> Answer | Error:
+    try:
+        return await engine.predict(asked)
+    except Error as error:
+        return error
