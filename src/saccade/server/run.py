@@ -14,9 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import uvicorn
 
+from saccade.card import Card
 from saccade.dialects.dialect import Dialect
+from saccade.endpoints.endpoint import Engine as EndpointEngine
+from saccade.endpoints.endpoint import Plan, Records
+from saccade.endpoints.fleet import Fleet
+from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
 from saccade.engine.rules import Rules
 from saccade.errors import BadSettings, Error, SetupError
@@ -27,12 +33,15 @@ from saccade.server.access import Gate, OpenGate, is_loopback
 from saccade.server.app import App, installed
 from saccade.server.connection import guarded
 from saccade.server.database import Database
+from saccade.server.dedicated import Dedicated
 from saccade.server.desk import Engine, FrontDesk, Library
+from saccade.server.doors import Doors
 from saccade.server.fetch import Fetcher
 from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
+from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
 from saccade.stores.hub import Hub
 from saccade.stores.packages import Index, Packages
@@ -65,11 +74,12 @@ def serve(
     try:
         _prepare_home(settings)
         _check_folders(settings)
-        gate = open_gate(settings)
+        database = Database(settings.database_url, settings.home)
+        gate = open_gate(settings, database)
         with listening(settings.host, settings.port) as listener:
             library = library or open_library(settings)
             engine = engine or open_engine(settings, library)
-            app = build(settings, library, engine, gate, dialects)
+            app = build(settings, library, engine, gate, dialects, SqlRecords(database))
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(_serve(app, listener, started))
     except KeyboardInterrupt:
@@ -79,9 +89,14 @@ def serve(
 
 
 def build(
-    settings: Settings, library: Library, engine: Engine, gate: Gate, dialects: Sequence[Dialect] | None = None
+    settings: Settings,
+    library: Library,
+    engine: Engine,
+    gate: Gate,
+    dialects: Sequence[Dialect] | None = None,
+    records: Records | None = None,
 ) -> App:
-    """The application, wired."""
+    """The application, wired; without ``records`` it has no dedicated endpoints."""
     desk = FrontDesk(library, engine, settings.default_model, "gpu" if settings.device == "cuda" else "cpu")
     app = App(
         installed() if dialects is None else dialects,
@@ -91,12 +106,38 @@ def build(
         metrics=Metrics(engine.info),
         fetch=open_fetcher(settings),
     )
-    pages = Pages(app)
-    app.house, app.is_house = pages.router, pages.serves
+    if records is not None:
+        app.fleet = Fleet(records, lambda ref: library.card(ref, fetch=True), lambda plan: endpoint(settings))
+        app.dedicated = Dedicated(app, app.fleet, furnish)
+    furnish(app)
     return app
 
 
-def open_gate(settings: Settings) -> Gate:
+def furnish(app: App) -> None:
+    """Gives the application its pages."""
+    pages = Pages(app)
+    app.house, app.is_house = pages.router, pages.serves
+
+
+def endpoint(settings: Settings) -> LocalEndpoint:
+    """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
+
+    def engine(card: Card, plan: Plan) -> EndpointEngine:
+        return LocalEngine(
+            Pinned(card),
+            msgspec.structs.replace(
+                rules_of(settings),
+                pins=(),
+                replicas=max(1, plan.min_replicas),
+                worker_memory_bytes=plan.memory_bytes,
+                cache_bytes=0,
+            ),
+        )
+
+    return LocalEndpoint(engine)
+
+
+def open_gate(settings: Settings, database: Database) -> Gate:
     """Who may call.
 
     Raises:
@@ -104,7 +145,6 @@ def open_gate(settings: Settings) -> Gate:
     """
     if settings.no_auth:
         return OpenGate()
-    database = Database(settings.database_url, settings.home)
     gate = KeyGate(database, settings, open_windows(settings, database), open_without_keys=is_loopback(settings.host))
     if is_loopback(settings.host) or gate.keys.exist():
         return gate
@@ -134,6 +174,11 @@ def open_library(settings: Settings) -> Shelves:
 
 def open_engine(settings: Settings, library: Library) -> Engine:
     """The engine on this machine; the preloaded models stay in memory."""
+    return LocalEngine(library, rules_of(settings))
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The settings in the engine's words."""
     limits = Limits(
         max_bytes=settings.max_body_bytes,
         max_video_bytes=settings.max_body_bytes,
@@ -141,7 +186,7 @@ def open_engine(settings: Settings, library: Library) -> Engine:
         max_frames=settings.max_frames,
         max_seconds=settings.max_seconds,
     )
-    rules = Rules(
+    return Rules(
         precision=settings.precision,
         device=settings.device,
         threads=settings.threads,
@@ -157,7 +202,6 @@ def open_engine(settings: Settings, library: Library) -> Engine:
         video_timeout_s=settings.video_timeout_s,
         load_timeout_s=settings.load_timeout_s,
     )
-    return LocalEngine(library, rules)
 
 
 def open_fetcher(settings: Settings) -> Fetcher | None:
@@ -192,8 +236,28 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 async def _serve(app: App, listener: socket.socket, started: float) -> None:
+    server = _server(app)
+    stop = _stop_signals()
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    app.doors = Doors(lambda port: _door(app, port))
+    try:
+        if await _warmed(app, stop):
+            _announce(app, listener, started)
+            if app.fleet is not None:
+                await app.fleet.open()
+                await app.doors.match(app.fleet.records())
+            await stop.wait()
+        await _drained(app)
+    finally:
+        server.should_exit = True
+        with contextlib.suppress(Exception):
+            await serving
+        await app.close()
+
+
+def _server(app: App) -> _Server:
     settings = app.settings
-    server = _Server(
+    return _Server(
         uvicorn.Config(
             app,
             loop="none",
@@ -208,18 +272,29 @@ async def _serve(app: App, listener: socket.socket, started: float) -> None:
             timeout_graceful_shutdown=5,
         )
     )
-    stop = _stop_signals()
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        if await _warmed(app, stop):
-            _announce(app, listener, started)
-            await stop.wait()
-        await _drained(app)
-    finally:
-        server.should_exit = True
-        with contextlib.suppress(Exception):
-            await serving
-        await app.close()
+
+
+def _door(app: App, port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    """A further port of the same host. Raises SetupError."""
+    server, opening = _server(app), contextlib.ExitStack()
+    listener = opening.enter_context(listening(app.settings.host, port))
+
+    async def serving() -> None:
+        with opening:
+            await server.serve(sockets=[listener])
+
+    return server, asyncio.create_task(serving())
+
+
+class Pinned:
+    """A library of one model, for the engine of a dedicated endpoint."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    def card(self, ref: str) -> Card:
+        """The one, whatever it is asked by."""
+        return self._card
 
 
 async def _warmed(app: App, stop: asyncio.Event) -> bool:
