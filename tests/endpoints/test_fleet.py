@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ class Counting:
     def __init__(self, card: Card, plan: Plan) -> None:
         self.card = card
         self.open = False
+        self.loaded = False
         self.working = 0
 
     async def start(self) -> None:
@@ -51,9 +53,11 @@ class Counting:
         await asyncio.sleep(0.02)
         if self.card.family == "broken":
             raise CorruptFiles("The file ends too early.")
+        self.loaded = True
 
     async def predict(self, call: Call) -> Answer:
         assert self.open, "a closed engine was called"
+        self.loaded = True
         self.working += 1
         await asyncio.sleep(0.01)
         self.working -= 1
@@ -70,8 +74,11 @@ class Counting:
     async def close(self) -> None:
         self.open = False
 
-    def replicas(self) -> int:
-        return int(self.open)
+    async def unload(self, ref: str) -> None:
+        self.loaded = False
+
+    def info(self) -> dict[str, Any]:
+        return {"models": [{"name": self.card.name, "state": "warm", "replicas": 1}] if self.loaded else []}
 
 
 def resolve(ref: str) -> Card:
@@ -179,6 +186,23 @@ def test_after_a_restart_endpoints_are_as_they_were(records: Memory) -> None:
         await again.open()
         assert await settled(again, "runs") == "ready"
         assert again.record("rests").state == "stopped"
+
+    asyncio.run(play())
+
+
+def test_an_idle_endpoint_sleeps_and_the_next_call_wakes_it(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("naps", Plan(model="a", idle_stop_s=1))
+        await settled(house, "naps")
+        for _ in range(400):
+            if house.replicas("naps") == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert house.replicas("naps") == 0
+        assert house.record("naps").state == "ready"
+        assert (await house.serving("naps").predict(Call(model="", media=b""))).model == "a"
+        assert house.replicas("naps") == 1
 
     asyncio.run(play())
 

@@ -171,7 +171,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look) -> Iterator[Fo
 
     tracker = _tracker() if look.track else None
     target = _target(source, look, ".mp4")
-    writer = media.VideoWriter(target, fps=media.probe(data).fps / look.stride) if target else nullcontext(None)
+    writer = media.VideoWriter(target, fps=media.reel(data).fps / look.stride) if target else nullcontext(None)
     try:
         with writer as film:
             for number, image_rgb in enumerate(media.frames(data, look.stride)):

@@ -6,8 +6,8 @@ creating → deploying → ready ⇄ deploying (replace) → stopping → stoppe
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -76,13 +76,15 @@ class Engine(Protocol):
 
     def stream(self, call: Call) -> AsyncIterator[Answer]: ...
 
-    async def load(self, ref: str) -> None: ...
+    async def load(self, ref: str) -> object: ...
+
+    async def unload(self, ref: str) -> object: ...
+
+    def info(self) -> Mapping[str, Any]: ...
 
     async def drain(self) -> None: ...
 
     async def close(self) -> None: ...
-
-    def replicas(self) -> int: ...
 
 
 class Builder(Protocol):

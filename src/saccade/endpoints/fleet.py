@@ -53,6 +53,10 @@ class Fleet:
         """Every endpoint, oldest first."""
         return sorted(self._here.values(), key=lambda record: record.created)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an endpoint of this name."""
+        return name in self._here
+
     def record(self, name: str) -> Record:
         """One endpoint.
 

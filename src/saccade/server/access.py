@@ -49,6 +49,8 @@ class Ticket:
     standing: Standing | None = None
     token: str = ""
     models: tuple[str, ...] = ()
+    window: str = ""
+    """Where the calls were taken from, if not from the key's own window."""
 
 
 class Gate(Protocol):

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,6 +32,11 @@ from saccade.server.metrics import Metrics
 from saccade.server.paths import Candidate, Found, Paths, normalised
 from saccade.server.settings import Settings
 from saccade.server.watch import Watch
+
+if TYPE_CHECKING:
+    from saccade.endpoints.fleet import Fleet
+    from saccade.server.dedicated import Dedicated
+    from saccade.server.doors import Doors
 
 log = logging.getLogger("saccade.server")
 
@@ -104,6 +110,9 @@ class App:
         self.fetch = fetch
         self.house: ASGIApp = _nobody
         self.is_house: Callable[[str, str], bool] = lambda method, path: False
+        self.fleet: Fleet | None = None
+        self.dedicated: Dedicated | None = None
+        self.doors: Doors | None = None
         self.shelf = Shelf(settings.max_inflight_bytes)
         self.ready = False
         self.draining = False
@@ -114,6 +123,11 @@ class App:
         """One HTTP request; nothing but a cancellation leaves here as an exception."""
         if scope["type"] != "http":
             return
+        if self.dedicated is not None:
+            found = self.dedicated.find(scope)
+            if found is not None:
+                await self._at_endpoint(*found, scope, receive, send)
+                return
         received = time.perf_counter()
         head = incoming_of(scope)
         extra: HeaderList = [(b"x-request-id", head.request_id.encode("latin-1"))]
@@ -130,6 +144,15 @@ class App:
                 await self._serve(Exchange(head, received), receive, send, extra)
             finally:
                 self.inflight -= 1
+
+    async def _at_endpoint(self, app: App, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request to the application of a dedicated endpoint, as that one sees it."""
+        self.inflight += 1
+        app.draining = self.draining
+        try:
+            await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+        finally:
+            self.inflight -= 1
 
     async def _at_home(
         self, scope: Scope, receive: Receive, send: Send, head: Incoming, received: float, extra: HeaderList
@@ -245,7 +268,11 @@ class App:
             return await self._parse(dialect, incoming)
 
     async def close(self) -> None:
-        """Ends the engine and writes out what was collected."""
+        """Ends the engines and writes out what was collected."""
+        if self.doors is not None:
+            await self.doors.close()
+        if self.fleet is not None:
+            await self.fleet.close()
         await self.engine.close()
         await self.gate.close()
         self.journal.flush()

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from saccade.errors import BadSettings, MissingExtra
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test compares it with the files."""
 
 BUSY_S = 10
@@ -68,6 +68,13 @@ usage = sql.Table(
     sql.Column("model", sql.String(200), primary_key=True),
     sql.Column("calls", sql.Integer, nullable=False),
     sql.Column("errors", sql.Integer, nullable=False),
+)
+
+endpoints = sql.Table(
+    "endpoints",
+    tables,
+    sql.Column("name", sql.String(128), primary_key=True),
+    sql.Column("document", sql.Text, nullable=False),
 )
 
 

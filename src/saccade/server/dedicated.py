@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
 from saccade.call import Answer, Call
 from saccade.card import Card
@@ -17,17 +17,22 @@ from saccade.errors import Forbidden
 from saccade.server.access import Caller, Gate, Ticket
 from saccade.server.app import App
 from saccade.server.desk import FrontDesk
+from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
-from saccade.server.pages import Pages
 
 PREFIX = "/endpoints/"
+HOUR_S = 3600
 
 
 class Dedicated:
     """Finds the endpoint that a request is for: by path (``/endpoints/NAME``), by host name, or by port."""
 
-    def __init__(self, app: App, fleet: Fleet) -> None:
-        """``app`` is the shared one: endpoints answer in the same dialects, with the same limits and log."""
+    def __init__(self, app: App, fleet: Fleet, furnish: Callable[[App], None]) -> None:
+        """``app`` is the shared one: endpoints answer in the same dialects, with the same limits and log.
+
+        ``furnish`` gives an application its pages (health, facts).
+        """
+        self._furnish = furnish
         self._shared = app
         self._fleet = fleet
         self._apps: dict[str, App] = {}
@@ -37,8 +42,7 @@ class Dedicated:
         path: str = scope["path"]
         if path.startswith(PREFIX):
             name, _, rest = path[len(PREFIX) :].partition("/")
-            self._fleet.record(name)
-            return self.app(name), f"/{rest}"
+            return (self.app(name), f"/{rest}") if self._fleet.knows(name) else None
         name = self._by_address(scope)
         return (self.app(name), path) if name else None
 
@@ -69,7 +73,7 @@ class Dedicated:
         shared = self._shared
         engine = DedicatedEngine(self._fleet, name)
         desk = DedicatedDesk(shared.desk, engine, self._fleet, name)
-        gate = DedicatedGate(shared.gate, name)
+        gate = DedicatedGate(shared.gate, self._fleet, name)
         app = App(
             shared.dialects,
             desk,
@@ -79,15 +83,9 @@ class Dedicated:
             journal=shared.journal,
             fetch=shared.fetch,
         )
-        pages = Pages(app)
-        app.house, app.is_house = pages.router, lambda method, path: path != "/v1/usage" and pages.serves(method, path)
+        self._furnish(app)
         app.ready = True
         return app
-
-
-async def pass_on(app: App, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """The request, as the endpoint sees it."""
-    await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
 
 
 class DedicatedEngine:
@@ -158,10 +156,11 @@ class DedicatedDesk(FrontDesk):
 
 
 class DedicatedGate:
-    """The same keys, not under the shared quota; a key must be for this endpoint."""
+    """The same keys, not under the shared quota but under the endpoint's own; a key must be for this endpoint."""
 
-    def __init__(self, shared: Gate, name: str) -> None:
+    def __init__(self, shared: Gate, fleet: Fleet, name: str) -> None:
         self._shared = shared
+        self._fleet = fleet
         self._name = name
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:
@@ -172,11 +171,17 @@ class DedicatedGate:
         return caller
 
     async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
-        """No quota."""
-        return Ticket(caller)
+        """Raises QuotaSpent when the endpoint has a limit of its own and it is reached."""
+        record = self._fleet.record(self._name)
+        limit = record.plan.calls_per_hour
+        if limit and isinstance(self._shared, KeyGate):
+            return await self._shared.take_from(record.id, limit, HOUR_S, caller, models)
+        return Ticket(caller, models=tuple(models))
 
     async def give_back(self, ticket: Ticket) -> Ticket:
-        """No quota."""
+        """Undoes :meth:`take`."""
+        if isinstance(self._shared, KeyGate):
+            return await self._shared.give_back(ticket)
         return ticket
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:

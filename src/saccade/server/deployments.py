@@ -17,7 +17,7 @@ from saccade.endpoints.figures import RANGES, Line, iso
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadOptions, Error
 from saccade.server.access import Caller, require_admin
-from saccade.server.dedicated import PREFIX, Dedicated, pass_on
+from saccade.server.dedicated import PREFIX, Dedicated
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -40,6 +40,7 @@ class Wish(msgspec.Struct, forbid_unknown_fields=True):
     region: str | None = None
     port: int = 0
     hostname: str = ""
+    calls_per_hour: int = 0
 
 
 class Change(msgspec.Struct):
@@ -112,7 +113,10 @@ class Deployments:
             region=wish.region or "",
             port=wish.port,
             hostname=wish.hostname,
+            calls_per_hour=wish.calls_per_hour,
         )
+        if self._app.doors is not None:
+            self._app.doors.try_port(plan.port)
         return 201, self._words(await self._fleet.create(wish.name, plan), request)
 
     async def shown(self, request: Request, caller: Caller) -> Any:
@@ -129,6 +133,8 @@ class Deployments:
         name = request.path_params["name"]
         await self._fleet.remove(name)
         self._dedicated.forget(name)
+        if self._app.doors is not None:
+            await self._app.doors.match(self._fleet.records())
         return {"removed": name}
 
     async def health(self, request: Request, caller: Caller) -> Any:
@@ -336,7 +342,8 @@ class _Passed(Response):
         self._name = name
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await pass_on(self._dedicated.app(self._name), "/predict", scope, receive, send)
+        app = self._dedicated.app(self._name)
+        await app({**scope, "path": "/predict", "raw_path": b"/predict"}, receive, send)
 
 
 def _answer(value: object, status: int) -> Response:

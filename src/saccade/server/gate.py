@@ -70,10 +70,18 @@ class KeyGate:
             return Ticket(caller, models=tuple(models))
         return await self.threaded(lambda: self._take(caller.id, models))
 
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """Takes calls from a window that is no key's, such as a dedicated endpoint's. Raises QuotaSpent."""
+        taken = await self.threaded(lambda: self.windows.take(window, limit, window_s, len(models)))
+        standing = _standing(taken, limit, window_s)
+        if not taken.token:
+            raise _spent(standing, len(models))
+        return Ticket(caller, standing, taken.token, tuple(models), window)
+
     async def give_back(self, ticket: Ticket) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
         if ticket.token and ticket.standing:
-            await self.threaded(lambda: self.windows.give_back(ticket.caller.id, ticket.token))
+            await self.threaded(lambda: self.windows.give_back(ticket.window or ticket.caller.id, ticket.token))
             ticket.standing = ticket.standing.with_back(len(ticket.models))
             ticket.token = ""
         return ticket

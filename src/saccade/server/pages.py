@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
@@ -19,12 +19,23 @@ from saccade.dialects.inputs import boolean
 from saccade.errors import BadOptions, Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
+from saccade.server.console import Console
+from saccade.server.deployments import Deployments
 from saccade.server.keyring import Keyring
 
 if TYPE_CHECKING:
     from saccade.server.app import App
 
-POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data: blob:; connect-src 'self'"
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data: blob:; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+GUARDED = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
 
 STATIC = Path(__file__).parent / "static"
 
@@ -43,11 +54,21 @@ class Pages:
                 Route("/info", self.info, methods=["GET"]),
                 Route("/v1/usage", self.usage, methods=["GET"]),
                 *Keyring(app, self).routes(),
+                *self._inside(),
                 Route("/openapi.json", self.contract, methods=["GET"]),
                 Route("/docs", self.docs, methods=["GET"]),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ]
         )
+
+    def _inside(self) -> list[Route]:
+        """What only the shared application has: the console's questions and the endpoints."""
+        if self.app.fleet is None or self.app.dedicated is None:
+            return []
+        return [
+            *Console(self.app, self).routes(),
+            *Deployments(self.app, self.app.fleet, self.app.dedicated).routes(),
+        ]
 
     def serves(self, method: str, path: str) -> bool:
         """Whether a request is for one of these pages."""
@@ -57,6 +78,8 @@ class Pages:
     async def front(self, request: Request) -> Response:
         """A page for people, a word for programs."""
         if "text/html" in request.headers.get("accept", ""):
+            if self.app.fleet is not None:
+                return FileResponse(STATIC / "index.html", headers=GUARDED)
             return page("saccade", _front(self.app.desk.default_model() or "", incoming(request).base_url))
         return answer({"status": "ok", "server": "saccade", "version": __version__, "docs": "/docs"})
 
@@ -139,7 +162,7 @@ def page(title: str, body: str) -> Response:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="stylesheet" href="/static/plain.css"></head><body><main>{body}</main></body></html>'
     )
-    return HTMLResponse(text, headers={"content-security-policy": POLICY, "x-content-type-options": "nosniff"})
+    return HTMLResponse(text, headers=GUARDED)
 
 
 def _front(model: str, base_url: str) -> str:

@@ -1,0 +1,37 @@
+"""Dedicated endpoints in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import sqlalchemy as sql
+
+from saccade.endpoints.endpoint import Record
+from saccade.server.database import Database, endpoints
+
+
+class SqlRecords:
+    """The endpoints' records, one row each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> Iterable[Record]:
+        """Every endpoint."""
+        with self._database.read() as connection:
+            rows = connection.execute(sql.select(endpoints.c.document)).scalars().all()
+        return [msgspec.json.decode(row, type=Record) for row in rows]
+
+    def save(self, record: Record) -> None:
+        """Writes one, new or changed."""
+        document = msgspec.json.encode(record).decode()
+        insert = self._database.upsert(endpoints).values(name=record.name, document=document)
+        with self._database.write() as connection:
+            changed = insert.on_conflict_do_update(index_elements=[endpoints.c.name], set_={"document": document})
+            connection.execute(changed)
+
+    def remove(self, name: str) -> None:
+        """Forgets one; nothing happens if it is not there."""
+        with self._database.write() as connection:
+            connection.execute(endpoints.delete().where(endpoints.c.name == name))
