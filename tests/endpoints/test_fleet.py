@@ -78,7 +78,7 @@ class Counting:
         self.loaded = False
 
     def info(self) -> dict[str, Any]:
-        return {"models": [{"name": self.card.name, "state": "warm", "replicas": 1}] if self.loaded else []}
+        return {"models": [{"name": self.card.name, "state": "warm", "replicas": [{}]}] if self.loaded else []}
 
 
 def resolve(ref: str) -> Card:

@@ -66,7 +66,7 @@ class LocalEndpoint:
 
     def replicas(self) -> int:
         rows = self._engine.info().get("models", ()) if self._engine else ()
-        return sum(int(row.get("replicas", 1)) for row in rows if row["state"] == "warm")
+        return sum(len(row["replicas"]) for row in rows if row["state"] == "warm")
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:

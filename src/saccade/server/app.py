@@ -173,6 +173,9 @@ class App:
 
         try:
             await self.house({**scope, "path": head.path, "state": {"incoming": head}}, receive, sending)
+        except Exception as error:
+            body = msgspec.json.encode({"error": bug(error, head.request_id).message})
+            await answering.send_answer(send, Outgoing(500, body), extra)
         finally:
             self.journal.note(head.method, head.path, status, time.perf_counter() - received, 0, head.request_id)
 
