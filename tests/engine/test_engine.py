@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.conftest import Shelf, picture, running
+from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call, Clip, Options
 from saccade.engine import Engine

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
-from tests.engine.conftest import Shelf, picture, running
+from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call
 from saccade.engine import Engine
@@ -183,7 +183,7 @@ def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
     script = tmp_path / "front.py"
     script.write_text(
         "import asyncio, sys\n"
-        "from tests.engine.conftest import Shelf\n"
+        "from tests.engine.shelf import Shelf\n"
         "from saccade.engine import Engine, Rules\n"
         "async def main():\n"
         "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2))\n"

@@ -27,7 +27,8 @@ PREFIX = struct.Struct("<II")
 ARRAY = 1
 """The msgpack extension code of an array: type character, number of axes, lengths as u32, bytes."""
 
-TYPES = frozenset("?bBhHiIlLqQefd")
+TYPES = {ord(char): np.dtype(char) for char in "?bBhHiIlLqQefd"}
+SHAPES = tuple(struct.Struct(f"<{axes}I") for axes in range(9))
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -219,18 +220,17 @@ def error_of(kind: str, message: str, retry_after_s: float = 0.0) -> Error:
 
 def _array_out(value: object) -> msgspec.msgpack.Ext:
     if isinstance(value, np.ndarray):
-        shape = np.array(value.shape, dtype="<u4").tobytes()
+        shape = SHAPES[value.ndim].pack(*value.shape)
         return msgspec.msgpack.Ext(ARRAY, bytes((ord(value.dtype.char), value.ndim)) + shape + value.tobytes())
     raise NotImplementedError(f"{type(value).__name__} cannot cross")
 
 
 def _array_in(code: int, data: memoryview) -> NDArray[Any]:
-    kind, axes = chr(data[0]), data[1]
-    if code != ARRAY or kind not in TYPES:
+    kind, axes = TYPES.get(data[0]), data[1]
+    if code != ARRAY or kind is None or axes >= len(SHAPES):
         raise ValueError("not an array that this version knows")
-    start = 2 + 4 * axes
-    shape = np.frombuffer(data[2:start], dtype="<u4")
-    return np.frombuffer(data[start:], dtype=kind).reshape(shape)
+    shape = SHAPES[axes]
+    return np.ndarray(shape.unpack_from(data, 2), kind, data, 2 + shape.size)
 
 
 def _descendants(root: type[Error]) -> dict[str, type[Error]]:

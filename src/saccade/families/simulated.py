@@ -7,6 +7,7 @@ the picture's mean brightness, 0..1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,7 @@ class Simulated:
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
         """Every so many-th pixel."""
         height, width = image_rgb.shape[:2]
-        rows = np.linspace(0, height - 1, SIDE).astype(int)
-        columns = np.linspace(0, width - 1, SIDE).astype(int)
-        sample = np.ascontiguousarray(image_rgb[np.ix_(rows, columns)])[None]
+        sample = image_rgb[_sampled(height)][:, _sampled(width)][None]
         return Prepared({"": sample}, Frame(image_hw=(height, width), input_hw=(SIDE, SIDE)))
 
     def read(self, outputs: Sequence[NDArray[Any]], frame: Frame, options: Options) -> Result:
@@ -51,6 +50,12 @@ class Simulated:
             class_ids=np.zeros(1, dtype=np.int32)[:kept],
             names=(self._name,)[:kept],
         )
+
+
+@lru_cache(maxsize=64)
+def _sampled(length: int) -> NDArray[np.intp]:
+    """Evenly spread positions."""
+    return np.linspace(0, length - 1, SIDE).astype(np.intp)
 
 
 FAMILY = Simulated

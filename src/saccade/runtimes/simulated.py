@@ -47,7 +47,7 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Simul
 
 
 class SimulatedSession:
-    """See :class:`saccade.runtimes.session.Session`; its one output (n, 2) is the mean and the spread of each image."""
+    """See :class:`saccade.runtimes.session.Session`; its one output (n, 1) is the mean of each image."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.batchable = behaviour.batchable
@@ -70,10 +70,9 @@ class SimulatedSession:
         else:
             with self._device:
                 self._take_time(len(images))
-        flat = images.reshape(len(images), -1).astype(np.float32)
-        if self._behaviour.fail_above and flat.mean(axis=1).max() > self._behaviour.fail_above:
+        seen = images.reshape(len(images), -1).mean(axis=1, dtype=np.float32, keepdims=True)
+        if self._behaviour.fail_above and seen.max() > self._behaviour.fail_above:
             raise RunFailed("The simulated model is made to fail on bright images.")
-        seen = np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
         blind = 0 < self._behaviour.blind_after < self._runs
         return [np.zeros_like(seen) if blind else seen]
 
