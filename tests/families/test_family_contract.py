@@ -130,6 +130,7 @@ def test_images_of_one_batch_answer_as_if_they_were_alone(case: Example) -> None
     """The engine stacks the tensors of equal shapes and cuts the outputs apart again."""
     family = made(case)
     alone = [family.prepare(image((50, 70), seed), Options()) for seed in range(3)]
+    options = Options(conf=0.0, overlap_threshold=0.1)
     answers = [family.read(case.graph(item.tensors), item.frame, options) for item in alone]
     assert len({fingerprint(family.prepare(image((50, 70), 0), Options()).frame) for _ in range(2)}) == 1
     batch = {name: np.concatenate([item.tensors[name] for item in alone]) for name in alone[0].tensors}
