@@ -37,8 +37,12 @@ class Served:
 
 def canned(home: Path, **settings: object) -> contextlib.AbstractContextManager[Served]:
     """A server with the made engine of :mod:`tests.clients.canned_house`."""
-    given = {"port": 0, "home": str(home), **settings}
-    return _running([sys.executable, "-m", "tests.clients.canned_house", json.dumps(given)], home)
+    return running("tests.clients.canned_house", {"port": 0, **settings}, home)
+
+
+def running(module: str, given: dict[str, object], home: Path) -> contextlib.AbstractContextManager[Served]:
+    """A server that a module of these tests starts from settings in JSON."""
+    return _running([sys.executable, "-m", module, json.dumps({"home": str(home), **given})], home)
 
 
 def served(home: Path, models: Sequence[Path] = (), *flags: str) -> contextlib.AbstractContextManager[Served]:
