@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 from saccade import families, runtimes
@@ -17,7 +18,6 @@ from saccade.ops.masks import rendered
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Masks, Result
 from saccade.runtimes.session import Compute
-
 
 DEFAULTS = Options()
 """Every choice left to the family."""
@@ -34,7 +34,7 @@ class Model:
         """
         self.card = card
         self.family = families.find(card.family)(card)
-        self.session = runtimes.find(card.runtime)(card, self.family.pixels(), compute)
+        self.session = runtimes.find(card.runtime)(card, self.family.pixels(), certified(card, compute))
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""
@@ -73,3 +73,11 @@ class Model:
     def close(self) -> None:
         """Gives the memory back; a closed model is not used again."""
         self.session.close()
+
+
+def certified(card: Card, compute: Compute) -> Compute:
+    """At "auto", the precision that the card was found to bear: a graph that answers too differently in the fast one
+    (it was compared when it was made) runs in f32."""
+    if compute.precision == "auto" and card.config.get("precision") == "f32":
+        return msgspec.structs.replace(compute, precision="f32")
+    return compute

@@ -126,7 +126,8 @@ class Converter:
                 code = process.wait()
             except (BrokenPipeError, msgspec.MsgspecError):
                 process.kill()
-                code = process.wait()
+                process.wait()
+                code = 0
             except BaseException:
                 process.kill()
                 process.wait()

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.errors import RunFailed
 from saccade.results import Boxes, Crop, Depth, FloatArray, Labels, Masks, Result
 
 SCORE = 0.05
@@ -32,13 +33,16 @@ class Agreement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def numbers(references: Sequence[Sequence[NDArray[Any]]], outputs: Sequence[Sequence[NDArray[Any]]]) -> Numbers:
+    """Raises RunFailed where shapes differ: sizes became constants on the way, or the graph is another model's."""
     pairs = [
         (reference, output)
         for one, other in zip(references, outputs, strict=True)
         for reference, output in zip(one, other, strict=True)
     ]
-    alike = all(reference.shape == output.shape for reference, output in pairs)
-    error = max(float(np.abs(reference - output).max()) for reference, output in pairs) if alike else float("inf")
+    for reference, output in pairs:
+        if reference.shape != output.shape:
+            raise RunFailed(f"An output has the shape {output.shape}, the checkpoint's has {reference.shape}.")
+    error = max(float(np.abs(reference - output).max()) for reference, output in pairs)
     return Numbers(largest_error=error, largest_value=max(float(np.abs(reference).max()) for reference, _ in pairs))
 
 

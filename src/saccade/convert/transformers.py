@@ -6,11 +6,10 @@ progress, and at last the outcome. It needs the extra ``saccade[transformers]``;
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers, agreement, numbers
 from saccade.convert.job import GRAPH, Job, Line, Outcome, Report
 from saccade.convert.pictures import pictures
+from saccade.convert.transformers_tracing import shapes_stay_traced
 from saccade.errors import Error, RunFailed, UnsupportedModel
 from saccade.families.family import Family, Prepared
 from saccade.model import Model
@@ -131,12 +131,13 @@ def checked(
         outputs = [model.run(one.tensors) for one in prepared]
     finally:
         model.close()
+    differences = numbers(references, outputs)
     pairs = [
         (family.read(reference, one.frame, options), family.read(output, one.frame, options))
         for reference, output, one in zip(references, outputs, prepared, strict=True)
         for options in job.readings()
     ]
-    return agreement(pairs), numbers(references, outputs)
+    return agreement(pairs), differences
 
 
 def by_openvino(
@@ -146,7 +147,7 @@ def by_openvino(
     openvino = import_module("openvino")
     example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
     shape = [1, 3, -1, -1] if free else list(example.shape)
-    with torch.no_grad(), shapes_stay_traced(torch):
+    with torch.no_grad(), shapes_stay_traced():
         graph = openvino.convert_model(checkpoint, example_input=example, input=shape)
     openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
 
@@ -165,44 +166,6 @@ def by_onnx(
     openvino.save_model(openvino.Core().read_model(path), folder / GRAPH, compress_to_fp16=False)
     for left in folder.glob("model.onnx*"):
         left.unlink()
-
-
-@contextlib.contextmanager
-def shapes_stay_traced(torch: Any) -> Iterator[None]:
-    """Keeps sizes of tensors that a model puts into new tensors part of the graph while it is traced.
-
-    ``torch.tensor([[height, width], …])`` turns traced sizes into constants; a Mask2Former or RT-DETR so traced
-    answers nonsense at any other size of picture. Here the new tensor is stacked from the traced sizes instead.
-    """
-    kept = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
-
-    def replacement(original: Callable[..., Any]) -> Callable[..., Any]:
-        def build(data: Any, *rest: Any, dtype: Any = None, device: Any = None, **more: Any) -> Any:
-            if torch.jit.is_tracing() and isinstance(data, list | tuple) and traced(data):
-                return stacked(data, dtype)
-            return original(data, *rest, dtype=dtype, device=device, **more)
-
-        return build
-
-    def traced(data: Any) -> bool:
-        if isinstance(data, list | tuple):
-            return any(traced(item) for item in data)
-        return isinstance(data, torch.Tensor)
-
-    def stacked(data: Any, dtype: Any) -> Any:
-        if isinstance(data, torch.Tensor):
-            return data if dtype is None else data.to(dtype)
-        if isinstance(data, list | tuple):
-            return torch.stack([stacked(item, dtype) for item in data])
-        return torch.scalar_tensor(data, dtype=dtype or (torch.long if isinstance(data, int) else torch.float32))
-
-    try:
-        for name, original in kept.items():
-            setattr(torch, name, replacement(original))
-        yield
-    finally:
-        for name, original in kept.items():
-            setattr(torch, name, original)
 
 
 def first_line(error: Exception) -> str:

@@ -1,0 +1,69 @@
+"""Keeps sizes of pictures a part of the graph while a module is traced.
+
+torch traces what tensors do; a size that passes through a Python number on its way becomes a constant, and the graph
+then answers nonsense, or fails, at any other size. The few places where models do that are replaced while tracing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+TF_PADDED = ("mobilenet_v1", "mobilenet_v2")
+
+
+@contextlib.contextmanager
+def shapes_stay_traced() -> Iterator[None]:
+    """While it holds, models may be traced with sizes that stay free."""
+    torch = import_module("torch")
+    places = [(torch, name, stacking(torch, getattr(torch, name))) for name in ("tensor", "as_tensor")]
+    for name in TF_PADDED:
+        module = import_module(f"transformers.models.{name}.modeling_{name}")
+        places.append((module, "apply_tf_padding", tf_padding))
+    kept = [(room, name, getattr(room, name)) for room, name, _ in places]
+    try:
+        for room, name, replacement in places:
+            setattr(room, name, replacement)
+        yield
+    finally:
+        for room, name, original in kept:
+            setattr(room, name, original)
+
+
+def stacking(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """``torch.tensor([[height, width], …])`` that stacks traced sizes (deformable attention: Mask2Former, RT-DETR)."""
+
+    def build(data: Any, *rest: Any, dtype: Any = None, device: Any = None, **more: Any) -> Any:
+        if torch.jit.is_tracing() and isinstance(data, list | tuple) and traced(data):
+            return stacked(data, dtype)
+        return original(data, *rest, dtype=dtype, device=device, **more)
+
+    def traced(data: Any) -> bool:
+        if isinstance(data, list | tuple):
+            return any(traced(item) for item in data)
+        return isinstance(data, torch.Tensor)
+
+    def stacked(data: Any, dtype: Any) -> Any:
+        if isinstance(data, torch.Tensor):
+            return data if dtype is None else data.to(dtype)
+        if isinstance(data, list | tuple):
+            return torch.stack([stacked(item, dtype) for item in data])
+        return torch.scalar_tensor(data, dtype=dtype or (torch.long if isinstance(data, int) else torch.float32))
+
+    return build
+
+
+def tf_padding(features: Any, layer: Any) -> Any:
+    """TensorFlow's "SAME" padding as MobileNets do it, without a choice that depends on the size:
+    ``size % stride or stride`` is ``(size - 1) % stride + 1``."""
+    sides: list[Any] = []
+    for axis in (1, 0):
+        size, kernel = features.shape[axis - 2], layer.kernel_size[axis]
+        missing = kernel - ((size - 1) % layer.stride[axis] + 1)
+        whole = missing.clamp(min=0) if hasattr(missing, "clamp") else max(missing, 0)
+        before = whole // 2
+        # MobileNetV1 has no dilated layers.
+        sides += [before * layer.dilation[axis], (whole - before) * layer.dilation[axis]]
+    return import_module("torch").nn.functional.pad(features, sides, "constant", 0.0)

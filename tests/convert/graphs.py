@@ -1,0 +1,49 @@
+"""Graphs of checkpoints for tests, made by the converter in an environment of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.clients.environments import environment
+
+from saccade.card import Card
+from saccade.convert import Converter
+from saccade.stores.local import Local
+
+REQUIREMENTS = (
+    "torch==2.13.0",
+    "transformers==5.23.0",
+    "safetensors",
+    "openvino==2026.4.1",
+    "pillow",
+    "pillow-heif",
+    "onnx",
+    "onnxscript",
+    "opencv-python-headless",
+    "msgspec",
+    "simplejpeg",
+    "pybase64",
+    "scipy",
+    "sentencepiece",
+)
+
+
+def python() -> Path:
+    """An interpreter with torch and transformers."""
+    return environment("transformers", *REQUIREMENTS)
+
+
+class Graphs:
+    """Converts each checkpoint once in a test session."""
+
+    def __init__(self, home: Path) -> None:
+        self.converter = Converter(home, python=str(python()), threads=2)
+
+    def card(self, folder: Path) -> Card:
+        """The checkpoint's own Card."""
+        found = Local([folder]).find(folder.name)
+        assert found is not None
+        return found
+
+    def converted(self, folder: Path) -> Card:
+        return self.converter.convert(self.card(folder))
