@@ -55,16 +55,21 @@ def client(house: Served) -> Iterator[httpx.Client]:
 
 
 def picture(data: Path, task: str) -> Path:
-    return data / "images" / ("pothole.jpg" if task == "obb" else "coco/000000011813.jpg")
+    return data / "images" / ("pothole.jpg" if task == "obb" else "coco/000000060932.jpg")
 
 
 def snippets(shared: Path, number: str, start: str, end: str) -> list[str]:
     """Every program in a document of the mission, each text once."""
     text = next((shared / "mission").glob(f"{number}_*.txt")).read_text()
     blocks = re.findall(rf"^[ ]*{re.escape(start)}.*?^[ ]*{re.escape(end)}[^\n]*$", text, re.MULTILINE | re.DOTALL)
-    found = dict.fromkeys(textwrap.dedent(block) for block in blocks)
+    found = dict.fromkeys(indented(textwrap.dedent(block)) for block in blocks)
     assert found
     return [block for block in found if "API_KEY" in block]
+
+
+def indented(block: str) -> str:
+    """One document lost the indentation inside ``with``; nothing else of it is touched."""
+    return re.sub(r"(with open.*:\n)(files = .*\n)(response = .*\n)", r"\1    \2    \3", block)
 
 
 def at_home(block: str, house: Served, model: str, photo: Path) -> str:
@@ -171,12 +176,13 @@ import json, sys
 from ultralytics_platform import APIError, Platform
 
 with_url = Platform(api_key=sys.argv[1], base_url=sys.argv[2])
-body = {"file": sys.argv[4], "conf": 0.3, "imgsz": 640, "decimals": 3}
-found = with_url.models.predict("some-body", "some-project", sys.argv[3], body=body)
+words = {"conf": 0.3, "imgsz": 640, "decimals": 3}
+with open(sys.argv[4], "rb") as photo:
+    found = with_url.models.predict("some-body", "some-project", sys.argv[3], body={"file": photo, **words})
 listed = with_url.models.list("some-body", "some-project")
 shown = with_url.models.retrieve("some-body", "some-project", sys.argv[3])
 try:
-    with_url.models.predict("some-body", "some-project", "nobody", body=body)
+    with_url.models.predict("some-body", "some-project", "nobody", body={"source": "aaaa", **words})
 except APIError as error:
     refused = str(error)
 print(json.dumps({"found": found, "listed": listed, "shown": shown, "refused": refused}))
@@ -195,7 +201,7 @@ print(json.dumps({"found": found, "listed": listed, "shown": shown, "refused": r
 
 def test_the_platforms_command_predicts(house: Served, data: Path) -> None:
     python = environment("ultralytics-platform", "ultralytics-platform==0.1.99")
-    body = json.dumps({"file": str(picture(data, "detect")), "conf": 0.3})
+    body = json.dumps({"file": f"@{picture(data, 'detect')}", "conf": 0.3})
     script = """
 import os, subprocess, sys
 ul = os.path.join(os.path.dirname(sys.executable), "ul")
@@ -388,8 +394,8 @@ def test_a_dynamic_model_runs_at_the_asked_size_and_a_fixed_one_at_its_own(clien
         text: str = reply.headers["x-imgsz"]
         return text
 
-    assert size("yolo11n", 320) == "320x224"
-    assert size("yolo11n", 641) == "672x448"
+    assert size("yolo11n", 320) == "224x320"
+    assert size("yolo11n", 641) == "448x672"
     assert size("yolov8n", 320) == "640x640"
 
 
