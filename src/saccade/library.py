@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saccade.card import Card
+from saccade.convert import Converter
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Offer
 from saccade.stores.hub import Hub
@@ -22,9 +23,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}
 class Library:
     """Finds, fetches, adds and removes models. Thread-safe."""
 
-    def __init__(self, home: Path, folders: Sequence[Path] = (), sources: Sequence[Store] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        folders: Sequence[Path] = (),
+        sources: Sequence[Store] | None = None,
+        converter: Converter | None = None,
+    ) -> None:
         """``home`` keeps what is added and fetched; ``folders`` are the user's own and win over it; ``sources`` are
         asked in turn by :meth:`pull`; None stands for the catalogue and the Hub with their defaults."""
+        self.converter = Converter(home) if converter is None else converter
         self.home = home / "models"
         self.folders = Local(folders)
         self.own = Local([self.home])
@@ -32,6 +40,8 @@ class Library:
 
     def card(self, ref: str, *, fetch: bool = False) -> Card:
         """The Card of a model on this machine; with ``fetch``, a model of the catalogue is fetched first.
+
+        A checkpoint's is that of its graph once there is one; :meth:`ready` makes it.
 
         Raises:
             UnknownModel: nothing has this name; the message tells the ways to add it.
@@ -50,15 +60,24 @@ class Library:
         for store in (self.folders, self.own, *self.sources):
             found = store.find(ref)
             if found is not None:
-                return found
+                return self.converter.find(found) or found
         return None
+
+    def ready(self, card: Card, progress: Progress = silent) -> Card:
+        """The Card whose files can be opened at once; a checkpoint is converted for it, which may take minutes.
+
+        Raises:
+            MissingExtra: that needs torch and transformers, which are not installed.
+            CorruptFiles, RunFailed: it cannot be converted.
+        """
+        return self.converter.convert(card, progress)
 
     def cards(self) -> list[Card]:
         """Everything that can be served now, by name."""
         found: dict[str, Card] = {}
         for store in (self.folders, self.own):
             for card in store.cards():
-                found.setdefault(card.name, card)
+                found.setdefault(card.name, self.converter.find(card) or card)
         return sorted(found.values(), key=lambda card: card.name)
 
     def problems(self) -> dict[str, ModelError]:
@@ -70,7 +89,7 @@ class Library:
         return [offer for source in self.sources for offer in source.offered()]
 
     def pull(self, ref: str, progress: Progress = silent) -> Card:
-        """Fetches a model, verified, and returns its Card.
+        """Fetches a model, verified, makes it :meth:`ready` and returns its Card.
 
         Raises:
             UnknownModel: no source has it.
@@ -79,7 +98,7 @@ class Library:
         source = self.source(ref)
         if source is None:
             raise self.unknown(ref)
-        return source.pull(ref, progress)
+        return self.ready(source.pull(ref, progress), progress)
 
     def source(self, ref: str) -> Store | None:
         """Where this model could be fetched from."""
@@ -119,6 +138,7 @@ class Library:
                 raise BadOptions(f"'{ref}' lies in a folder of yours; delete it there, saccade only removes its own.")
             raise self.unknown(ref)
         if not entry.kind:
+            self.forget(ref)
             shutil.rmtree(entry.path)
         elif any(entry.path.parent.name.endswith(end) for end in EXPORTS):
             shutil.rmtree(entry.path.parent)
@@ -127,6 +147,15 @@ class Library:
                 file.unlink(missing_ok=True)
         if entry.sidecar is not None:
             entry.sidecar.unlink(missing_ok=True)
+
+    def forget(self, ref: str) -> None:
+        """Deletes the graph that was made of a checkpoint."""
+        try:
+            card = self.own.find(ref)
+        except ModelError:
+            return
+        if card is not None:
+            self.converter.forget(card)
 
     def unknown(self, ref: str) -> UnknownModel:
         """An UnknownModel that tells what to do."""

@@ -49,9 +49,14 @@ def library(given: Settings) -> Library:
 
 
 def fetched(shelf: Library, ref: str) -> Card:
-    """The Card of a model; one of the catalogue's is brought here first, with a progress bar."""
+    """The Card of a model that can be opened; one of the catalogue's is brought here first, and a graph is made of a
+    checkpoint, with a progress bar."""
     try:
-        return shelf.card(ref)
+        card = shelf.card(ref)
+        if card.runtime != "torch":
+            return card
+        with progress() as report:
+            return shelf.ready(card, report)
     except UnknownModel:
         if ref.lower() not in {name.lower() for offer in shelf.offers() for name in (offer.name, *offer.aliases)}:
             raise

@@ -45,12 +45,12 @@ class Converter:
         home: Path,
         python: str | None = None,
         images: Sequence[str] = (),
-        threads: int = 1,
+        threads: int = 0,
         certain: float = CERTAIN,
     ) -> None:
         """``python`` is an interpreter with torch and transformers, by default this one; ``images`` are pictures on
-        which graphs are compared with their checkpoints; ``certain`` is the share of answers that must agree for the
-        fast precision to be used by itself."""
+        which graphs are compared with their checkpoints; ``threads`` 0 takes all cores; ``certain`` is the share of
+        answers that must agree for the fast precision to be used by itself."""
         self.home = home / "graphs"
         self.python = python or sys.executable
         self.images = tuple(images)

@@ -20,7 +20,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     card: Card
     folder: str
     images: tuple[str, ...] = ()
-    threads: int = 1
+    threads: int = 0
     certain: float = CERTAIN
 
     def readings(self) -> tuple[Options, ...]:

@@ -63,6 +63,7 @@ def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
     """
     card, started = job.card, time.perf_counter()
     torch, transformers = libraries()
+    job = msgspec.structs.replace(job, threads=job.threads or os.cpu_count() or 1)
     torch.set_num_threads(job.threads)
     tell("opening the checkpoint", 0)
     checkpoint = module(card)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from saccade.card import Card
 from saccade.engine.resident import Connect, Resident
@@ -23,11 +24,21 @@ FORGIVE_S = 30.0
 
 LOAD_GUESS_S = 5.0
 
+Ready: TypeAlias = Callable[[Card], Card]
+"""The Card whose files can be opened at once: a checkpoint's becomes that of its graph, which may take minutes."""
+
 
 class Residency:
     """Used from the event loop only."""
 
-    def __init__(self, rules: Rules, budget_bytes: int, connect: Connect, room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        budget_bytes: int,
+        connect: Connect,
+        room: Callable[[], int],
+        ready: Ready = lambda card: card,
+    ) -> None:
         self.budget_bytes = budget_bytes
         self.residents: dict[str, Resident] = {}
         self.loads = 0
@@ -35,6 +46,7 @@ class Residency:
         self._rules = rules
         self._connect = connect
         self._room = room
+        self._ready = ready
         self._loading: dict[str, asyncio.Task[Resident]] = {}
         self._failed: dict[str, tuple[str, float, Error]] = {}
         self._needs: dict[str, int] = {}
@@ -154,6 +166,7 @@ class Residency:
 
     async def _load(self, card: Card) -> Resident:
         """Makes room and opens the model; a resident of an older revision serves until then."""
+        card = await asyncio.to_thread(self._ready, card)
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
             await self._make_room(card)
