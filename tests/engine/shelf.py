@@ -63,7 +63,7 @@ def photo_sized(brightness: int = 100, size: int = 60_000) -> bytes:
 
 @asynccontextmanager
 async def running(library: Shelf, **rules: Any) -> AsyncIterator[Engine]:
-    engine = Engine(library, Rules(**{"threads": 2, "cache_bytes": 0, **rules}))
+    engine = Engine(library, Rules(**{"threads": 2, "cache_bytes": 0, "max_batch": 1, **rules}))
     await engine.start()
     try:
         yield engine

@@ -69,7 +69,7 @@ class Counts:
     batches: dict[int, int] = field(default_factory=dict)
 
 
-class Pace:
+class Rate:
     """How fast calls are served: the moving average of the time between sending one and its answer."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Line:
     def __init__(self, name: str, limit: int, counts: Counts, dry_run: bool = False) -> None:
         self.name = name
         self.limit = limit
-        self.pace = Pace()
+        self.pace = Rate()
         self.counts = counts
         self._dry_run = dry_run
         self._levels: dict[int, OrderedDict[str, deque[Entry]]] = {}

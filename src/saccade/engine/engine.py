@@ -40,7 +40,6 @@ FRESH_S = 1.0
 MEMORY_SHARE = 0.6
 """The part of the machine's (or the container's) memory that models may hold, unless the rules say otherwise."""
 
-GPU_BATCH = 16
 TEND_S = 0.5
 
 State = Literal["cold", "loading", "warm", "failed"]
@@ -69,6 +68,7 @@ class Engine:
             rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),
             self._connect,
             self._room,
+            getattr(library, "ready", lambda card: card),
         )
         self._draining = False
         self._started = time.monotonic()
@@ -278,8 +278,7 @@ class Engine:
             lone=rules.lone,
             shapes=rules.shapes,
         )
-        batch = rules.max_batch or (GPU_BATCH if rules.device == "cuda" else 1)
-        duty = Duty(limits=rules.limits, max_batch=batch)
+        duty = Duty(limits=rules.limits, max_batch=rules.max_batch)
         if not rules.isolate:
             return LocalLink(card, compute, duty, on_reply)
         return ProcessLink(

@@ -26,6 +26,7 @@ from saccade.engine.batcher import Batcher
 from saccade.engine.golden import blindness, jpeg, picture, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
+from saccade.engine.pace import measured, recall, remember
 from saccade.errors import CallError, DeadlinePassed, Error, RunFailed
 from saccade.media import Limits
 from saccade.meter import Timings
@@ -40,10 +41,12 @@ LOOKAHEAD = 1
 
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
-    """How a replica works. ``hands`` 0: one thread more than streams, or two per place in a batch."""
+    """How a replica works. ``max_batch`` 0: measured, at most ``largest_batch``. ``hands`` 0: one thread more than
+    streams, or two per place in a batch."""
 
     limits: Limits = Limits()
     max_batch: int = 1
+    largest_batch: int = 16
     hands: int = 0
 
 
@@ -76,19 +79,21 @@ class Replica:
         """
         self.model = Model(card, compute)
         self._limits = duty.limits
-        batching = duty.max_batch > 1 and self.model.session.batchable
-        self._batcher = Batcher(self.model.run, duty.max_batch) if batching else None
+        self._batcher: Batcher | None = None
         self._window = max(1, compute.streams)
-        count = duty.hands or (2 * duty.max_batch if batching else self._window + 1)
-        self.slots = count + LOOKAHEAD
         self._tasks: dict[int, Task] = {}
         self._answered = False
         self._golden = media.decode(jpeg(picture())).rgb
         try:
-            self._sight = self._warmed(count)
+            self._sight = self._warmed()
+            self.batch = self._best_batch(compute, duty)
         except BaseException:
             self._shut()
             raise
+        if self.batch > 1:
+            self._batcher = Batcher(self.model.run, self.batch, runners=self._window)
+        count = duty.hands or (2 * self.batch if self.batch > 1 else self._window + 1)
+        self.slots = count + LOOKAHEAD
         self._hands: Hands[Task] = Hands(count, self._answer, f"look-{card.name}")
 
     def submit(self, job: Job, data: bytes, answering: Answering) -> None:
@@ -260,7 +265,20 @@ class Replica:
     def _look(self) -> list[tuple[float, float]]:
         return sight(self.model.run(self.model.prepare(self._golden).tensors))
 
-    def _warmed(self, count: int) -> list[tuple[float, float]]:
+    def _best_batch(self, compute: Compute, duty: Duty) -> int:
+        """The size of batches that this model is fastest with; 1 for none."""
+        if duty.max_batch == 1 or not self.model.session.batchable or not self._sight:
+            return 1
+        if duty.max_batch > 1:
+            return duty.max_batch
+        pace = recall(self.model.card, compute)
+        if pace is None:
+            tensors = self.model.prepare(self._golden).tensors
+            pace = measured(self.model.run, tensors, self._window, duty.largest_batch)
+            remember(self.model.card, compute, pace)
+        return pace.batch
+
+    def _warmed(self) -> list[tuple[float, float]]:
         """One picture through every way that a call may take, so that no caller pays for a first time."""
         try:
             prepared = self.model.prepare(self._golden)
@@ -269,8 +287,8 @@ class Replica:
         outputs = self.model.run(prepared.tensors)
         with suppress(CallError):
             self.model.read([output[:1] for output in outputs], prepared.frame)
-        with ThreadPoolExecutor(count) as pool:
-            for run in [pool.submit(self.model.run, prepared.tensors) for _ in range(min(count, 2 * self._window))]:
+        with ThreadPoolExecutor(self._window + 1) as pool:
+            for run in [pool.submit(self.model.run, prepared.tensors) for _ in range(self._window + 1)]:
                 run.result()
         return sight(self.model.run(prepared.tensors))
 

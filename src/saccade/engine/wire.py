@@ -226,11 +226,13 @@ def _array_out(value: object) -> msgspec.msgpack.Ext:
 
 
 def _array_in(code: int, data: memoryview) -> NDArray[Any]:
-    kind, axes = TYPES.get(data[0]), data[1]
-    if code != ARRAY or kind is None or axes >= len(SHAPES):
-        raise ValueError("not an array that this version knows")
-    shape = SHAPES[axes]
-    return np.ndarray(shape.unpack_from(data, 2), kind, data, 2 + shape.size)
+    if code != ARRAY:
+        raise msgspec.DecodeError("not an array")
+    try:
+        shape = SHAPES[data[1]]
+        return np.ndarray(shape.unpack_from(data, 2), TYPES[data[0]], data, 2 + shape.size)
+    except (LookupError, TypeError, ValueError, struct.error):
+        raise msgspec.DecodeError("not an array that this version knows") from None
 
 
 def _descendants(root: type[Error]) -> dict[str, type[Error]]:
