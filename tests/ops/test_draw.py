@@ -1,0 +1,207 @@
+"""Pictures with results on them: in the right place, in colours that differ, and no crash at the picture's edge."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import cv2
+import numpy as np
+import pytest
+
+from saccade.media import decode
+from saccade.ops.draw import draw, jpeg
+from saccade.ops.masks import rendered
+from saccade.ops.pen import Pen, colour, ink_on
+from saccade.results import (
+    Boxes,
+    ByteArray,
+    Crop,
+    Depth,
+    Grid,
+    Keypoints,
+    Labels,
+    MaskForm,
+    Masks,
+    OrientedBoxes,
+    Result,
+)
+
+GREY = np.full((240, 320, 3), 128, np.uint8)
+
+
+def floats(*values: object) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def ids(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def boxes(*rows: tuple[float, float, float, float], track_ids: np.ndarray | None = None) -> Boxes:
+    count = len(rows)
+    return Boxes(
+        boxes_xyxy=np.array(rows, np.float32).reshape(-1, 4),
+        scores=np.linspace(0.9, 0.4, count).astype(np.float32),
+        class_ids=np.arange(count, dtype=np.int32),
+        names=tuple(f"thing {index}" for index in range(count)),
+        track_ids=track_ids,
+    )
+
+
+def disc(form: MaskForm) -> Masks:
+    """A disc of radius 20 on an 80 x 60 grid, four times smaller than the picture."""
+    y, x = np.mgrid[:60, :80]
+    whole = (((x - 40) ** 2 + (y - 30) ** 2) < 400).astype(np.uint8)
+    grid = Grid(60, 80, 0.25, 0.25, 0.0, 0.0, (240, 320))
+    crop = Crop(20, 10, np.ascontiguousarray(whole[10:51, 20:61]))
+    masks = Masks(
+        boxes_xyxy=floats([80, 40, 244, 204]),
+        scores=floats(0.8),
+        class_ids=ids(2),
+        names=("disc",),
+        kind="semantic",
+        grid=grid,
+        areas=ids(int(whole.sum())),
+        crops=(crop,),
+    )
+    return rendered(masks, form)
+
+
+def empty_results() -> list[Result]:
+    none, four = np.zeros(0, np.float32), np.zeros((0, 4), np.float32)
+    no_ids = np.zeros(0, np.int32)
+    return [
+        Boxes(four, none, no_ids, ()),
+        OrientedBoxes(np.zeros((0, 5), np.float32), np.zeros((0, 4, 2), np.float32), none, no_ids, ()),
+        Keypoints(four, none, no_ids, (), np.zeros((0, 17, 2), np.float32), None),
+        Masks(four, none, no_ids, (), "instance", Grid(1, 1, 1, 1, 0, 0, (1, 1)), no_ids),
+        Labels(no_ids, none, ()),
+    ]
+
+
+def changed(before: ByteArray, after: ByteArray) -> np.ndarray:
+    return (before != after).any(-1)
+
+
+@pytest.mark.parametrize("result", empty_results(), ids=lambda result: type(result).__name__)
+def test_a_result_without_objects_leaves_the_picture_as_it_is(result: Result) -> None:
+    np.testing.assert_array_equal(draw(GREY, result), GREY)
+
+
+def test_a_box_is_drawn_on_its_four_sides_in_the_colour_of_its_class() -> None:
+    picture = draw(GREY, boxes((100, 100, 200, 180)))
+    for x, y in ((100, 140), (199, 140), (150, 179), (190, 100)):
+        assert np.abs(picture[y, x].astype(int) - colour(0)).max() < 60, (x, y)
+    assert not changed(GREY, picture)[115:170, 115:190].any()
+    assert changed(GREY, picture)[80:100, 100:160].any(), "the label is above the box"
+
+
+def test_the_picture_that_came_in_is_not_touched() -> None:
+    before = GREY.copy()
+    before.flags.writeable = False
+    assert draw(before, boxes((10, 10, 50, 50))) is not before
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    pen = Pen(GREY.copy())
+    for _ in range(4):
+        pen.tag("the same place", 100, 100, colour(3))
+    tops = sorted(top for _, top, _, _ in pen.taken)
+    heights = [bottom - top for _, top, _, bottom in pen.taken]
+    assert all(second - first >= heights[0] for first, second in pairwise(tops))
+
+
+def test_tracks_have_colours_of_their_own() -> None:
+    rows = [(20, 60, 100, 200), (180, 60, 260, 200)]
+    one = draw(GREY, boxes(*rows, track_ids=ids(7, 7)))
+    assert np.abs(one[130, 20].astype(int) - one[130, 180]).max() == 0
+    assert np.abs(one[130, 20].astype(int) - colour(7)).max() < 60
+
+
+@pytest.mark.parametrize("form", ["crop", "polygon", "png", "rle"])
+def test_a_mask_tints_its_segment_in_every_form(form: MaskForm) -> None:
+    touched = changed(GREY, draw(GREY, disc(form)))
+    y, x = np.mgrid[:240, :320]
+    distance = np.hypot(x - 162, y - 122)
+    assert touched[distance < 70].all()
+    assert not touched[distance > 95].any()
+
+
+def test_a_mask_made_on_a_coarse_grid_has_a_smooth_edge() -> None:
+    picture = draw(GREY, disc("crop"))
+    solid = (picture[:, :, 2] != 128).astype(np.uint8)
+    contours, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(contours, key=len)
+    length, area = cv2.arcLength(outline, True), cv2.contourArea(outline)
+    assert 4 * np.pi * area / length**2 > 0.85, "a circle has 1.0, stairs of four pixels 0.62"
+
+
+def test_a_skeleton_joins_what_is_visible_and_nothing_else() -> None:
+    points = np.zeros((1, 17, 2), np.float32)
+    points[0, 5], points[0, 7], points[0, 9] = (60, 120), (160, 120), (260, 120)
+    seen = np.zeros((1, 17), np.float32)
+    seen[0, [5, 7]] = 1.0
+    result = Keypoints(
+        boxes_xyxy=floats([40, 60, 300, 200]),
+        scores=floats(0.9),
+        class_ids=ids(0),
+        names=("person",),
+        keypoints_xy=points,
+        visibility=seen,
+    )
+    touched = changed(GREY, draw(GREY, result))
+    assert touched[120, 60:160].all()
+    assert not touched[120, 175:290].any()
+
+
+def test_an_oriented_box_is_drawn_through_its_corners() -> None:
+    corners = np.array([[[160, 60], [220, 120], [160, 180], [100, 120]]], np.float32)
+    result = OrientedBoxes(floats([160, 120, 85, 85, 0.78]), corners, floats(0.9), ids(1), ("ship",))
+    touched = changed(GREY, draw(GREY, result))
+    assert touched[90, 190]
+    assert touched[150, 130]
+    assert not touched[120, 120:200].any()
+
+
+def test_labels_stand_in_a_panel_in_the_corner() -> None:
+    result = Labels(ids(1, 2), floats(0.8, 0.1), ("tabby cat", "lynx"))
+    touched = changed(GREY, draw(GREY, result))
+    assert touched[:40, :60].any()
+    assert not touched[120:].any()
+
+
+def test_depth_covers_the_picture_and_tells_near_from_far() -> None:
+    depth = np.tile(np.linspace(0, 5, 80, dtype=np.float32), (60, 1))
+    depth[0, 0] = np.nan
+    picture = draw(GREY, Depth(depth))
+    assert picture.shape == GREY.shape
+    assert np.abs(picture[100, 10].astype(int) - picture[100, 310]).sum() > 200
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3000, 3), (3000, 1, 3), (7, 9, 3)])
+def test_the_smallest_pictures_and_the_wildest_numbers_do_not_crash(shape: tuple[int, int, int]) -> None:
+    picture = np.zeros(shape, np.uint8)
+    wild = boxes((-1e9, -5, 1e9, 5), (0, 0, 0, 0), (float("nan"), 1, 2, float("inf")))
+    assert draw(picture, wild).shape == shape
+    assert (
+        draw(picture, Labels(ids(1), floats(0.5), ("a very long name that will not fit anywhere at all",))).shape
+        == shape
+    )
+    assert draw(picture, Depth(np.full((2, 2), np.nan, np.float32))).shape == shape
+    assert draw(picture, Boxes(floats([0, 0, 1, 1]), floats(0.5), ids(0), ("",))).shape == shape
+
+
+def test_neighbouring_ids_have_colours_that_are_easy_to_tell_apart() -> None:
+    palette = np.array([colour(index) for index in range(80)], np.float32)
+    lab = cv2.cvtColor((palette / 255)[None], cv2.COLOR_RGB2LAB)[0]
+    assert min(np.linalg.norm(lab[i] - lab[i + 1]) for i in range(79)) > 40
+    assert len({tuple(row) for row in palette.tolist()}) == 80
+    assert ink_on((255, 240, 80)) != ink_on((60, 20, 160))
+
+
+def test_a_jpeg_of_the_picture_can_be_read_again() -> None:
+    picture = draw(GREY, boxes((100, 100, 200, 180)))
+    again = decode(jpeg(picture, 95))
+    assert again.format == "JPEG"
+    assert np.abs(again.rgb.astype(int) - picture).mean() < 2
+    assert len(jpeg(picture, 30)) < len(jpeg(picture, 95))
