@@ -19,6 +19,7 @@ FLOORS: dict[str, int] = {
     "card": 2,
     "call": 2,
     "media": 2,
+    "tracking": 2,
     "discover": 2,
     "imageprocessor": 2,
     "families": 3,
@@ -42,8 +43,6 @@ OPTIONAL: dict[str, set[str]] = {
     "onnxruntime": {"runtimes/onnxruntime.py"},
     "huggingface_hub": {"stores/hub.py"},
     "ray": {"endpoints/ray.py"},
-    "trackers": {"tracking.py"},
-    "supervision": {"tracking.py"},
 }
 """Each optional library and the files that may name it; torch, transformers and redis are checked by file name."""
 
