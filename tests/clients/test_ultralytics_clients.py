@@ -395,7 +395,7 @@ def test_a_dynamic_model_runs_at_the_asked_size_and_a_fixed_one_at_its_own(clien
         return text
 
     assert size("yolo11n", 320) == "224x320"
-    assert size("yolo11n", 641) == "448x672"
+    assert size("yolo11n", 641) == "480x672"
     assert size("yolov8n", 320) == "640x640"
 
 

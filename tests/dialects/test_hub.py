@@ -111,8 +111,9 @@ def test_no_model_is_refused_where_there_are_several_and_not_needed_where_there_
     assert Hub().parse(call({}), Desk(card("only"))).calls[0].model == "only"
 
 
-def test_a_dedicated_endpoint_ignores_what_is_named() -> None:
-    assert Hub(model="yolo11n").parse(call(), Desk()).calls[0].model == "yolo11n"
+def test_a_default_is_for_calls_that_name_no_model() -> None:
+    assert Hub(default="yolo11n").parse(call({}), Desk()).calls[0].model == "yolo11n"
+    assert Hub(default="yolo11n").parse(call(), Desk()).calls[0].model == ID
 
 
 def test_no_file_is_refused() -> None:

@@ -160,7 +160,7 @@ def test_a_model_registered_under_its_whole_path_goes_first() -> None:
 
 def test_a_dedicated_endpoint_needs_no_name() -> None:
     incoming = form("/predict", files={"file": photo()})
-    assert Platform(model="yolo11n").parse(incoming, Desk()).calls[0].model == "yolo11n"
+    assert Platform(default="yolo11n").parse(incoming, Desk()).calls[0].model == "yolo11n"
     with pytest.raises(errors.BadInput, match="model"):
         Platform().parse(incoming, Desk())
 

@@ -1,6 +1,6 @@
 """The Ultralytics HUB inference API (2024 to 2026): ``POST /`` with ``model`` and ``file``.
 
-On a shared server the form names the model; on one that serves a single model, or was made for one, it need not.
+On a shared server the form names the model; on one that serves a single model, or was told of a default, it need not.
 Keys are sorted at every level, as HUB's clients saw them.
 """
 
@@ -29,15 +29,15 @@ FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 class Hub:
-    """``topk`` labels are answered unless the call says otherwise (1 is the strict form of HUB's own time). ``model``
-    makes the endpoint a dedicated one: every call is for this model, whatever it names."""
+    """``topk`` labels are answered unless the call says otherwise (1 is the strict form of HUB's own time).
+    ``default`` is the model of calls that name none."""
 
     name = "hub"
-    routes = (Route(("POST",), "/"),)
+    routes: tuple[Route, ...] = (Route(("POST",), "/"),)
 
-    def __init__(self, *, topk: int = 5, clamp: bool = False, model: str | None = None) -> None:
+    def __init__(self, *, topk: int = 5, clamp: bool = False, default: str | None = None) -> None:
         self._face = Face(topk=topk, clamp=clamp)
-        self._model = model
+        self._default = default
 
     def claims(self, incoming: Incoming) -> bool:
         """Forms are for HUB, and so is JSON in its words; JSON with ``inputs`` and bare images are not."""
@@ -48,7 +48,7 @@ class Hub:
         words, picture = words_of(incoming)
         if picture is None:
             raise BadInput(NO_PICTURE)
-        named = self._model or arguments.text(words, "model") or only_model(desk)
+        named = arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput(NO_MODEL)
         card = references.find(named, desk)

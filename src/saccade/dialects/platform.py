@@ -39,10 +39,10 @@ NOBODY_COUNTS: Final = {"starCount": 0, "isStarred": False, "createdAt": UNKNOWN
 
 
 class Platform:
-    """``model`` is the one that ``/predict`` answers for on a dedicated endpoint."""
+    """``default`` is the model of calls to ``/predict`` that name none."""
 
     name = "platform"
-    routes = (
+    routes: tuple[Route, ...] = (
         Route(("POST",), "/predict"),
         Route(("POST",), "/api/models/{owner}/{project}/{model}/predict"),
         Route(("POST",), "/api/models/{owner}/{model}/predict"),
@@ -54,9 +54,9 @@ class Platform:
         Route(("GET",), "/api/projects/{owner}", "describe"),
     )
 
-    def __init__(self, *, topk: int = 5, clamp: bool = False, model: str | None = None) -> None:
+    def __init__(self, *, topk: int = 5, clamp: bool = False, default: str | None = None) -> None:
         self._face = Face(imgsz=None, iou=0.7, topk=topk, clamp=clamp)
-        self._model = model
+        self._default = default
 
     def claims(self, incoming: Incoming) -> bool:
         """``/predict`` is shared: forms and JSON in these words are the Platform's."""
@@ -67,7 +67,7 @@ class Platform:
         words, picture = words_of(incoming)
         if picture is None:
             raise BadInput(NO_PICTURE)
-        named = _in_path(incoming) or self._model or arguments.text(words, "model") or only_model(desk)
+        named = _in_path(incoming) or arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput(NO_MODEL)
         card = references.find(named, desk)

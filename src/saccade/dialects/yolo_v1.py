@@ -30,7 +30,7 @@ class YoloV1:
     calls that could be any; ``clamp`` moves numbers into their range instead of refusing them."""
 
     name = "yolo_v1"
-    routes = (
+    routes: tuple[Route, ...] = (
         Route(("POST",), "/v1/predict/{model:path}"),
         Route(("POST",), "/v1/predict"),
         Route(("POST",), "/v1/auth", "describe"),

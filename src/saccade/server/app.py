@@ -22,6 +22,7 @@ from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
 from saccade.errors import BadInput, BadOptions, CallError, DeadlinePassed, Error, QuotaSpent, StillLoading, Stopped
+from saccade.media import kind
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in
 from saccade.server.answering import HeaderList
@@ -304,16 +305,18 @@ class App:
 
     async def _completed(self, call: Call, incoming: Incoming, caller: Caller, deadline: float) -> Call:
         """The call with what only the server knows: who, until when, and the media behind an address."""
-        media = call.media
+        media, clip = call.media, call.clip
         if call.media_url is not None and not media:
             if self.fetch is None:
                 raise BadInput(
                     "This server does not fetch addresses. Send the image itself, or start the server with --allow-url."
                 )
             media = await self.fetch(call.media_url)
+            clip = clip if moves(media) else None
         return msgspec.structs.replace(
             call,
             media=media,
+            clip=clip,
             deadline=deadline if call.deadline is None else min(call.deadline, deadline),
             caller=caller.id,
             wait_for_model=call.wait_for_model or not self.settings.hf_cold_503,
@@ -439,6 +442,11 @@ class App:
             caller="" if exchange.caller == "anonymous" else exchange.caller,
             error=exchange.error,
         )
+
+
+def moves(data: bytes) -> bool:
+    """Whether fetched media are answered frame by frame: videos, and GIFs even of one frame."""
+    return data[:4] == b"GIF8" or kind(data) == "video"
 
 
 def incoming_of(scope: Scope) -> Incoming:

@@ -18,6 +18,8 @@ import msgspec
 import uvicorn
 
 from saccade.card import Card
+from saccade.convert import Converter
+from saccade.dialects import hub, platform, yolo_v1
 from saccade.dialects.dialect import Dialect
 from saccade.endpoints.endpoint import Engine as EndpointEngine
 from saccade.endpoints.endpoint import Plan, Records
@@ -99,7 +101,7 @@ def build(
     """The application, wired; without ``records`` it has no dedicated endpoints."""
     desk = FrontDesk(library, engine, settings.default_model, "gpu" if settings.device == "cuda" else "cpu")
     app = App(
-        installed() if dialects is None else dialects,
+        configured(installed(), settings) if dialects is None else dialects,
         desk,
         gate,
         settings,
@@ -111,6 +113,17 @@ def build(
         app.dedicated = Dedicated(app, app.fleet, furnish)
     furnish(app)
     return app
+
+
+def configured(dialects: Sequence[Dialect], settings: Settings) -> list[Dialect]:
+    """The same dialects, those of Ultralytics as the settings want them."""
+    clamp, default = settings.clamp_arguments, settings.default_model or None
+    chosen: dict[str, Dialect] = {
+        "yolo_v1": yolo_v1.YoloV1(normalize=settings.legacy_normalize, response=settings.legacy_response, clamp=clamp),
+        "hub": hub.Hub(topk=settings.hub_topk, clamp=clamp, default=default),
+        "platform": platform.Platform(clamp=clamp, default=default),
+    }
+    return [chosen.get(dialect.name, dialect) for dialect in dialects]
 
 
 def furnish(app: App) -> None:
@@ -169,7 +182,8 @@ def open_library(settings: Settings) -> Shelves:
     models = home / "models"
     hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
     sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
-    return Shelves(home, [Path(folder).expanduser() for folder in settings.models], sources)
+    folders = [Path(folder).expanduser() for folder in settings.models]
+    return Shelves(home, folders, sources, Converter(home, settings.converter_python or None))
 
 
 def open_engine(settings: Settings, library: Library) -> Engine:

@@ -48,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     precision: Annotated[
         Literal["auto", "f32"], Meta(description="`auto`: the machine's fastest; `f32`: the reference's numbers.")
     ] = "auto"
+    converter_python: Annotated[
+        str,
+        Meta(description="Python with `saccade[transformers]` that makes graphs of checkpoints (default: this one)."),
+    ] = ""
     device: Annotated[Literal["cpu", "cuda"], Meta(description="What models run on.")] = "cpu"
     threads: Annotated[int, Meta(ge=0, description="CPU threads for everything; 0: all that this process may use.")] = 0
     memory_bytes: Annotated[
@@ -95,6 +99,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     url_max_bytes: Annotated[int, Meta(ge=1, description="Largest file that is fetched from an address.")] = 64 << 20
     url_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for fetching an address.")] = 20.0
+    legacy_normalize: Annotated[
+        bool, Meta(description="First Ultralytics API: answer 0 to 1 instead of pixels when a call does not say.")
+    ] = False
+    legacy_response: Annotated[
+        Literal["l1", "l2", "hub"],
+        Meta(description="First Ultralytics API: the generation that answers calls which could be of any."),
+    ] = "l1"
+    hub_topk: Annotated[
+        int, Meta(ge=1, description="HUB: labels of a classification; 1 is the strict form of HUB's own time.")
+    ] = 5
+    clamp_arguments: Annotated[
+        bool, Meta(description="Ultralytics APIs: move numbers into their range instead of refusing them.")
+    ] = False
     hf_cold_503: Annotated[
         bool, Meta(description="Hugging Face routes: answer 503 while a model loads, instead of holding the call.")
     ] = False
