@@ -34,7 +34,9 @@ class Model:
         """
         self.card = card
         self.family = families.find(card.family)(card)
-        self.session = runtimes.find(card.runtime)(card, self.family.pixels(), certified(card, compute))
+        self.session = runtimes.find(runtime_on(card, compute.device))(
+            card, self.family.pixels(), certified(card, compute)
+        )
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""
@@ -73,6 +75,12 @@ class Model:
     def close(self) -> None:
         """Gives the memory back; a closed model is not used again."""
         self.session.close()
+
+
+def runtime_on(card: Card, device: str) -> str:
+    """The runtime that serves a card on a device: OpenVINO computes on processors, ONNX Runtime on NVIDIA's cards."""
+    on_a_card = device == "cuda" and card.runtime == "openvino" and bool(card.files) and card.files[0].endswith(".onnx")
+    return "onnxruntime" if on_a_card else card.runtime
 
 
 def certified(card: Card, compute: Compute) -> Compute:

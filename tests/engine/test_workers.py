@@ -152,10 +152,10 @@ def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
 
 def test_an_image_that_decodes_too_long_fails_alone(run: Run) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (70, 7000, 3), dtype=np.uint8)
-    heavy = bytes(cv2.imencode(".jpg", np.tile(noise, (110, 1, 1)), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1])
+    heavy = bytes(cv2.imencode(".jpg", np.tile(noise, (50, 1, 1)), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1])
 
     async def main() -> None:
-        async with running(Shelf(m={"ms": 5}), decode_s=0.3) as engine:
+        async with running(Shelf(m={"ms": 5}), decode_s=0.15) as engine:
             await engine.load("m")
             runaway = asyncio.create_task(_outcome_of(engine, Call(model="m", media=heavy)))
             await asyncio.sleep(0.02)
