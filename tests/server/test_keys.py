@@ -163,15 +163,15 @@ def test_a_revoked_key_opens_nothing_from_the_next_request_on(store: Database, k
     assert asked(other, ("GET", "/v1/keys", {"headers": {"x-api-key": secret}}))[0].status_code == 401
 
 
-def test_a_loopback_server_is_open_until_the_first_key_exists(
-    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_loopback_server_is_open_until_the_first_key_exists(store: Database, keys: Keys) -> None:
     app = made(store, open_without_keys=True)
     assert called(app, "hf_any_token")[0].status_code == 200
     made_key = asked(app, ("POST", "/v1/keys", {"json": {"name": "first"}}))[0]
     assert made_key.status_code == 201
     assert called(app, "hf_any_token")[0].status_code == 401
     assert called(app, made_key.json()["key"])[0].status_code == 200
+    keys.revoke("first")
+    assert called(app, made_key.json()["key"])[0].status_code == 401, "revoking the last key opens nothing"
 
 
 def test_scopes_say_which_models_a_key_may_call(store: Database, keys: Keys) -> None:
