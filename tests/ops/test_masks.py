@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from saccade.errors import RunFailed
-from saccade.ops.masks import compressed, contours, joined, on_image, png, polygon, rendered, rle
+from saccade.ops.masks import compressed, contours, joined, nearest, on_image, png, polygon, rendered, rle
 from saccade.results import Crop, Grid, Masks
 
 A = [[0, 0], [0, 4], [4, 4], [4, 0]]
@@ -184,3 +184,13 @@ def test_contours_of_a_crop_are_those_of_the_whole_mask() -> None:
     parted = contours(Crop(30, 20, np.ascontiguousarray(mask[20:50, 30:70])))
     full = contours(Crop(0, 0, mask))
     assert [part.tolist() for part in parted] == [part.tolist() for part in full]
+
+
+@pytest.mark.parametrize("shift", [0, 30, 200])
+def test_the_nearest_points_of_long_contours_are_the_first_of_the_closest(shift) -> None:
+    dice = np.random.default_rng(shift)
+    for _ in range(20):
+        one = dice.integers(0, 60, (150, 2)).astype(np.float32)
+        other = dice.integers(shift, shift + 60, (120, 2)).astype(np.float32)
+        apart = ((one[:, None] - other[None]) ** 2).sum(-1)
+        assert nearest(one, other) == divmod(int(apart.argmin()), 120)

@@ -146,7 +146,7 @@ class Yolo:
         else:
             grid = Grid(*frame.input_hw, frame.gain_x, frame.gain_y, frame.pad_x, frame.pad_y, frame.image_hw)
             crops = crops_on_input(found.extras, prototypes, found.boxes, frame.input_hw)
-        areas = np.array([np.count_nonzero(crop.pixels) for crop in crops], np.int32)
+        areas = np.array([np.count_nonzero(crop.pixels.view(np.bool_)) for crop in crops], np.int32)
         full = np.flatnonzero(areas)
         return Masks(
             boxes_xyxy=boxes_xyxy[full],

@@ -92,8 +92,11 @@ def joined(parts: Sequence[FloatArray]) -> FloatArray:
 
 def nearest(one: FloatArray, other: FloatArray) -> tuple[int, int]:
     """Indices of the closest pair of points, the first of several."""
-    apart = np.square(one[:, None, 0] - other[None, :, 0])
-    apart += np.square(one[:, None, 1] - other[None, :, 1])
+    apart = one[:, None, 0] - other[None, :, 0]
+    apart *= apart
+    down = one[:, None, 1] - other[None, :, 1]
+    down *= down
+    apart += down
     place = int(apart.argmin())
     return place // len(other), place % len(other)
 
