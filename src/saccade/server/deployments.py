@@ -181,7 +181,8 @@ class Deployments:
             if query.get("status") in (None, record.state) and query.get("model") in (None, record.plan.model)
         ]
         limit = _number(query.get("limit"), len(records))
-        return {"deployments": [self._platform(record, request) for record in records[:limit]], "region": "us"}
+        shown = [self._platform(record, request) for record in records[:limit]]
+        return {"deployments": shown, "total": len(records), "region": "us"}
 
     async def platform_created(self, request: Request, caller: Caller) -> Any:
         """A deployment of ``project/model``."""
@@ -189,7 +190,14 @@ class Deployments:
         model = self._model(request.path_params["owner"], wish.project, wish.model)
         plan = Plan(model=model, memory_bytes=int(wish.memoryGi * GIB), region=self._known_region(wish.region))
         record = await self._fleet.create(checked_name(wish.deployment), plan)
-        return 201, {"deployment": self._platform(record, request), "region": "us"}
+        told = {
+            "id": record.id,
+            "deployment": record.name,
+            "status": "creating",
+            "message": "The deployment is being created.",
+            "region": plan.region or wish.region,
+        }
+        return 201, told
 
     async def platform_shown(self, request: Request, caller: Caller) -> Any:
         """One deployment."""
