@@ -15,7 +15,7 @@ import httpx
 import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
-from saccade.server import run
+from saccade.server import wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
 from saccade.server.journal import Journal
@@ -27,7 +27,7 @@ Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 def made(engine: EchoEngine | None = None, shelf: Shelf | None = None, **settings: Any) -> App:
     dialects = [PlainDialect("first", b"1"), PlainDialect("second", b"2")]
     parts = Settings(access_log=False, **settings)
-    return run.build(parts, shelf or Shelf(), engine or EchoEngine(), OpenGate(), dialects)  # type: ignore[arg-type]
+    return wiring.build(parts, shelf or Shelf(), engine or EchoEngine(), OpenGate(), dialects)  # type: ignore[arg-type]
 
 
 def asked(app: App, method: str, path: str, **more: Any) -> httpx.Response:

@@ -15,7 +15,7 @@ import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.errors import BadOptions, BadSettings
-from saccade.server import database, run
+from saccade.server import database, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
 from saccade.server.database import Database
@@ -43,7 +43,7 @@ def made(store: Database, *, open_without_keys: bool = False, **settings: Any) -
     parts = Settings(access_log=False, home="", **settings)
     gate = KeyGate(store, parts, open_without_keys=open_without_keys)
     dialects = [PlainDialect("first"), PlainDialect("platform")]
-    return run.build(parts, Shelf(), EchoEngine(), gate, dialects)  # type: ignore[arg-type]
+    return wiring.build(parts, Shelf(), EchoEngine(), gate, dialects)  # type: ignore[arg-type]
 
 
 def asked(app: App, *calls: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:

