@@ -46,7 +46,7 @@ def refusal(error: errors.Error, incoming: Incoming, model: str, *, about_pictur
         case errors.BadInput() if about_picture and "cannot identify image file" not in text:
             text = f"cannot identify image file: {text}"
         case errors.QuotaSpent():
-            text = f"Rate limit reached. {text}"
+            text = text if text.startswith("Rate limit reached") else f"Rate limit reached. {text}"
             extra += _limits(error)
         case errors.StillLoading():
             text = f"Model {model} is currently loading" if model else text
