@@ -1,5 +1,5 @@
 // The frame around the pages: address, navigation, key, theme.
-import { html, useEffect, useState, Dialog, Problem, useLoad } from "./ui.js";
+import { html, useEffect, useRef, useState, Dialog, Problem, useLoad } from "./ui.js";
 import { render } from "../vendor/htm-preact.js";
 import { get, key, setKey } from "./api.js";
 import { Playground } from "./playground.js";
@@ -16,6 +16,7 @@ function App() {
   const [theme, setTheme] = useState(localStorage.getItem("saccade-theme") ?? "auto");
   const [asking, setAsking] = useState(false);
   const [turn, setTurn] = useState(0);
+  const arrived = useRef(false);
   const { data: session, error, reload } = useLoad(() => get("/v1/session"), [turn]);
   useEffect(() => {
     document.documentElement.dataset.theme = theme;
@@ -23,8 +24,9 @@ function App() {
   }, [theme]);
   useEffect(() => {
     document.title = `${PAGES.find(([name]) => name === page)?.[1] ?? "Models"} · saccade`;
-    document.querySelector("main")?.focus({ preventScroll: true });
-  }, [page, rest]);
+    if (arrived.current) document.querySelector("main")?.focus({ preventScroll: true });
+    arrived.current = true;
+  }, [page]);
   const signedIn = (value) => {
     setKey(value);
     setAsking(false);
@@ -93,4 +95,6 @@ function useAddress() {
   return address;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+const root = document.getElementById("app");
+root.replaceChildren();
+render(html`<${App} />`, root);

@@ -1,14 +1,14 @@
 // Draws what a model found over the picture, crisp at any zoom, and tells which object lies under the pointer.
-const HUES = [168, 28, 262, 348, 208, 88, 308, 48, 232, 8, 128, 288, 68, 188, 328];
+const CROWD = 12; // with more objects than this, small ones get their label only when they are pointed at
 const LIMBS = [
   [15, 13], [13, 11], [16, 14], [14, 12], [11, 12], [5, 11], [6, 12], [5, 6], [5, 7], [6, 8],
   [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6],
 ];
 
+// Neighbouring class ids get hues far apart (the golden angle); dark enough for white text on top.
 export function colour(classId, alpha = 1) {
-  const hue = HUES[classId % HUES.length];
-  const light = 46 + (Math.floor(classId / HUES.length) % 3) * 7;
-  return `hsl(${hue} 85% ${light}% / ${alpha})`;
+  const hue = (174 + classId * 137.508) % 360;
+  return `hsl(${hue.toFixed(1)} 78% 36% / ${alpha})`;
 }
 
 // canvas covers the picture; items are in picture pixels; shape is [height, width].
@@ -21,17 +21,24 @@ export function draw(canvas, items, shape, active) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.lineJoin = "round";
-  const width = Math.max(2, Math.min(4, clientWidth / 260)) * ratio;
+  const line = Math.max(2, Math.min(4, clientWidth / 260)) * ratio;
   items.forEach((item, index) => {
     pen.globalAlpha = active == null || active === index ? 1 : 0.25;
-    pen.lineWidth = active === index ? width * 1.5 : width;
+    pen.lineWidth = active === index ? line * 1.5 : line;
     shapeOf(pen, item, scale, active === index);
   });
   items.forEach((item, index) => {
     pen.globalAlpha = active == null || active === index ? 1 : 0.25;
-    if (item.box) label(pen, item, scale, ratio, canvas.width);
+    const crowded = items.length > CROWD && width(item) * scale < 60 * ratio;
+    if (item.box && (active === index || (active == null && !crowded))) label(pen, item, scale, ratio, canvas.width);
   });
   pen.globalAlpha = 1;
+}
+
+function width({ box }) {
+  if (!box) return 0;
+  const xs = [box.x1, box.x2, box.x3 ?? box.x1, box.x4 ?? box.x2];
+  return Math.max(...xs) - Math.min(...xs);
 }
 
 function shapeOf(pen, item, scale, strong) {

@@ -58,14 +58,8 @@ export function Playground({ session, chosen, onChoose }) {
           )}
         </select>
       </label>
-      <label>Confidence <output>${percent(conf)}</output>
-        <input type="range" min=${FLOOR} max="0.95" step="0.01" value=${conf} onInput=${(e) => setConf(Number(e.target.value))} />
-      </label>
-      <label>Overlap (IoU) <output>${percent(iou)}</output>
-        <input type="range" min="0.1" max="0.95" step="0.01" value=${iou}
-          onInput=${(e) => setIou(Number(e.target.value))}
-          onChange=${(e) => shot && look(shot.file, model, Number(e.target.value))} />
-      </label>
+      <${Slider} id="confidence" name="Confidence" low=${FLOOR} value=${conf} onInput=${setConf} />
+      <${Slider} id="overlap" name="Overlap (IoU)" low=${0.1} value=${iou} onInput=${setIou} onChange=${(value) => shot && look(shot.file, model, value)} />
       <button onClick=${() => setCamera(!camera)} aria-pressed=${camera}>${camera ? "Close camera" : "Use camera"}</button>
     </section>
     <${Problem} error=${models.error ?? error} />
@@ -73,6 +67,15 @@ export function Playground({ session, chosen, onChoose }) {
     ${!shot && html`<${Drop} onFile=${take} />`}
     ${shot && html`<${Result} shot=${shot} answer=${answer} busy=${busy} conf=${conf} onFile=${take} />`}
     ${model && html`<${Snippets} model=${model} />`}
+  </div>`;
+}
+
+function Slider({ id, name, low, value, onInput, onChange }) {
+  const number = (event) => Number(event.target.value);
+  return html`<div class="slider">
+    <label for=${id}>${name}</label><output for=${id}>${percent(value)}</output>
+    <input id=${id} type="range" min=${low} max="0.95" step="0.01" value=${value}
+      onInput=${(event) => onInput(number(event))} onChange=${(event) => onChange?.(number(event))} />
   </div>`;
 }
 
