@@ -1,0 +1,109 @@
+"""``saccade keys``: access keys of this installation; a running server notices changes at once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import click
+
+from saccade.cli.house import settings
+
+SCOPES = ("models", "endpoints", "admin")
+
+
+@click.group(name="keys")
+def COMMAND() -> None:
+    """Create, list and revoke access keys."""
+
+
+def _home(function: click.decorators.FC) -> click.decorators.FC:
+    return click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps its keys.")(function)
+
+
+@COMMAND.command()
+@click.argument("name")
+@click.option("--admin", is_flag=True, help="The key may change everything: models, keys, endpoints.")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="What the key may do; may be repeated."
+)
+@click.option("--model", "models", multiple=True, metavar="PATTERN", help="Only these models, for example yolo*.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="NAME", help="Only these dedicated endpoints.")
+@click.option("--limit", metavar="CALLS[/TIME]", help="Its own limit, such as 100/hour; 0 for none.")
+@click.option(
+    "--expires-days", type=click.FloatRange(min=0, min_open=True), help="It opens nothing after so many days."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@_home
+def create(
+    name: str,
+    admin: bool,
+    scopes: tuple[str, ...],
+    models: tuple[str, ...],
+    endpoints: tuple[str, ...],
+    limit: str | None,
+    expires_days: float | None,
+    as_json: bool,
+    home: str | None,
+) -> None:
+    """Create a key called NAME and show it, for the only time."""
+    from saccade.server import keyring
+
+    calls, window_s = keyring.quota_of(limit) if limit is not None else (None, None)
+    wanted = SCOPES if admin else scopes or (("models", "endpoints") if endpoints else ("models",))
+    with keyring.opened(settings(home=home)) as keys:
+        key, secret = keys.create(
+            name,
+            scopes=wanted,
+            models=models or ("*",),
+            endpoints=endpoints or ("*",),
+            quota_calls=calls,
+            quota_window_s=window_s,
+            expires_days=expires_days,
+        )
+    if as_json:
+        click.echo(json.dumps({**keyring.shown(key), "key": secret}))
+        return
+    click.echo(f"Key '{key.name}' is created. It is shown only now; store it safely:\n\n  {secret}\n")
+    click.echo("Send it as 'x-api-key: KEY' or 'Authorization: Bearer KEY'.")
+
+
+@COMMAND.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@_home
+def list_(as_json: bool, home: str | None) -> None:
+    """List the keys; the keys themselves are never shown again."""
+    from saccade.server import keyring
+
+    with keyring.opened(settings(home=home)) as keys:
+        rows = [keyring.shown(key) for key in keys.all()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("id", "name", "starts with", "may", "limit", "created", "last used", "expires"):
+        table.add_column(title)
+    for row in rows:
+        limit = "default" if row["limit"] is None else "none" if row["limit"] == 0 else str(row["limit"])
+        dates = (_date(row["created"]), _date(row["last_used"]), _date(row["expires"]) if row["expires"] else "never")
+        table.add_row(row["id"], row["name"], f"{row['prefix']}…", ", ".join(row["scopes"]), limit, *dates)
+    Console().print(table if rows else "No keys yet. Create one with: saccade keys create NAME")
+
+
+@COMMAND.command()
+@click.argument("which")
+@_home
+def revoke(which: str, home: str | None) -> None:
+    """Revoke the key WHICH (its id, its name, or how it starts); it opens nothing from now on."""
+    from saccade.server import keyring
+
+    with keyring.opened(settings(home=home)) as keys:
+        key = keys.revoke(which)
+    click.echo(f"Key '{key.name}' ({key.id}) is revoked.")
+
+
+def _date(moment: float | None) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M") if moment else "–"
