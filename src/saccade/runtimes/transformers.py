@@ -13,6 +13,7 @@ from typing import Any
 
 from saccade.card import Card
 from saccade.errors import CorruptFiles, MissingExtra, UnsupportedModel
+from saccade.runtimes import transformers_resnet
 
 OUTPUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "classify": (("logits",),),
@@ -43,7 +44,7 @@ def module(card: Card) -> Any:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, found = opened(kind, folder)
+        model, found = opened(kind, folder, card)
     except ImportError as error:
         missing = str(error).strip().splitlines()[0]
         raise UnsupportedModel(f"'{card.name}' needs a further library to be opened: {missing}") from None
@@ -65,10 +66,22 @@ def architecture(card: Card) -> str:
     return str(names[0])
 
 
-def opened(kind: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+def opened(kind: Any, folder: Path, card: Card) -> tuple[Any, dict[str, Any]]:
     """The model, and which weights were missing or left over."""
+    facts = card.config.get("config")
+    config = facts if isinstance(facts, dict) else {}
+    more: dict[str, Any] = {}
+    where: Path | None = folder
+    if transformers_resnet.applies(config):
+        files = [Path(file) for file in card.files if file.endswith(".safetensors")]
+        more = {
+            "config": kind.config_class.from_dict(transformers_resnet.rewritten(config)),
+            "state_dict": transformers_resnet.weights(files),
+        }
+        where = None
     model, found = kind.from_pretrained(
-        folder,
+        where,
+        **more,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
