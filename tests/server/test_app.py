@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -92,7 +91,6 @@ def test_an_error_has_the_status_of_its_kind_and_the_words_of_its_dialect() -> N
 def test_an_unexpected_exception_gives_an_id_that_the_log_has_and_nothing_else(
     body: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("saccade").propagate = True
     response = asked(made(), "POST", "/first/one", content=body, headers={"x-request-id": "abc-1"})
     assert response.status_code == 500
     assert "abc-1" in response.json()["first"]

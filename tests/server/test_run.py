@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from server_fakes import Process, running
+from server_fakes import EchoEngine, Process, Shelf, running
+
+from saccade.errors import BadSettings, Error
+from saccade.server import run
+from saccade.server.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -121,62 +126,77 @@ def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(
         assert line.recv(100) == b"STOPPING=1"
 
 
-def failed(process: Process) -> tuple[int, str]:
-    code, out, err = process.end()
-    assert out == ""
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    return code, err
+@pytest.fixture
+def log() -> Iterator[None]:
+    """Leaves the log as it was: a server that starts takes it over."""
+    loggers = [logging.getLogger(name) for name in ("saccade", "uvicorn")]
+    before = [(logger.propagate, list(logger.handlers), logger.level) for logger in loggers]
+    yield
+    for logger, (propagate, handlers, level) in zip(loggers, before, strict=True):
+        logger.propagate, logger.handlers = propagate, handlers
+        logger.setLevel(level)
 
 
-def test_a_port_in_use_is_named(tmp_path: Path, server: Process) -> None:
-    port = urlsplit(server.url).port
-    code, err = failed(Process(tmp_path, port=port))
-    assert code == 1
-    assert str(port) in err
-    assert "--port" in err
+def refused(home: Path, engine: object = None, **settings: Any) -> Error:
+    """Why a server with these settings does not start."""
+    given = Settings(home=str(home), port=settings.pop("port", 0), **settings)
+    with pytest.raises(Error) as caught:
+        run.serve(given, library=Shelf(), engine=engine or EchoEngine(), dialects=[])  # type: ignore[arg-type]
+    assert "\n" not in caught.value.message
+    return caught.value
 
 
+@pytest.mark.usefixtures("log")
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = refused(tmp_path, port=port)
+    assert not isinstance(error, BadSettings)
+    assert str(port) in error.message
+    assert "--port" in error.message
+
+
+@pytest.mark.usefixtures("log")
 def test_an_unknown_model_to_preload_is_named(tmp_path: Path) -> None:
-    code, err = failed(Process(tmp_path, preload=["nobody"]))
-    assert code == 1
-    assert "nobody" in err
+    assert "nobody" in refused(tmp_path, preload=("nobody",)).message
 
 
-def test_a_home_or_model_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("log")
+def test_a_home_model_folder_or_host_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    code, err = failed(Process(tmp_path / "file" / "home"))
-    assert (code, "--home" in err) == (2, True)
-    code, err = failed(Process(tmp_path, models=[str(tmp_path / "nowhere")]))
-    assert (code, "nowhere" in err) == (2, True)
+    for words, error in (
+        ("--home", refused(tmp_path / "file" / "home")),
+        ("nowhere", refused(tmp_path, models=(str(tmp_path / "nowhere"),))),
+        ("'no.such.host.invalid'", refused(tmp_path, host="no.such.host.invalid", no_auth=True)),
+        ("203.0.113.7", refused(tmp_path, host="203.0.113.7", no_auth=True)),
+    ):
+        assert isinstance(error, BadSettings)
+        assert words in error.message
 
 
+@pytest.mark.usefixtures("log")
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full")
-    program = (
-        "import errno, sys\nfrom saccade.server import run\nfrom saccade.server.settings import Settings\n"
-        "from saccade.errors import Error\n"
-        "class Full:\n"
-        "    def __getattr__(self, name): raise OSError(errno.ENOSPC, 'No space left on device', '/secret/path')\n"
-        "try: run.serve(Settings(port=0, home=sys.argv[1]), library=Full(), engine=Full(), dialects=[])\n"
-        "except Error as error: sys.exit(error.message)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "disk is full" in done.stderr
-    assert "secret" not in done.stderr
-    assert "Traceback" not in done.stderr
+    class Full(EchoEngine):
+        async def start(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device", "/secret/path")
+
+    error = refused(tmp_path, Full())
+    assert "disk is full" in error.message
+    assert "secret" not in error.message
 
 
-def test_an_open_host_without_keys_is_refused_unless_wanted(tmp_path: Path) -> None:
-    code, err = failed(Process(tmp_path, host="0.0.0.0"))
-    assert code == 2
-    assert "--no-auth" in err
-    assert "saccade keys create" in err
+@pytest.mark.usefixtures("log")
+def test_an_open_host_without_keys_is_refused(tmp_path: Path) -> None:
+    error = refused(tmp_path, host="0.0.0.0")
+    assert isinstance(error, BadSettings)
+    assert "--no-auth" in error.message
+    assert "saccade keys create" in error.message
+
+
+def test_an_open_host_is_served_to_everybody_only_if_wanted(tmp_path: Path) -> None:
     with running(tmp_path, host="0.0.0.0", no_auth=True) as process:
         port = urlsplit(process.url).port
-        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert httpx.post(f"http://127.0.0.1:{port}/plain/one", content=b"x").status_code == 200
 
 
 def raw(url: str, *parts: bytes, pause_s: float = 0.1) -> bytes:

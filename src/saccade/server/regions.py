@@ -6,23 +6,28 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from saccade.server.settings import Region
+
+if TYPE_CHECKING:
+    import httpx
 
 PATIENCE_S = 5.0
 
 
 async def measured(regions: Sequence[Region], attempts: int = 3) -> list[dict[str, Any]]:
     """Latency of each region's ``/health`` in milliseconds, nearest first; unreachable ones last with None."""
+    import httpx
+
     async with httpx.AsyncClient(timeout=PATIENCE_S, follow_redirects=False) as client:
         rows = await asyncio.gather(*(_row(client, region, attempts) for region in regions))
     return sorted(rows, key=lambda row: (row["mean_ms"] is None, row["mean_ms"] or 0.0))
 
 
 async def _row(client: httpx.AsyncClient, region: Region, attempts: int) -> dict[str, Any]:
+    import httpx
+
     spent: list[float] = []
     try:
         await client.get(f"{region.url.rstrip('/')}/health")  # opens the connection, which is not part of the latency

@@ -22,11 +22,10 @@ from saccade.errors import BadSettings
 from saccade.library import Library as Shelves
 from saccade.media import Limits
 from saccade.server.access import Gate, OpenGate, is_loopback
-from saccade.server.app import App, installed
+from saccade.server.app import App, Fetch, installed
 from saccade.server.database import Database
 from saccade.server.dedicated import Dedicated
 from saccade.server.desk import Engine, FrontDesk, Library
-from saccade.server.fetch import Fetcher
 from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
@@ -165,10 +164,12 @@ def rules_of(settings: Settings) -> Rules:
     )
 
 
-def open_fetcher(settings: Settings) -> Fetcher | None:
+def open_fetcher(settings: Settings) -> Fetch | None:
     """What fetches addresses that callers name, if any host is allowed."""
     if not settings.allow_url:
         return None
+    from saccade.server.fetch import Fetcher
+
     return Fetcher(settings.allow_url, max_bytes=settings.url_max_bytes, timeout_s=settings.url_timeout_s)
 
 
