@@ -47,21 +47,21 @@ function App() {
       ${error && error.status !== 401 && html`<${Problem} error=${error} />`}
       ${error?.status === 401
         ? html`<${SignIn} onKey=${signedIn} wrong=${Boolean(key())} />`
-        : session && html`<${Page} page=${page} rest=${rest} session=${session} />`}
+        : session && html`<${Page} page=${page} rest=${rest} session=${session} onKey=${signedIn} />`}
     </main>
     <footer>saccade ${session?.version ?? ""} · ${session?.device ?? ""} · your images stay on this server</footer>
     ${asking && html`<${Dialog} title="Access key" onClose=${() => setAsking(false)}><${SignIn} onKey=${signedIn} /><//>`}
   `;
 }
 
-function Page({ page, rest, session }) {
+function Page({ page, rest, session, onKey }) {
   const go = (...parts) => (location.hash = `#/${parts.join("/")}`);
   if (page === "models" && rest) {
     const [name, tab] = rest.endsWith("/deploy") ? [rest.slice(0, -7), "Deploy"] : [rest, "About"];
     return html`<${Model} key=${name} session=${session} name=${name} tab=${tab} onTab=${(to) => go("models", name + (to === "Deploy" ? "/deploy" : ""))} />`;
   }
   if (page === "models") return html`<${Models} session=${session} />`;
-  if (page === "keys") return html`<${Keys} session=${session} />`;
+  if (page === "keys") return html`<${Keys} session=${session} onKey=${onKey} />`;
   if (page === "usage") return html`<${Usage} session=${session} />`;
   return html`<${Playground} session=${session} chosen=${rest} onChoose=${(name) => go("play", name)} />`;
 }

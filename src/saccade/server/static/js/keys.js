@@ -2,12 +2,18 @@
 import { html, useState, Confirm, Copy, Dialog, Empty, Problem, useLoad, when } from "./ui.js";
 import { get, send } from "./api.js";
 
-export function Keys({ session }) {
+export function Keys({ session, onKey }) {
   const list = useLoad(() => get("/v1/keys"), [session]);
   const [making, setMaking] = useState(false);
   const [editing, setEditing] = useState(null);
   const [deleting, setDeleting] = useState(null);
   const keys = list.data?.keys ?? [];
+  // The first key closes the open door: this tab goes on with it, or it could no longer change anything.
+  const made = (key) => {
+    setMaking(false);
+    if (key && session?.auth === "open") onKey(key);
+    else list.reload();
+  };
   return html`<section>
     <div class="row between"><h1>Keys</h1><button class="primary" onClick=${() => setMaking(true)}>Create key</button></div>
     <p class="lead">${session?.auth === "open" ? "No key is asked for on this address yet. As soon as one exists, every call needs one." : "Every call needs a key, in x-api-key or as a bearer token."}</p>
@@ -33,13 +39,13 @@ export function Keys({ session }) {
       </table>
     </div>
     ${list.data && !keys.length && html`<${Empty}>No keys yet.<//>`}
-    ${making && html`<${Make} onClose=${() => (setMaking(false), list.reload())} />`}
+    ${making && html`<${Make} first=${session?.auth === "open" && !keys.length} onClose=${made} />`}
     ${editing && html`<${Edit} key=${editing.id} item=${editing} onClose=${() => (setEditing(null), list.reload())} />`}
     ${deleting && html`<${Confirm} question="Are you sure you want to delete this access key?" detail="Programs that use “${deleting.name}” stop working at once." action="Delete" onYes=${() => send("DELETE", `/v1/keys/${deleting.id}`).then(list.reload)} onClose=${() => setDeleting(null)} />`}
   </section>`;
 }
 
-function Make({ onClose }) {
+function Make({ first, onClose }) {
   const [made, setMade] = useState(null);
   const [error, setError] = useState(null);
   const make = async (fields) => {
@@ -50,13 +56,15 @@ function Make({ onClose }) {
     }
   };
   if (made)
-    return html`<${Dialog} title="Your new key" onClose=${onClose}>
+    return html`<${Dialog} title="Your new key" onClose=${() => onClose(made.key)}>
       <p>Copy it now: it is shown only this once.</p>
       <div class="code"><pre tabindex="0"><code>${made.key}</code></pre><${Copy} text=${made.key} /></div>
-      <div class="row end"><button class="primary" onClick=${onClose}>I have copied it</button></div>
+      <div class="row end"><button class="primary" onClick=${() => onClose(made.key)}>I have copied it</button></div>
     <//>`;
-  return html`<${Dialog} title="Create a key" onClose=${onClose}>
-    <${Fields} item=${{ name: "", scopes: ["models"], limit: null }} action="Create" error=${error} onSave=${make} onClose=${onClose} fresh=${true} />
+  const scopes = first ? ["models", "endpoints", "admin"] : ["models"];
+  return html`<${Dialog} title="Create a key" onClose=${() => onClose(null)}>
+    ${first && html`<p class="hint">From this first key on, every call needs one. Let it change everything, or only the command line can make more.</p>`}
+    <${Fields} item=${{ name: "", scopes, limit: null }} action="Create" error=${error} onSave=${make} onClose=${() => onClose(null)} fresh=${true} />
   <//>`;
 }
 

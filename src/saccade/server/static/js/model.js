@@ -50,7 +50,7 @@ function Deploy({ session, model }) {
     <article class="card">
       <h2>Shared Inference API</h2>
       <p>One URL for all models, under the limit of your key.</p>
-      <p class="url"><code>${origin}</code></p>
+      <p class="url"><code tabindex="0">${origin}</code></p>
       <${Limit} usage=${usage.data} />
       <${Problem} error=${usage.error} />
     </article>
@@ -134,7 +134,7 @@ export function Endpoint({ session, endpoint, reload }) {
   const running = ["ready", "deploying", "creating"].includes(endpoint.state);
   return html`<div class="endpoint">
     <div class="row between"><h3>${endpoint.name}</h3><${State} value=${endpoint.state} /></div>
-    <p class="url"><code>${endpoint.url}</code></p>
+    <p class="url"><code tabindex="0">${endpoint.url}</code></p>
     ${endpoint.reason && html`<p class="problem">${endpoint.reason}</p>`}
     <p class="hint">${many(endpoint.replicas_now ?? 0, "replica")} now, ${endpoint.replicas} allowed${endpoint.region ? `, in ${endpoint.region}` : ""}. Started ${when(endpoint.started)}.</p>
     <${Problem} error=${error} />
