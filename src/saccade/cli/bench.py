@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from saccade.cli.house import fetched, library, model_options, settings
+from saccade.cli.house import compiled, fetched, library, model_options, settings
 from saccade.cli.load import drive, loopback_only
 from saccade.errors import BadOptions, Error
 
@@ -104,7 +104,7 @@ def _bare(card: Any, given: Any, photo: bytes, calls: int) -> list[dict[str, Any
         device=given.device,
         threads=threads,
         streams=threads,
-        cache_dir=str(Path(given.home) / "cache" / "compiled"),
+        cache_dir=compiled(given),
     )
     model = Model(card, compute)
 

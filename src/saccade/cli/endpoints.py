@@ -27,7 +27,7 @@ def COMMAND() -> None:
 @click.option(
     "--replicas", default="0:1", show_default=True, metavar="MIN:MAX", help="How many replicas; MIN 0 may sleep."
 )
-@click.option("--memory", metavar="SIZE", help="Memory limit of the endpoint, for example 2GB.")
+@click.option("--memory", metavar="SIZE", help="Memory limit of one replica, for example 2GB.")
 @click.option(
     "--idle-stop", type=click.IntRange(0), default=600, show_default=True, help="Sleep after so many idle seconds."
 )

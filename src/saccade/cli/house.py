@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -46,6 +47,11 @@ def library(given: Settings) -> Library:
     from saccade.server.wiring import open_library
 
     return open_library(given)
+
+
+def compiled(given: Settings) -> str:
+    """Where compiled graphs are kept: the same folder as the server's, so that either finds what the other made."""
+    return str(Path(given.home) / "compiled")
 
 
 def fetched(shelf: Library, ref: str) -> Card:

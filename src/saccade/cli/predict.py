@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from saccade.cli.house import fetched, library, model_options, settings
+from saccade.cli.house import compiled, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
-from saccade.errors import BadInput, BadOptions, CallError
+from saccade.errors import BadInput, BadOptions, CallError, RunFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from saccade.call import Answer, Options
     from saccade.model import Model
@@ -69,26 +70,28 @@ def COMMAND(
 
     options = Options(classes=_ids(classes), **{name: value for name, value in chosen.items() if value is not None})
     card = fetched(library(given), ref)
-    look = Look(options=options, stride=stride, track=track, save=Path(save) if save else None)
+    album = _album(Path(save), wanted) if save else {}
+    look = Look(options=options, stride=stride, track=track, album=album)
     model = _open(card, given, len(wanted))
-    printer = _Json() if as_json else _Table(card.name)
+    printer = _Json() if as_json else _Table()
     try:
         failed = _each(model, wanted, look, printer)
     finally:
+        printer.end()
         model.close()
-    printer.end()
     if failed:
         sys.exit(1)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to look at every source."""
+    """How to look at every source; ``album`` says where its picture goes, without the ending."""
 
     options: Options
     stride: int
     track: bool
-    save: Path | None
+    album: Mapping[int, Path] = field(default_factory=dict)
+    bar: Bar = field(default_factory=lambda: Bar())
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,55 +128,78 @@ def _open(card: Any, given: Any, count: int) -> Model:
             threads=threads,
             streams=threads if count > threads else 1,
             lone=False,
-            cache_dir=str(Path(given.home) / "cache" / "compiled"),
+            cache_dir=compiled(given),
         ),
     )
+
+
+def _album(folder: Path, wanted: Sequence[Source]) -> dict[int, Path]:
+    """A place of its own in the folder for every source, by its number; what lies there is never written over.
+
+    Raises:
+        BadInput: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = {child.stem.lower() for child in folder.iterdir()}
+    except OSError as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror}. Choose another folder for --save.") from error
+    places: dict[int, Path] = {}
+    for number, source in enumerate(wanted):
+        names = (source.stem, *(f"{source.stem}-{again}" for again in range(2, len(taken) + 3)))
+        name = next(name for name in names if name.lower() not in taken)
+        taken.add(name.lower())
+        places[number] = folder / name
+    return places
 
 
 def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) -> bool:
     """Prints every source in order while a few are worked on ahead; True if one failed."""
     failed = False
     with ThreadPoolExecutor(max_workers=4) as pool, _bar(len(wanted)) as bar:
+        look = replace(look, bar=bar)
         for found in _ahead(pool, model, wanted, look):
             failed |= found.error is not None
             printer.show(found)
-            bar(found)
+            bar.step(found)
     return failed
 
 
 def _ahead(pool: ThreadPoolExecutor, model: Model, wanted: Sequence[Source], look: Look) -> Iterator[Found]:
     """Results in the order of the sources; at most eight sources are in memory at once."""
-    rest = iter(wanted)
-    waiting: list[Future[Iterable[Found]]] = [pool.submit(_look, model, source, look) for source in islice(rest, 8)]
+    rest = iter(enumerate(wanted))
+    waiting: list[Future[Iterable[Found]]] = [pool.submit(_look, model, *source, look) for source in islice(rest, 8)]
     while waiting:
         yield from waiting.pop(0).result()
-        waiting.extend(pool.submit(_look, model, source, look) for source in islice(rest, 1))
+        waiting.extend(pool.submit(_look, model, *source, look) for source in islice(rest, 1))
 
 
-def _look(model: Model, source: Source, look: Look) -> Iterable[Found]:
+def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Found]:
     from saccade import media
 
+    place = look.album.get(number)
     try:
         data = source.read()
         if media.kind(data) in ("video", "animation"):
-            return _video(model, source, data, look)
+            return _video(model, source, data, look, place)
         image_rgb = media.decode(data).rgb
         answer = model.predict(image_rgb, look.options)
-        return [Found(source.name, answer, saved=_save(source, image_rgb, answer, look))]
-    except CallError as error:
+        return [Found(source.name, answer, saved=_save(image_rgb, answer, place) if place else None)]
+    except (CallError, RunFailed) as error:
         return [Found(source.name, error=error.message)]
 
 
-def _video(model: Model, source: Source, data: bytes, look: Look) -> Iterator[Found]:
+def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | None) -> Iterator[Found]:
     """One Found per processed frame; the annotated video grows alongside."""
     from saccade import media
     from saccade.ops.draw import draw
 
     tracker = _tracker() if look.track else None
-    target = _target(source, look, ".mp4")
-    writer = media.VideoWriter(target, fps=media.reel(data).fps / look.stride) if target else nullcontext(None)
+    target = place.with_name(place.name + ".mp4") if place else None
     try:
-        with writer as film:
+        reel = media.reel(data)
+        look.bar.frames(source.name, reel.frame_count // look.stride)
+        with media.VideoWriter(target, fps=reel.fps / look.stride) if target else nullcontext(None) as film:
             for number, image_rgb in enumerate(media.frames(data, look.stride)):
                 answer = model.predict(image_rgb, look.options)
                 if tracker is not None:
@@ -181,11 +207,11 @@ def _video(model: Model, source: Source, data: bytes, look: Look) -> Iterator[Fo
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
                 yield Found(source.name, answer, frame=number, saved=target)
-    except CallError as error:
+    except (CallError, RunFailed) as error:
         yield Found(source.name, error=error.message)
 
 
-def _tracker() -> Any:
+def _tracker() -> Callable[[Answer], Answer]:
     from msgspec.structs import replace
 
     from saccade.tracking import Tracker
@@ -194,23 +220,15 @@ def _tracker() -> Any:
     return lambda answer: replace(answer, result=tracker.update(answer.result))
 
 
-def _save(source: Source, image_rgb: ByteArray, answer: Answer, look: Look) -> Path | None:
+def _save(image_rgb: ByteArray, answer: Answer, place: Path) -> Path:
     from saccade.ops.draw import draw, jpeg
 
-    target = _target(source, look, ".jpg")
-    if target:
-        target.write_bytes(jpeg(draw(image_rgb, answer.result)))
-    return target
-
-
-def _target(source: Source, look: Look, suffix: str) -> Path | None:
-    if look.save is None:
-        return None
+    target = place.with_name(place.name + ".jpg")
     try:
-        look.save.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(jpeg(draw(image_rgb, answer.result)))
     except OSError as error:
-        raise BadInput(f"cannot write to {look.save}: {error.strerror}. Choose another folder for --save.") from error
-    return look.save / f"{source.stem}{suffix}"
+        raise BadInput(f"cannot write {target}: {error.strerror}. Choose another folder for --save.") from error
+    return target
 
 
 class Printer:
@@ -240,11 +258,10 @@ class _Json(Printer):
 class _Table(Printer):
     """A line per source, and a table of objects when there is room for one."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
 
-        self._console: Console = Console(highlight=False)
-        self._model = model
+        self._console: Console = Console(highlight=False, soft_wrap=True)
         self._details = 5
 
     def show(self, found: Found) -> None:
@@ -324,20 +341,46 @@ def _rows(items: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _bar(total: int) -> Any:
-    """A progress bar over many sources; nothing for a few, or when nobody looks."""
-    from contextlib import contextmanager
+class Bar:
+    """How far the work is; this one shows nothing."""
 
+    def step(self, found: Found) -> None:
+        """A source or frame is done."""
+
+    def frames(self, name: str, count: int) -> None:
+        """A video of about so many frames (0: unknown) begins."""
+
+
+class _Progress(Bar):
+    """Bars on the terminal: one for many sources, one for the video that is walked through."""
+
+    def __init__(self, shown: Progress, total: int) -> None:
+        self._shown = shown
+        self._all = shown.add_task("looking", total=total, visible=total > 4)
+        self._video: TaskID | None = None
+
+    def step(self, found: Found) -> None:
+        if found.frame is not None and self._video is not None:
+            self._shown.advance(self._video)
+        if not found.frame:
+            self._shown.advance(self._all)
+
+    def frames(self, name: str, count: int) -> None:
+        if self._video is not None:
+            self._shown.remove_task(self._video)
+        self._video = self._shown.add_task(Path(name).name, total=count or None)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Bar]:
+    """Bars on standard error; nothing when that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    @contextmanager
-    def shown() -> Iterator[Any]:
-        console = Console(stderr=True)
-        quiet = total < 5 or not console.is_terminal
-        columns = (TextColumn("looking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-            task = bar.add_task("looking", total=total)
-            yield lambda found: bar.advance(task) if not found.frame else None
-
-    return shown()
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Bar()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=True) as shown:
+        yield _Progress(shown, total)
