@@ -335,6 +335,18 @@ def test_the_size_at_which_the_network_ran_is_a_header() -> None:
     assert ("X-Imgsz", "640x512") in told(YoloV1(), call(), answer(BOXES)).headers
 
 
+def test_arguments_that_mean_nothing_are_named_in_a_header() -> None:
+    headers = dict(told(YoloV1(), call({"confidance": "0.9", "half": "1", "a b\r\nc": "1"}), answer(BOXES)).headers)
+    assert headers["X-Ignored-Arguments"] == "confidance"
+    assert "X-Ignored-Arguments" not in dict(told(YoloV1(), call({"size": "640"}), answer(BOXES)).headers)
+
+
+def test_a_video_is_answered_frame_by_frame_though_the_first_generation_had_no_words_for_it() -> None:
+    incoming = call(files={"image": b"GIF89a" + bytes(20)})
+    body = json.loads(told(YoloV1(), incoming, answer(BOXES), answer(NOTHING)).body)
+    assert [len(image["results"]) for image in body["images"]] == [2, 0]
+
+
 def test_exports() -> None:
     coco = json.loads(told(YoloV1(), call({"format": "coco", "decimals": "2"}), answer(BOXES)).body)
     first = {"image_id": 0, "category_id": 0, "bbox": [118.0, 112.0, 298.0, 548.0], "score": 0.92}

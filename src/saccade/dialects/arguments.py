@@ -47,6 +47,14 @@ BITS: Final = (8, 12, 16)
 EXPORTS: Final[Mapping[str, Export]] = {name: name for name in get_args(Export)}
 RESPONSES: Final[Mapping[str, Response]] = {"l1": "l1", "l2": "l2", "l3": "hub", "hub": "hub", "platform": "platform"}
 FORMATS: Final[Mapping[str, object]] = {"json": "json", **EXPORTS, **RESPONSES}
+PLAIN: Final = (
+    *("decimals", "vid_stride", "bits", "classes", "max_det", "agnostic_nms", "retina_masks", "zero_hidden_keypoints"),
+    *("annotated", "track", "format", "response", "candidate_labels", "model", "half"),
+)
+"""Arguments of one name; ``half`` is known, and means nothing here: the server chooses the precision."""
+
+KNOWN: Final = frozenset((*FILES, *ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
+MAX_IGNORED: Final = 8
 MAX_MEMBERS: Final = 10_000
 
 
@@ -112,6 +120,11 @@ class Words(msgspec.Struct, frozen=True):
     def has(self, *names: str) -> bool:
         """Whether any of these names is there at all."""
         return any(name in source for name in names for source in (self.form, self.query, self.body))
+
+    def unknown(self) -> tuple[str, ...]:
+        """Names that mean nothing here, as far as a header can hold them: a slip such as ``confidance`` shows there."""
+        names = {name for source in (self.form, self.query, self.body) for name in source} - KNOWN
+        return tuple(sorted(name for name in names if name.isascii() and name.isidentifier()))[:MAX_IGNORED]
 
     def members(self, name: str) -> list[Value]:
         """The members of a list that is written as JSON, with commas, or as a repeated query argument.

@@ -45,7 +45,7 @@ _plain = msgspec.json.Encoder()
 
 def render(ask: YoloAsk, answers: Sequence[Answer]) -> Outgoing:
     """The whole answer."""
-    headers = _headers(answers)
+    headers = _headers(ask, answers)
     if ask.calls[0].annotate and len(answers) == 1 and answers[0].annotated is not None:
         return Outgoing(body=answers[0].annotated, media_type="image/jpeg", headers=headers)
     if ask.arguments.export is not None:
@@ -133,12 +133,14 @@ def _line(ask: YoloAsk, whole: dict[str, Any], event: str) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event.encode(), body) if ask.stream_type == EVENTS else body + b"\n"
 
 
-def _headers(answers: Sequence[Answer]) -> tuple[tuple[str, str], ...]:
-    """The size at which the network ran, as HEIGHTxWIDTH."""
-    if not answers or answers[0].input_hw is None:
-        return ()
-    height, width = answers[0].input_hw
-    return (("X-Imgsz", f"{height}x{width}"),)
+def _headers(ask: YoloAsk, answers: Sequence[Answer]) -> tuple[tuple[str, str], ...]:
+    """The size at which the network ran, as HEIGHTxWIDTH, and what of the request was not understood."""
+    headers = []
+    if answers and answers[0].input_hw is not None:
+        headers.append(("X-Imgsz", "{}x{}".format(*answers[0].input_hw)))
+    if ask.ignored:
+        headers.append(("X-Ignored-Arguments", ", ".join(ask.ignored)))
+    return tuple(headers)
 
 
 def _depth(depth: NDArray[np.float32], bits: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Picture(msgspec.Struct, frozen=True):
 class YoloAsk(Ask):
     """What the answer needs to know of the request.
 
-    ``named`` is the model as the caller named it; ``alive_s`` the server's age in seconds when the request came, which
+    ``named`` is the model as the caller named it; ``ignored`` are arguments that mean nothing here; ``alive_s`` the server's age in seconds when the request came, which
     was at ``began`` on the ``perf_counter`` clock.
     """
 
@@ -45,6 +45,7 @@ class YoloAsk(Ask):
     named: str
     task: str
     labels: Mapping[int, str]
+    ignored: tuple[str, ...]
     began: float
     alive_s: float
 
@@ -118,6 +119,7 @@ def ask(
         named=named,
         task=task_of(card),
         labels=card.labels,
+        ignored=words.unknown(),
         began=began,
         alive_s=desk.uptime_s(),
     )
