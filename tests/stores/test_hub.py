@@ -108,8 +108,9 @@ def test_a_repository_arrives_with_its_facts_and_without_its_pickles_and_code(tm
         "README.md": b"# hello",
     }
     seen: list[tuple[str, int, int | None]] = []
-    library = Library(tmp_path / "home", sources=[Hub(tmp_path / "home" / "models", endpoint=fake.url)])
-    card = library.pull("google/vit", lambda *facts: seen.append(facts))
+    hub = Hub(tmp_path / "home" / "models", endpoint=fake.url)
+    library = Library(tmp_path / "home", sources=[hub])
+    card = hub.pull("google/vit", lambda *facts: seen.append(facts))
     assert (card.name, card.task, card.licence, card.revision) == ("google/vit", "classify", "apache-2.0", COMMIT[:12])
     assert sorted(fake.asked) == ["config.json", "model.safetensors", "preprocessor_config.json"]
     assert card.labels == {0: "cat", 1: "dog"}

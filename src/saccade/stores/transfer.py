@@ -99,9 +99,8 @@ def append(response: requests.Response, draft: Path, have: int, total: int, repo
 
 def insist(attempt: Callable[[], bool], draft: Path) -> None:
     """Repeats until the attempt says that all is here; gives up when nothing more comes."""
-    idle = 0
+    idle, furthest = 0, size(draft)
     while True:
-        before = size(draft)
         try:
             if attempt():
                 return
@@ -111,7 +110,9 @@ def insist(attempt: Callable[[], bool], draft: Path) -> None:
                 raise Unreachable(f"The server of the model's archive answered {status}. Try again later.") from None
         except requests.RequestException:
             pass
-        idle = 0 if size(draft) > before else idle + 1
+        # The furthest ever, or a server that always starts anew and always breaks would be asked for ever.
+        idle = 0 if size(draft) > furthest else idle + 1
+        furthest = max(furthest, size(draft))
         if idle >= ATTEMPTS:
             raise Unreachable(
                 f"The transfer broke off after {size(draft)} bytes and could not be continued. Try again: it goes on "
