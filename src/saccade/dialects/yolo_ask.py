@@ -36,8 +36,8 @@ class Picture(msgspec.Struct, frozen=True):
 class YoloAsk(Ask):
     """What the answer needs to know of the request.
 
-    ``named`` is the model as the caller named it; ``ignored`` are arguments that mean nothing here; ``alive_s`` the server's age in seconds when the request came, which
-    was at ``began`` on the ``perf_counter`` clock.
+    ``named`` is the model as the caller named it; ``ignored`` are arguments that mean nothing here; ``alive_s`` is the
+    server's age in seconds when the request came, which was at ``began`` on the ``perf_counter`` clock.
     """
 
     shape: Response
