@@ -217,13 +217,13 @@ class App:
         found = self.paths.find(incoming.method, incoming.path)
         if not found.candidates:
             return self._no_route(exchange, found)
-        candidate, incoming = chosen(found, incoming)
+        candidate, incoming = chosen(found, incoming, b"")
         try:
             caller = await self.gate.caller(incoming.headers)
             exchange.caller = caller.id
             content = await body.read(self.settings.body_timeout_s)
             watch.start()
-            candidate, incoming = chosen(found, replace(incoming, body=content))
+            candidate, incoming = chosen(found, incoming, content)
             exchange.dialect = candidate.dialect.name
             if candidate.route.action == "describe":
                 return candidate.dialect.describe(incoming, self.desk)
@@ -255,7 +255,7 @@ class App:
         exchange.standing = ticket.standing
         try:
             calls = [await self._completed(call, incoming, caller, deadline) for call in ask.calls]
-            outgoing = await self._run(exchange, dialect, replace(ask, calls=tuple(calls)), incoming, deadline)
+            outgoing = await self._run(exchange, dialect, ask, calls, incoming, deadline)
         except Exception:
             exchange.standing = (await self.gate.give_back(ticket)).standing
             self.gate.count(ticket, ())
@@ -324,17 +324,17 @@ class App:
         )
 
     async def _run(
-        self, exchange: Exchange, dialect: Dialect, ask: Ask, incoming: Incoming, deadline: float
+        self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming, deadline: float
     ) -> Outgoing:
         """Through the engine and back into the dialect's words."""
-        if any(call.clip is not None for call in ask.calls):
-            return await self._run_video(exchange, dialect, ask, incoming)
+        if any(call.clip is not None for call in calls):
+            return await self._run_video(exchange, dialect, ask, calls, incoming)
         try:
             async with asyncio.timeout_at(_loop_time(deadline + GRACE_S)):
-                if len(ask.calls) == 1:
-                    exchange.answers = (await self.engine.predict(ask.calls[0]),)
+                if len(calls) == 1:
+                    exchange.answers = (await self.engine.predict(calls[0]),)
                 else:
-                    exchange.answers = await self._side_by_side(ask.calls)
+                    exchange.answers = await self._side_by_side(calls)
         except TimeoutError:
             raise DeadlinePassed("The call was not answered before its deadline: it timed out.") from None
         return dialect.render(ask, exchange.answers)
@@ -354,8 +354,10 @@ class App:
             for task in tasks:
                 task.cancel()
 
-    async def _run_video(self, exchange: Exchange, dialect: Dialect, ask: Ask, incoming: Incoming) -> Outgoing:
-        frames = self._frames(exchange, ask.calls)
+    async def _run_video(
+        self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming
+    ) -> Outgoing:
+        frames = self._frames(exchange, calls)
         if not ask.streamed:
             answers = [answer async for answer in frames]
             exchange.answers = answers
@@ -495,14 +497,19 @@ def patience_of(headers: Mapping[str, str]) -> float:
     raise BadOptions(f"X-Request-Timeout is '{given[:40]}'; expected a number of seconds above 0.")
 
 
-def chosen(found: Found, incoming: Incoming) -> tuple[Candidate, Incoming]:
-    """The first candidate that claims the request, else the last; with its path parameters put in."""
+def chosen(found: Found, head: Incoming, body: bytes) -> tuple[Candidate, Incoming]:
+    """The first candidate that claims the request, else the last; with the body and its path parameters put in."""
     for candidate in found.candidates[:-1]:
-        claimed = replace(incoming, match=candidate.match)
-        if candidate.dialect.claims(claimed):
-            return candidate, claimed
+        incoming = completed(head, body, candidate.match)
+        if candidate.dialect.claims(incoming):
+            return candidate, incoming
     last = found.candidates[-1]
-    return last, replace(incoming, match=last.match)
+    return last, completed(head, body, last.match)
+
+
+def completed(head: Incoming, body: bytes, match: Mapping[str, str]) -> Incoming:
+    """The request with these (``dataclasses.replace`` costs four times as much, at every request)."""
+    return Incoming(head.method, head.path, head.query, head.headers, body, match, head.request_id, head.base_url)
 
 
 def bug(error: Exception, request_id: str) -> Error:
