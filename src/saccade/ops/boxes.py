@@ -66,20 +66,34 @@ def nms(
 
 def overlapping(boxes: FloatArray, areas: FloatArray, rows: Rows, columns: Rows, iou: float) -> Truths:
     """(rows, columns): whether the intersection over union of the two boxes is above ``iou``."""
-    first, second = boxes[rows].T[:, :, None], boxes[columns].T[:, None, :]
-    width = np.minimum(first[2], second[2])
+    over: Truths = shares(boxes[rows], boxes[columns], areas[rows], areas[columns]) > np.float32(iou)
+    return over
+
+
+def ious(first_xyxy: FloatArray, second_xyxy: FloatArray) -> FloatArray:
+    """(n, 4) and (m, 4) → (n, m) intersections over unions."""
+    areas = [(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) for boxes in (first_xyxy, second_xyxy)]
+    known: FloatArray = np.nan_to_num(shares(first_xyxy, second_xyxy, areas[0], areas[1]))
+    return known
+
+
+def shares(
+    first_xyxy: FloatArray, second_xyxy: FloatArray, first_areas: FloatArray, second_areas: FloatArray
+) -> FloatArray:
+    """:func:`ious` with the areas at hand; not a number for two boxes without area."""
+    first, second = first_xyxy.T[:, :, None], second_xyxy.T[:, None, :]
+    width: FloatArray = np.minimum(first[2], second[2])
     width -= np.maximum(first[0], second[0])
     height = np.minimum(first[3], second[3])
     height -= np.maximum(first[1], second[1])
     np.maximum(width, 0, out=width)
     np.maximum(height, 0, out=height)
     width *= height
-    union = areas[rows][:, None] + areas[columns][None, :]
+    union = first_areas[:, None] + second_areas[None, :]
     union -= width
     with np.errstate(divide="ignore", invalid="ignore"):
         width /= union
-    over: Truths = width > np.float32(iou)
-    return over
+    return width
 
 
 def rotated_nms(
