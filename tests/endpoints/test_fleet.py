@@ -77,18 +77,23 @@ class Counting:
     async def unload(self, ref: str) -> None:
         self.loaded = False
 
+    async def scale(self, ref: str, replicas: int) -> None:
+        raise AssertionError("one replica is enough here")
+
     def info(self) -> dict[str, Any]:
-        return {"models": [{"name": self.card.name, "state": "warm", "replicas": [{}]}] if self.loaded else []}
+        row = {"name": self.card.name, "state": "warm", "queued": 0, "in_flight": 0, "replicas": [{"slots": 1}]}
+        return {"models": [row] if self.loaded else []}
 
 
-def resolve(ref: str) -> Card:
+def resolve(plan: Plan) -> Card:
+    ref = plan.model
     if ref == "missing":
         raise UnknownModel("Model missing does not exist")
     return Card(name=ref, task="detect", family="broken" if ref == "broken" else "yolo", runtime="x", revision=ref)
 
 
 def fleet(records: Memory) -> Fleet:
-    return Fleet(records, resolve, lambda plan: LocalEndpoint(Counting))
+    return Fleet(records, resolve, lambda record: LocalEndpoint(Counting))
 
 
 async def settled(house: Fleet, name: str) -> str:

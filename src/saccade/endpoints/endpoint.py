@@ -26,8 +26,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator asks for: how many replicas, how much memory, where, and when to sleep.
 
     ``min_replicas`` 0 lets the endpoint sleep: its replicas stop after ``idle_stop_s`` seconds without a call and
-    come back with the next one (0: never). ``memory_bytes`` 0 means no limit of its own. ``calls_per_hour`` 0
-    means no limit. ``port`` 0 means none of its own. ``region`` "" is this cluster.
+    come back with the next one (0: never). ``memory_bytes`` is for one replica; 0 means no limit of its own.
+    ``calls_per_hour`` 0 means no limit. ``port`` 0 means none of its own. ``region`` "" is this cluster.
     """
 
     model: str
@@ -80,6 +80,8 @@ class Engine(Protocol):
 
     async def unload(self, ref: str) -> object: ...
 
+    async def scale(self, ref: str, replicas: int) -> None: ...
+
     def info(self) -> Mapping[str, Any]: ...
 
     async def drain(self) -> None: ...
@@ -109,6 +111,12 @@ class Endpoint(Protocol):
     async def stop(self) -> None:
         """Finishes the accepted calls and gives the memory back."""
 
+    async def leave(self) -> None:
+        """This server ends: what runs in its process stops, what runs elsewhere runs on."""
+
+    async def remove(self) -> None:
+        """Forgets it where it runs; called after :meth:`stop`, or on one that was never started."""
+
     async def predict(self, call: Call) -> Answer:
         """The endpoint's answer."""
 
@@ -117,6 +125,9 @@ class Endpoint(Protocol):
 
     def replicas(self) -> int:
         """How many replicas are up now."""
+
+    def load(self) -> tuple[float, float]:
+        """What it uses of its processors and of its memory, each 0 to 1; 0 when unknown."""
 
 
 def checked_name(name: str) -> str:

@@ -15,14 +15,17 @@ from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records, State, c
 from saccade.endpoints.figures import Figures
 from saccade.errors import BadOptions, Error, Stopped, UnknownModel
 
-Resolve: TypeAlias = Callable[[str], Card]
-"""ref → Card; may take a while, so it is called in a thread."""
+Resolve: TypeAlias = Callable[[Plan], Card]
+"""The Card of the plan's model; may take a while, so it is called in a thread. Raises UnknownModel."""
+
+MEASURE_S = 5.0
+"""How often is looked what the endpoints use of their processors and memory."""
 
 
 class Fleet:
     """The endpoints by name. Changes to one endpoint happen one after the other; different ones do not wait."""
 
-    def __init__(self, records: Records, resolve: Resolve, endpoint: Callable[[Plan], Endpoint]) -> None:
+    def __init__(self, records: Records, resolve: Resolve, endpoint: Callable[[Record], Endpoint]) -> None:
         """``endpoint`` makes an endpoint that is not running yet, on this machine or in the plan's region."""
         self._records = records
         self._resolve = resolve
@@ -41,12 +44,13 @@ class Fleet:
                 self._spawn(self._start(record.name))
             elif record.state == "stopping":
                 self._set(record.name, "stopped")
+        self._spawn(self._measure())
 
     async def close(self) -> None:
         """Stops the engines; the records keep saying what should run."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*(one.stop() for one in self._running.values()), return_exceptions=True)
+        await asyncio.gather(*(one.leave() for one in self._running.values()), return_exceptions=True)
         self._running.clear()
 
     def records(self) -> list[Record]:
@@ -107,7 +111,7 @@ class Fleet:
         record = Record(id=secrets.token_hex(12), name=name, plan=plan, created=time.time())
         self._save(record)
         try:
-            await asyncio.to_thread(self._resolve, plan.model)
+            await asyncio.to_thread(self._resolve, plan)
         except Error:
             self._here.pop(name, None)
             self._records.remove(name)
@@ -142,7 +146,7 @@ class Fleet:
         async with self._lock(name):
             record = self.record(name)
             plan = replace(record.plan, model=model)
-            card = await asyncio.to_thread(self._resolve, model)
+            card = await asyncio.to_thread(self._resolve, plan)
             running = self._running.get(name)
             if running is None:
                 self._save(replace(record, plan=plan))
@@ -167,7 +171,7 @@ class Fleet:
             self._save(replace(record, plan=plan))
             running = self._running.get(name)
             if running is not None:
-                card = await asyncio.to_thread(self._resolve, plan.model)
+                card = await asyncio.to_thread(self._resolve, plan)
                 await running.replace(card, plan)
         return self.record(name)
 
@@ -176,6 +180,7 @@ class Fleet:
         self.record(name)
         await self.stop(name)
         async with self._lock(name):
+            await self._make(self.record(name)).remove()
             self._here.pop(name, None)
             self._figures.pop(name, None)
             self._records.remove(name)
@@ -186,9 +191,9 @@ class Fleet:
             if record is None or name in self._running:
                 return
             self._set(name, "deploying")
-            endpoint = self._make(record.plan)
+            endpoint = self._make(record)
             try:
-                card = await asyncio.to_thread(self._resolve, record.plan.model)
+                card = await asyncio.to_thread(self._resolve, record.plan)
                 await endpoint.start(card, record.plan)
             except Error as error:
                 self._set(name, "failed", error.message)
@@ -199,6 +204,13 @@ class Fleet:
                 replace(self.record(name), state="ready", reason="", revision=card.revision, started=time.time())
             )
             self.figures(name).note("INFO", f"Ready with {record.plan.model}.")
+
+    async def _measure(self) -> None:
+        """Fills the plots of what running endpoints use."""
+        while True:
+            await asyncio.sleep(MEASURE_S)
+            for name, running in tuple(self._running.items()):
+                self.figures(name).measured(*running.load(), running.replicas())
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from typing import Any
 
 import msgspec
+import psutil
 
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Builder, Engine, Plan
-from saccade.errors import Stopped
+from saccade.errors import BadSettings, Error, Stopped
+
+log = logging.getLogger("saccade.endpoints")
 
 TEND_S = 0.5
-"""How often idle endpoints are looked for."""
+"""How often an endpoint is looked after."""
+
+GROW_AFTER = 2
+"""So many looks in a row must find calls waiting before another replica is brought up."""
+
+SHRINK_AFTER_S = 60.0
+"""A replica leaves when the others could have done all the work for so long."""
 
 
 class LocalEndpoint:
@@ -29,6 +40,9 @@ class LocalEndpoint:
         self._working = 0
         self._last_call = 0.0
         self._watching: asyncio.Task[None] | None = None
+        self._waiting_looks = 0
+        self._needed_at = 0.0
+        self._processes: dict[int, psutil.Process] = {}
 
     @property
     def revision(self) -> str:
@@ -37,7 +51,7 @@ class LocalEndpoint:
     async def start(self, card: Card, plan: Plan) -> None:
         self._engine, self._card, self._plan = await self._opened(card, plan), card, plan
         self._last_call = time.monotonic()
-        self._watching = asyncio.create_task(self._sleep_when_idle())
+        self._watching = asyncio.create_task(self._tend())
 
     async def replace(self, card: Card, plan: Plan) -> None:
         fresh = await self._opened(card, plan)
@@ -64,9 +78,25 @@ class LocalEndpoint:
             async for answer in engine.stream(msgspec.structs.replace(call, model=card.name)):
                 yield answer
 
+    async def leave(self) -> None:
+        await self.stop()
+
+    async def remove(self) -> None:
+        """Nothing of it outlives :meth:`stop`."""
+
     def replicas(self) -> int:
-        rows = self._engine.info().get("models", ()) if self._engine else ()
-        return sum(len(row["replicas"]) for row in rows if row["state"] == "warm")
+        row = self._row()
+        return len(row["replicas"]) if row else 0
+
+    def load(self) -> tuple[float, float]:
+        row = self._row()
+        if row is None or self._engine is None or self._plan is None:
+            return 0.0, 0.0
+        info = self._engine.info()
+        room = self._plan.memory_bytes or info.get("memory_budget_bytes", 0)
+        held = max((fact.get("memory_bytes", 0) for fact in row["replicas"]), default=0)
+        busy = sum(self._processor(fact.get("pid", 0)) for fact in row["replicas"])
+        return min(1.0, busy / (100 * max(1, info.get("threads", 1)))), min(1.0, held / room) if room else 0.0
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -77,16 +107,55 @@ class LocalEndpoint:
             self._working -= 1
             self._last_call = time.monotonic()
 
-    async def _sleep_when_idle(self) -> None:
-        """Unloads the model of an endpoint that may sleep; the next call brings it back from the compiled cache."""
+    async def _tend(self) -> None:
+        """Unloads an endpoint that may sleep (the next call brings it back), and keeps as many replicas as it needs."""
         while True:
             await asyncio.sleep(TEND_S)
-            engine, card, plan = self._engine, self._card, self._plan
-            if engine is None or card is None or plan is None or plan.min_replicas or not plan.idle_stop_s:
+            engine, card, plan, row = self._engine, self._card, self._plan, self._row()
+            if engine is None or card is None or plan is None or row is None:
                 continue
             idle_s = time.monotonic() - self._last_call
-            if not self._working and idle_s > plan.idle_stop_s and self.replicas():
+            if not plan.min_replicas and plan.idle_stop_s and not self._working and idle_s > plan.idle_stop_s:
                 await engine.unload(card.name)
+                continue
+            wanted = self._wanted(plan, row)
+            if wanted != len(row["replicas"]):
+                try:
+                    await engine.scale(card.name, wanted)
+                except Error as error:
+                    log.warning("a further replica of '%s' did not come up: %s", card.name, error.message)
+
+    def _wanted(self, plan: Plan, row: Mapping[str, Any]) -> int:
+        """One replica more while calls keep waiting, one less when the others have sufficed for a while."""
+        now, up = time.monotonic(), len(row["replicas"])
+        self._waiting_looks = self._waiting_looks + 1 if row["queued"] else 0
+        slots = sum(fact["slots"] for fact in row["replicas"])
+        if row["in_flight"] + row["queued"] > slots * (up - 1) / max(1, up):
+            self._needed_at = now
+        if self._waiting_looks >= GROW_AFTER and up < plan.max_replicas:
+            self._waiting_looks = 0
+            return up + 1
+        if up > max(1, plan.min_replicas) and now - self._needed_at > SHRINK_AFTER_S:
+            self._needed_at = now
+            return up - 1
+        return up
+
+    def _row(self) -> dict[str, Any] | None:
+        """What the engine tells of the model while it is in memory."""
+        rows = self._engine.info().get("models", ()) if self._engine else ()
+        return next((row for row in rows if row["state"] == "warm"), None)
+
+    def _processor(self, pid: int) -> float:
+        """Percent of one processor that a worker used since the last look."""
+        if not pid:
+            return 0.0
+        try:
+            if pid not in self._processes:
+                self._processes = {known: one for known, one in self._processes.items() if one.is_running()}
+                self._processes[pid] = psutil.Process(pid)
+            return float(self._processes[pid].cpu_percent())
+        except psutil.Error:
+            return 0.0
 
     def _running(self) -> tuple[Engine, Card]:
         if self._engine is None or self._card is None:
@@ -99,11 +168,23 @@ class LocalEndpoint:
         await engine.start()
         try:
             await engine.load(card.name)
+            _fits(engine, plan)
         except BaseException:
             with contextlib.suppress(Exception):
                 await engine.close()
             raise
         return engine
+
+
+def _fits(engine: Engine, plan: Plan) -> None:
+    """Raises BadSettings when a replica alone holds more than it may: it would be ended again and again."""
+    rows = engine.info().get("models", ())
+    held = max((fact.get("memory_bytes", 0) for row in rows for fact in row["replicas"]), default=0)
+    if plan.memory_bytes and held > plan.memory_bytes:
+        raise BadSettings(
+            f"A replica of '{plan.model}' holds {held / 1e6:.0f} MB before its first call; the endpoint allows "
+            f"{plan.memory_bytes / 1e6:.0f} MB. Give it more with --memory."
+        )
 
 
 async def _farewell(engine: Engine) -> None:

@@ -171,6 +171,17 @@ class Engine:
         kept = self._cards.get(ref)
         return await self._residency.unload(kept[0].name if kept else ref)
 
+    async def scale(self, ref: str, replicas: int) -> None:
+        """Another number of replicas for a model that is in memory; nothing happens if it is not.
+
+        Raises:
+            ModelError, SetupError: a further replica cannot be opened; those that are up go on.
+        """
+        kept = self._cards.get(ref)
+        resident = self._residency.residents.get(kept[0].name if kept else ref)
+        if resident is not None and resident.state == "warm":
+            await resident.scale(replicas)
+
     def state(self, ref: str) -> State:
         """Whether the model is in memory."""
         kept = self._cards.get(ref)

@@ -153,6 +153,20 @@ class Resident:
             if entry.id in flying:
                 link.grant(entry.id, frames)
 
+    async def scale(self, replicas: int) -> None:
+        """Brings up so many replicas, or lets the surplus finish what it has and leave.
+
+        Raises:
+            ModelError, SetupError: a further one cannot be opened; those that are up go on.
+        """
+        staying = [link for link in self._flying if link not in self._leaving]
+        for _ in range(replicas - len(staying)):
+            await self._add()
+            self._pump()
+        for link in staying[max(1, replicas) :]:
+            self._leaving.add(link)
+            self._start(self._depart(link))
+
     async def idle(self) -> None:
         """Returns when nothing waits and nothing is in flight."""
         await self._empty.wait()
@@ -360,6 +374,10 @@ class Resident:
             self._leaving.discard(link)
             return
         self._pump()
+        await self._depart(link)
+
+    async def _depart(self, link: Link) -> None:
+        """Lets a replica that gets no more calls finish those it has, and closes it."""
         while self._flying.get(link):
             await asyncio.sleep(0.05)
         self._flying.pop(link, None)

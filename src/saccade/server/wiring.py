@@ -55,7 +55,7 @@ def build(
         fetch=open_fetcher(settings),
     )
     if records is not None:
-        app.fleet = Fleet(records, lambda ref: library.card(ref, fetch=True), lambda plan: endpoint(settings))
+        app.fleet = Fleet(records, lambda plan: library.card(plan.model, fetch=True), lambda record: endpoint(settings))
         app.dedicated = Dedicated(app, app.fleet, furnish)
     furnish(app)
     return app

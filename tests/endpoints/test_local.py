@@ -1,0 +1,102 @@
+"""Endpoints on this machine: replicas come with waiting calls, memory is limited, and what is used is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from saccade.call import Call
+from saccade.card import Card
+from saccade.endpoints.endpoint import Plan
+from saccade.endpoints.local import LocalEndpoint
+from saccade.engine import Engine, Rules
+from saccade.errors import BadSettings
+
+PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
+
+
+class One:
+    """A library of one model."""
+
+    def __init__(self, card: Card) -> None:
+        self._card = card
+
+    def card(self, ref: str) -> Card:
+        return self._card
+
+
+def slow(**behaviour: Any) -> Card:
+    """A simulated device that does one call at a time."""
+    config = {"simulated": {"ms": 100, "parallel": 1, **behaviour}}
+    return Card(name="slow", task="detect", family="simulated", runtime="simulated", config=config)
+
+
+def build(card: Card, plan: Plan) -> Engine:
+    rules = Rules(
+        threads=1, cache_bytes=0, max_batch=1, isolate=False, queue_calls=64, replicas=max(1, plan.min_replicas)
+    )
+    return Engine(One(card), rules)
+
+
+def test_calls_that_wait_bring_another_replica_until_the_most_are_up() -> None:
+    async def play() -> None:
+        endpoint = LocalEndpoint(build)
+        plan = Plan(model="slow", min_replicas=1, max_replicas=2)
+        await endpoint.start(slow(), plan)
+        assert endpoint.replicas() == 1
+        done = False
+
+        async def caller() -> None:
+            while not done:
+                await endpoint.predict(Call(model="", media=PICTURE))
+
+        callers = [asyncio.ensure_future(caller()) for _ in range(12)]
+        for _ in range(100):
+            await asyncio.sleep(0.05)
+            if endpoint.replicas() == 2:
+                break
+        await asyncio.sleep(1.2)
+        assert endpoint.replicas() == 2
+        done = True
+        await asyncio.gather(*callers)
+        await endpoint.stop()
+
+    asyncio.run(play())
+
+
+def test_surplus_replicas_finish_their_calls_before_they_leave() -> None:
+    async def play() -> None:
+        engine = build(slow(), Plan(model="slow", min_replicas=3, max_replicas=3))
+        await engine.start()
+        await engine.load("slow")
+        calls = [asyncio.ensure_future(engine.predict(Call(model="slow", media=PICTURE))) for _ in range(6)]
+        await asyncio.sleep(0.02)
+        await engine.scale("slow", 1)
+        assert len(await asyncio.gather(*calls)) == 6
+        await asyncio.sleep(0.2)
+        assert len(engine.info()["models"][0]["replicas"]) == 1
+        await engine.predict(Call(model="slow", media=PICTURE))
+        await engine.close()
+
+    asyncio.run(play())
+
+
+def test_a_model_that_does_not_fit_the_endpoints_memory_is_refused_with_both_sizes() -> None:
+    def isolated(card: Card, plan: Plan) -> Engine:
+        return Engine(One(card), Rules(threads=1, cache_bytes=0, max_batch=1, worker_memory_bytes=plan.memory_bytes))
+
+    async def play() -> None:
+        endpoint = LocalEndpoint(isolated)
+        with pytest.raises(BadSettings, match=r"holds \d+ MB .* allows 20 MB"):
+            await endpoint.start(slow(mib=64), Plan(model="slow", memory_bytes=20_000_000))
+        roomy = Plan(model="slow", memory_bytes=2_000_000_000)
+        await endpoint.start(slow(mib=64), roomy)
+        await endpoint.predict(Call(model="", media=PICTURE))
+        processor, memory = endpoint.load()
+        assert 0 <= processor <= 1
+        assert 64 * 2**20 / 2e9 < memory < 1
+        await endpoint.stop()
+
+    asyncio.run(play())
