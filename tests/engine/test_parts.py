@@ -1,0 +1,238 @@
+"""The line, the cache and the batcher, each alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.call import Answer, Call, Options
+from saccade.card import Card
+from saccade.engine.admission import Counts, Entry, Line
+from saccade.engine.batcher import Batcher
+from saccade.engine.cache import Cache, key_of
+from saccade.engine.hands import Hands
+from saccade.errors import Overloaded, RunFailed
+from saccade.results import Labels
+
+CARD = Card(name="m", task="classify", family="x", runtime="y", revision="1")
+
+
+def answer(count: int = 1) -> Answer:
+    result = Labels(np.zeros(count, np.int32), np.zeros(count, np.float32), ("a",) * count)
+    return Answer(result=result, image_hw=(1, 1))
+
+
+class Waiting:
+    """A line and the entries that were put into it."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.line = Line("m", limit, Counts())
+        self.number = 0
+
+    def come(self, caller: str, priority: int = 0, patience_s: float = 60.0) -> Entry:
+        self.number += 1
+        now = time.monotonic()
+        call = Call(model="m", media=b"", caller=caller, priority=priority)
+        entry = Entry(self.number, call, self.loop.create_future(), now, now + patience_s)
+        self.line.admit(entry, slots=2, busy=2, room=10)
+        return entry
+
+    def order(self) -> list[str]:
+        taken: list[str] = []
+        while (entry := self.line.take()) is not None:
+            taken.append(entry.call.caller)
+        return taken
+
+
+def test_callers_of_a_line_take_turns() -> None:
+    waiting = Waiting()
+    for caller in "aaaabbc":
+        waiting.come(caller)
+    assert "".join(waiting.order()) == "abcabaa"
+
+
+def test_a_higher_priority_goes_first_and_a_call_that_was_put_back_before_its_callers_others() -> None:
+    waiting = Waiting()
+    waiting.come("a")
+    second = waiting.come("b", priority=5)
+    assert waiting.line.take() is second
+    waiting.come("b", priority=5)
+    waiting.line.put_back(second)
+    assert waiting.line.take() is second
+    assert len(waiting.line) == 2
+
+
+def test_a_call_that_left_is_taken_out_once() -> None:
+    waiting = Waiting()
+    first, second = waiting.come("a"), waiting.come("a")
+    assert waiting.line.discard(first)
+    assert not waiting.line.discard(first)
+    assert waiting.line.take() is second
+    assert not waiting.line.discard(second)
+    assert len(waiting.line) == 0
+
+
+def test_the_time_to_come_back_grows_with_the_line() -> None:
+    waiting = Waiting(limit=10)
+    waiting.line.pace.note(1.0)
+    waits: list[float] = []
+    for _ in range(10):
+        waiting.come("anonymous")
+        waits.append(waiting.line.retry_after_s(2))
+    assert waits == sorted(waits)
+    assert waits[-1] == pytest.approx(3.0)
+    with pytest.raises(Overloaded) as raised:
+        waiting.come("anonymous")
+    assert raised.value.retry_after_s == pytest.approx(3.0)
+
+
+def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bytes() -> None:
+    async def main() -> None:
+        cache = Cache(20_000, 60.0)
+        for number in range(100):
+            await cache.put(bytes([number]), answer(100))
+            await cache.get(b"\x00")
+            assert cache.bytes <= 20_000
+        assert await cache.get(b"\x00") is not None
+        assert await cache.get(b"\x01") is None
+        assert await cache.get(bytes([99])) is not None
+        await cache.put(b"huge", answer(10_000))
+        assert await cache.get(b"huge") is None
+        await cache.close()
+        assert cache.bytes == 0
+
+    asyncio.run(main())
+
+
+def test_the_cache_forgets_with_time() -> None:
+    async def main() -> None:
+        cache = Cache(1 << 20, 0.02)
+        await cache.put(b"k", answer())
+        assert await cache.get(b"k") is not None
+        await asyncio.sleep(0.03)
+        assert await cache.get(b"k") is None
+        assert cache.bytes == 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"media": b"2"},
+        {"options": Options(conf=0.5)},
+        {"annotate": True},
+        {"card": {"revision": "2"}},
+        {"card": {"task": "detect"}},
+        {"precision": "f32"},
+    ],
+)
+def test_a_key_differs_whenever_the_answer_may(other: dict[str, Any]) -> None:
+    def key(
+        media: bytes = b"1",
+        options: Options = Options(),  # noqa: B008
+        annotate: bool = False,
+        card: dict[str, Any] | None = None,
+        precision: str = "auto",
+    ) -> bytes:
+        facts = {"name": "m", "task": "classify", "family": "x", "runtime": "y", "revision": "1"} | (card or {})
+        call = Call(model="any alias", media=media, options=options, annotate=annotate, caller=media.decode())
+        return key_of(Card(**facts), call, precision)
+
+    assert key() == key()
+    assert key() != key(**other)
+
+
+def test_entries_of_other_shapes_wait_for_their_own_batch() -> None:
+    seen: list[tuple[int, ...]] = []
+    gate = threading.Event()
+
+    def run(tensors: Any) -> list[Any]:
+        gate.wait(5)
+        seen.append(tensors[""].shape)
+        return [tensors[""] * 2]
+
+    batcher = Batcher(run, 8)
+    results: dict[int, Any] = {}
+
+    def one(number: int) -> None:
+        tensor = np.full((1, 2 if number % 2 else 3), number, np.float32)
+        results[number], _ = batcher.run({"": tensor}, lambda: True)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(9)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    batcher.close()
+    assert all((results[number][0] == number * 2).all() for number in range(9))
+    assert len(seen) <= 4
+
+
+def test_one_who_left_is_not_run_and_a_closed_batcher_refuses() -> None:
+    ran: list[int] = []
+
+    def run(tensors: Any) -> list[Any]:
+        ran.append(1)
+        return [tensors[""]]
+
+    batcher = Batcher(run, 4)
+    with pytest.raises(RunFailed, match="given up"):
+        batcher.run({"": np.zeros((1, 1))}, lambda: False)
+    assert ran == []
+    batcher.close()
+    with pytest.raises(RunFailed, match="closed"):
+        batcher.run({"": np.zeros((1, 1))}, lambda: True)
+
+
+def test_outputs_that_cannot_be_told_apart_are_run_alone() -> None:
+    gate = threading.Event()
+
+    def run(tensors: Any) -> list[Any]:
+        gate.wait(5)
+        return [tensors[""].sum(axis=0)]
+
+    batcher = Batcher(run, 4)
+    results: list[Any] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: results.append(batcher.run({"": np.full((1, 2), n)}, lambda: True)[0][0][0])
+        )
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    batcher.close()
+    assert sorted(results) == [0, 1, 2, 3]
+
+
+def test_hands_do_all_tasks_and_prefer_the_one_that_was_busy_last() -> None:
+    done: list[tuple[int, str]] = []
+    lock = threading.Lock()
+
+    def work(task: int) -> None:
+        with lock:
+            done.append((task, threading.current_thread().name))
+
+    hands: Hands[int] = Hands(3, work, "hand")
+    for task in range(20):
+        hands.give(task)
+        until = time.monotonic() + 5
+        while len(done) <= task and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(0.002)
+    hands.close()
+    assert [task for task, _ in done] == list(range(20))
+    assert len({name for _, name in done[1:]}) == 1
