@@ -20,6 +20,8 @@ def COMMAND(as_json: bool, folders: tuple[str, ...], home: str | None) -> None:
     names = {row["name"] for row in here}
     rows = here + [_row(entry, fetched=False) for entry in shelf.offers() if entry.name not in names]
     click.echo(json.dumps(rows, indent=1)) if as_json else _print(rows)
+    for name, problem in shelf.problems().items():
+        click.secho(f"{name} cannot be served: {problem.message}", err=True, fg="yellow")
 
 
 def _row(thing: Any, fetched: bool) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""``saccade bench`` and its load generator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from lamps import Typed
+
+from saccade.cli.bench import made_photo
+from saccade.cli.load import Report, drive, loopback_only
+from saccade.errors import BadOptions, Error
+from saccade.media import decode
+
+Client = Callable[[str], Awaitable[Report]]
+
+
+def test_figures_are_quantiles_of_the_answered_calls() -> None:
+    report = Report(4, [n / 1000 for n in range(1, 101)], Counter({200: 98, 503: 2}), whole_s=2.0)
+    figures = report.figures()
+    assert figures == {
+        "concurrency": 4, "calls": 100, "failed": 2, "per_second": 50.0,
+        "p50_ms": 51.0, "p90_ms": 91.0, "p99_ms": 100.0,
+    }  # fmt: skip
+    assert Report(1).figures()["per_second"] == 0
+
+
+@pytest.mark.parametrize("url", ["http://example.org", "http://10.0.0.7:8000", "localhost"])
+def test_loads_are_never_sent_to_another_machine(url: str) -> None:
+    with pytest.raises(BadOptions, match="this machine"):
+        loopback_only(url)
+
+
+def served(answer: bytes, client: Client) -> tuple[Report, list[bytes]]:
+    """What a client reports of a server that gives this answer to every request, and the requests' heads."""
+    heads: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                heads.append(head)
+                await reader.readexactly(4)
+                writer.write(answer)
+                if not answer:
+                    break
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+    async def both() -> Report:
+        async with await asyncio.start_server(handle, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            return await client(f"http://127.0.0.1:{port}/models/x")
+
+    return asyncio.run(both()), heads
+
+
+def test_every_call_is_sent_and_counted_by_its_status() -> None:
+    report, heads = served(
+        b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\nno",
+        lambda url: drive(url, b"abcd", {"x-a": "1"}, concurrency=3, calls=10),
+    )
+    assert (len(heads), report.statuses) == (10, Counter({503: 10}))
+    assert heads[0].startswith(b"POST /models/x HTTP/1.1\r\n")
+    assert b"x-a: 1" in heads[0]
+
+
+def test_a_server_that_hangs_up_is_an_error_in_words() -> None:
+    with pytest.raises(Error, match="closed the connection"):
+        served(b"", lambda url: drive(url, b"abcd", {}, concurrency=1, calls=1))
+
+
+def test_the_made_photo_is_always_the_same() -> None:
+    assert made_photo() == made_photo()
+    assert decode(made_photo()).rgb.shape == (810, 1080, 3)
+
+
+@pytest.mark.parametrize("levels", ["", "a", "0", "1,,2", "5000"])
+def test_wrong_numbers_of_callers_exit_with_2(typed: Typed, levels: str) -> None:
+    told = typed("bench", "--concurrency", levels)
+    assert told.exit_code == 2
+    assert "--concurrency" in told.stderr
+
+
+def test_a_model_is_measured_alone_and_behind_a_server(typed: Typed, models: Path) -> None:
+    told = typed("bench", "lamps", "--models", models, "--calls", "5", "--concurrency", "1,2", "--json")
+    report = json.loads(told.stdout)
+    assert [row["concurrency"] for row in report["http"]] == [1, 2]
+    assert all(row["failed"] == 0 and row["calls"] == 5 for row in report["http"])
+    assert report["bare"][0]["calls"] == 5
+    assert report["memory_bytes"] > 1e7

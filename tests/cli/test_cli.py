@@ -1,0 +1,61 @@
+"""The command line as a whole: help, exit codes, what is listed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from lamps import Typed
+
+from saccade import __version__
+from saccade.cli import COMMANDS, cli
+
+LISTED = cli.list_commands(click.Context(cli))
+INNER = [("keys", "create"), ("keys", "list"), ("keys", "revoke"), ("endpoints", "start"), ("endpoints", "list")]
+
+
+@pytest.mark.parametrize("words", [(), *((name,) for name in LISTED), *INNER], ids=" ".join)
+def test_every_command_explains_itself(typed: Typed, words: tuple[str, ...]) -> None:
+    for flag in ("--help", "-h"):
+        told = typed(*words, flag)
+        assert told.exit_code == 0, told.output
+        assert f"Usage: saccade {' '.join(words)}".strip() in told.output
+
+
+def test_the_help_lists_every_command_with_a_line_and_only_those_that_are_there(typed: Typed) -> None:
+    told = typed("--help").output
+    assert {"serve", "predict", "models", "pull", "add", "remove", "keys", "bench"} <= set(LISTED)
+    for name, line in COMMANDS.items():
+        assert (line in told) == (name in LISTED)
+
+
+@pytest.mark.parametrize("words", [("fly",), ("--fly",), ("predict",), ("serve", "--port", "http"), ("keys", "fly")])
+def test_what_was_mistyped_is_named_and_exits_with_2(typed: Typed, words: tuple[str, ...]) -> None:
+    told = typed(*words)
+    assert told.exit_code == 2
+    assert told.stdout == "" or told.stdout.startswith("Usage")
+    assert "Error" in told.stderr
+    assert "Traceback" not in told.output
+
+
+def test_a_setting_out_of_its_range_exits_with_2_and_says_what_is_expected(typed: Typed) -> None:
+    told = typed("serve", "--port", "70000")
+    assert told.exit_code == 2
+    assert "port" in told.stderr
+    assert "70000" in told.stderr
+    assert "65535" in told.stderr
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "saccade", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"saccade, version {__version__}\n"
+    assert done.stderr == ""
+
+
+def test_help_is_told_without_reading_numpy_opencv_or_openvino() -> None:
+    program = "import sys, saccade.cli; saccade.cli.cli(['--help'], standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"numpy", "cv2", "openvino", "PIL", "starlette", "sqlalchemy", "httpx", "rich"}

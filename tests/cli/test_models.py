@@ -1,0 +1,82 @@
+"""``saccade models``, ``add``, ``remove``, ``pull`` and ``keys``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lamps import Typed, detector
+
+
+def test_a_model_is_added_listed_used_and_removed(typed: Typed, tmp_path: Path, photos: Path) -> None:
+    file = detector(tmp_path / "best.onnx")
+    told = typed("add", "house/lamps", file, "--json")
+    assert json.loads(told.stdout)["task"] == "detect"
+    rows = {row["name"]: row for row in json.loads(typed("models", "--json").stdout)}
+    assert rows["house/lamps"]["fetched"]
+    assert not rows["picodet-s"]["fetched"]
+    assert rows["picodet-s"]["licence"] == "Apache-2.0"
+    assert typed("predict", photos, "-m", "house/lamps").exit_code == 0
+    assert typed("remove", "house/lamps").exit_code == 0
+    assert "house/lamps" not in typed("models").stdout
+    assert typed("remove", "house/lamps").exit_code == 1
+    assert file.exists()
+
+
+def test_the_table_names_licences_and_what_is_here(typed: Typed, models: Path) -> None:
+    lines = typed("models", "--models", models).stdout.splitlines()
+    lamps = next(line for line in lines if line.startswith("lamps"))
+    assert lamps.split()[-1] == "here"
+    assert any("yolo11n" in line and "AGPL-3.0" in line and "fetched on first use" in line for line in lines)
+
+
+def test_a_file_that_is_no_model_is_named_with_the_reason(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    told = typed("models", "--models", tmp_path)
+    assert told.exit_code == 0
+    assert "broken" in told.stderr
+    refused = typed("add", "x", tmp_path / "broken.onnx")
+    assert refused.exit_code == 1
+    assert "broken.onnx" in refused.stderr
+
+
+def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, tmp_path: Path) -> None:
+    file = detector(tmp_path / "best.onnx")
+    for words in (("../x", file), ("x", tmp_path / "gone.onnx")):
+        told = typed("add", *words)
+        assert told.exit_code == 2, told.output
+    assert typed("add", "x", file).exit_code == 0
+    again = typed("add", "x", file)
+    assert again.exit_code == 2
+    assert "saccade remove x" in again.stderr
+
+
+def test_pulling_what_nobody_has_says_how_to_add_it(typed: Typed) -> None:
+    told = typed("pull", "yolo26n")
+    assert told.exit_code == 1
+    assert "saccade add" in told.stderr
+    assert "--models" in told.stderr
+
+
+def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Typed) -> None:
+    made = json.loads(typed("keys", "create", "laptop", "--limit", "5/minute", "--json").stdout)
+    (row,) = json.loads(typed("keys", "list", "--json").stdout)
+    assert (row["name"], row["limit"]) == ("laptop", 5)
+    listed = typed("keys", "list").stdout
+    assert "laptop" in listed
+    assert made["key"] not in listed
+    assert typed("keys", "revoke", "laptop").exit_code == 0
+    assert typed("keys", "revoke", "laptop").exit_code == 2
+    assert json.loads(typed("keys", "list", "--json").stdout) == []
+
+
+def test_a_limit_that_is_none_exits_with_2(typed: Typed) -> None:
+    told = typed("keys", "create", "laptop", "--limit", "plenty")
+    assert told.exit_code == 2
+    assert "plenty" in told.stderr
+
+
+def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:
+    told = typed("endpoints", "list", "--url", "http://127.0.0.1:9")
+    assert told.exit_code == 1
+    assert "saccade serve" in told.stderr

@@ -1,0 +1,220 @@
+"""``saccade predict``: sources, answers, pictures that are saved, errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from lamps import Typed, photo
+
+from saccade import media
+
+
+def found(text: str) -> list[dict[str, Any]]:
+    """The one JSON document on standard output."""
+    document = json.loads(text)
+    assert isinstance(document, list)
+    return document
+
+
+def test_a_photo_is_answered_with_its_objects(typed: Typed, models: Path, photos: Path) -> None:
+    told = typed("predict", photos / "bright.png", "-m", "lamps", "--models", models)
+    assert told.exit_code == 0, told.output
+    assert "160×120" in told.stdout
+    assert "1 lamp" in told.stdout
+    assert "40  20  120  100" in told.stdout
+
+
+def test_json_is_one_document_with_an_entry_for_each_source(typed: Typed, models: Path, photos: Path) -> None:
+    told = typed("predict", photos, "-m", "lamps", "--models", models, "--json", "--precision", "f32")
+    bright, dark = found(told.stdout)
+    assert (bright["source"], bright["model"], bright["shape"]) == (str(photos / "bright.png"), "lamps", [120, 160])
+    (lamp,) = bright["results"]
+    assert (lamp["name"], lamp["class"]) == ("lamp", 0)
+    assert 0.25 < lamp["confidence"] < 1
+    assert lamp["box"] == {"x1": 40, "y1": 20, "x2": 120, "y2": 100}
+    assert set(bright["speed"]) == {"preprocess", "inference", "postprocess"}
+    assert dark["results"] == []
+
+
+def test_folders_patterns_names_and_standard_input_may_be_mixed(typed: Typed, models: Path, photos: Path) -> None:
+    (photos / "deep").mkdir()
+    photo(photos / "deep" / "deeper.jpg", 200)
+    (photos / "notes.txt").write_text("not a picture")
+    words = (photos, str(photos / "*.png"), "-", photos / "dark.png")
+    given = (photos / "bright.png").read_bytes()
+    told = typed("predict", *words, "-m", "lamps", "--models", models, "--json", stdin=given)
+    names = [Path(entry["source"]).name for entry in found(told.stdout)]
+    assert names == ["bright.png", "dark.png", "deeper.jpg", "bright.png", "dark.png", "-", "dark.png"]
+    assert found(told.stdout)[5]["results"]
+
+
+def test_broken_files_are_named_and_the_others_are_answered(typed: Typed, models: Path, photos: Path) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff" + bytes(50))
+    (photos / "empty.png").write_bytes(b"")
+    told = typed("predict", photos, photos / "gone.png", "-m", "lamps", "--models", models)
+    assert told.exit_code == 1
+    for name in ("broken.jpg", "empty.png", "gone.png"):
+        assert name in told.stderr
+    assert "1 lamp" in told.stdout
+    assert "Traceback" not in told.output
+
+
+def test_broken_files_stand_in_the_json_document(typed: Typed, models: Path, photos: Path) -> None:
+    (photos / "empty.png").write_bytes(b"")
+    told = typed("predict", photos, "-m", "lamps", "--models", models, "--json")
+    assert told.exit_code == 1
+    errors = {Path(entry["source"]).name: entry.get("error") for entry in found(told.stdout)}
+    assert errors["bright.png"] is None
+    assert "empty" in errors["empty.png"]
+
+
+def test_every_bad_file_is_named_and_told_what_is_wrong(typed: Typed, models: Path, data: Path) -> None:
+    bad = json.loads((data / "images/bad/expected.json").read_text())
+    files = sorted(path for path in (data / "images/bad").iterdir() if path.name != "expected.json")
+    assert len(files) >= len(bad) > 20
+    told = typed("predict", *files, "-m", "lamps", "--models", models, "--json")
+    assert told.exit_code == 1
+    entries = {Path(entry["source"]).name: entry for entry in found(told.stdout)}
+    assert set(entries) == {path.name for path in files}
+    refused = [entry for entry in entries.values() if "error" in entry]
+    assert len(refused) >= 20
+    assert all(len(entry["error"]) > 20 for entry in refused)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--classes", "lamp"), "class ids"),
+        (("--conf", "1.5"), "0<=x<=1"),
+        (("--iou", "much"), "much"),
+        (("--imgsz", "5"), "32"),
+        (("--precision", "f16"), "f32"),
+        (("--models", "nowhere"), "nowhere"),
+        (("--sure",), "--sure"),
+    ],
+)
+def test_wrong_options_exit_with_2_and_say_what_is_expected(
+    typed: Typed, photos: Path, words: tuple[str, ...], says: str
+) -> None:
+    told = typed("predict", photos, *words)
+    assert told.exit_code == 2
+    assert says in told.stderr
+
+
+@pytest.mark.parametrize("word", ["empty", "*.nothing"])
+def test_a_folder_or_pattern_without_pictures_is_named(typed: Typed, tmp_path: Path, word: str) -> None:
+    (tmp_path / "empty").mkdir()
+    told = typed("predict", word)
+    assert told.exit_code == 1
+    assert word in told.stderr
+
+
+def test_an_unknown_model_is_answered_with_the_ways_to_add_one(typed: Typed, photos: Path, models: Path) -> None:
+    told = typed("predict", photos, "-m", "lampz", "--models", models)
+    assert told.exit_code == 1
+    assert "Did you mean lamps?" in told.stderr
+    assert "saccade add" in told.stderr
+
+
+def test_options_reach_the_model(typed: Typed, models: Path, photos: Path) -> None:
+    def count(*words: str) -> int:
+        told = typed("predict", photos / "bright.png", "-m", "lamps", "--models", models, "--json", *words)
+        return len(found(told.stdout)[0]["results"])
+
+    assert count() == 1
+    assert count("--conf", "0.95") == 0
+    assert count("--classes", "1") == 0
+    assert count("--classes", "0,1") == 1
+
+
+def test_saved_pictures_show_what_was_found(typed: Typed, models: Path, photos: Path, tmp_path: Path) -> None:
+    told = typed("predict", photos, "-m", "lamps", "--models", models, "--save", "out", "--json")
+    assert [entry["saved"] for entry in found(told.stdout)] == ["out/bright.jpg", "out/dark.jpg"]
+    bright, dark = (cv2.imread(str(tmp_path / "out" / name)) for name in ("bright.jpg", "dark.jpg"))
+    assert bright.shape == dark.shape == (120, 160, 3)
+    assert np.ptp(bright[60, 30:50].astype(int)) > 50, "no line where the box's left edge is"
+    assert np.ptp(dark.astype(int)) < 10
+
+
+def test_sources_of_one_name_are_saved_side_by_side(typed: Typed, models: Path, tmp_path: Path) -> None:
+    sources = [photo(tmp_path / place, 200) for place in ("a/x.png", "b/x.png", "c/X.png", "c/x-2.png")]
+    told = typed("predict", *sources, "-m", "lamps", "--models", models, "--save", "out", "--json")
+    saved = [entry["saved"] for entry in found(told.stdout)]
+    assert len({name.lower() for name in saved}) == 4
+    assert all((tmp_path / name).stat().st_size for name in saved)
+
+
+def test_nothing_that_lies_in_the_folder_is_written_over(typed: Typed, models: Path, tmp_path: Path) -> None:
+    source = photo(tmp_path / "photo.jpg", 200)
+    before = source.read_bytes()
+    for _ in range(2):
+        assert typed("predict", source, "-m", "lamps", "--models", models, "--save", ".").exit_code == 0
+    assert source.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.glob("photo*.jpg")) == ["photo-2.jpg", "photo-3.jpg", "photo.jpg"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(typed: Typed, models: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    told = typed("predict", photos, "-m", "lamps", "--models", models, "--save", "file/out")
+    assert told.exit_code == 1
+    assert "file/out" in told.stderr
+    assert "--save" in told.stderr
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Ten frames, ever brighter."""
+    path = tmp_path / "film.avi"
+    with media.VideoWriter(path, fps=10) as writer:
+        for number in range(10):
+            writer.write(np.full((120, 160, 3), 20 * number + 20, np.uint8))
+    return path
+
+
+def test_a_video_is_answered_frame_by_frame_and_saved(typed: Typed, models: Path, film: Path, tmp_path: Path) -> None:
+    words = ("-m", "lamps", "--models", models, "--stride", "2", "--track", "--conf", "0.1", "--save", "out")
+    told = typed("predict", film, *words, "--json")
+    entries = found(told.stdout)
+    assert [entry["frame"] for entry in entries] == [0, 1, 2, 3, 4]
+    ids = {item["track_id"] for entry in entries for item in entry["results"] if "track_id" in item}
+    assert len(ids) == 1
+    saved = media.reel((tmp_path / "out" / "film.mp4").read_bytes())
+    assert (saved.frame_count, saved.fps, saved.width) == (5, 5, 160)
+
+
+def test_a_video_that_breaks_off_is_named(typed: Typed, models: Path, film: Path) -> None:
+    film.write_bytes(film.read_bytes()[:200])
+    told = typed("predict", film, "-m", "lamps", "--models", models)
+    assert told.exit_code == 1
+    assert "film.avi" in told.stderr
+
+
+def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    words = ("predict", film, "-m", "lamps", "--models", models, "--json", "--home", tmp_path / "home")
+    environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "saccade", *map(str, words)], stdout=subprocess.PIPE, stderr=follower, env=environ
+    ) as child:
+        os.close(follower)
+        shown = b""
+        while child.poll() is None or shown == b"":
+            try:
+                shown += os.read(leader, 65536)
+            except OSError:
+                break
+        assert child.stdout is not None
+        told = child.stdout.read().decode()
+    os.close(leader)
+    assert len(found(told)) == 10
+    assert "film.avi" in shown.decode()
+    assert "/10" in shown.decode()

@@ -1,0 +1,57 @@
+"""From words to the files that are looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from saccade.cli.sources import expand
+from saccade.errors import BadInput
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("b.jpg", "a.PNG", "film.mp4", "notes.txt", "sub/c.webp", "[x].png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"?")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*words: str) -> list[str]:
+    return [source.name for source in expand(words)]
+
+
+def test_a_folder_is_searched_for_images_and_videos_in_order(tree: Path) -> None:
+    assert names(".") == ["[x].png", "a.PNG", "b.jpg", "film.mp4", "sub/c.webp"]
+
+
+def test_a_file_that_is_named_is_taken_whatever_its_name(tree: Path) -> None:
+    assert names("notes.txt", "gone.jpg") == ["notes.txt", "gone.jpg"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tree: Path) -> None:
+    assert names("[x].png") == ["[x].png"]
+
+
+def test_patterns_reach_into_folders(tree: Path) -> None:
+    assert names("**/*.webp", "?.jpg") == ["sub/c.webp", "b.jpg"]
+
+
+def test_a_dash_is_standard_input(tree: Path) -> None:
+    (source,) = expand(["-"])
+    assert (source.path, source.stem) == (None, "stdin")
+
+
+@pytest.mark.parametrize("word", ["*.tif", "hollow"])
+def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
+    (tree / "hollow").mkdir()
+    with pytest.raises(BadInput, match=word.replace("*", r"\*")):
+        expand([word])
+
+
+def test_reading_a_file_that_is_gone_says_so(tree: Path) -> None:
+    (source,) = expand(["gone.jpg"])
+    with pytest.raises(BadInput, match=r"cannot read gone\.jpg: No such file"):
+        source.read()
