@@ -136,11 +136,23 @@ def one_number(tensors: Tensors) -> Outputs:
 
 HUB = {"config": {"preprocessor": PREPROCESSOR, "config": {}}}
 
+EOMT = {
+    "config": {
+        "preprocessor": {
+            "image_processor_type": "EomtImageProcessor",
+            "size": {"shortest_edge": 64, "longest_edge": 64},
+            "do_pad": True,
+        },
+        "config": {},
+    }
+}
+
 EXAMPLES: dict[str, list[Example]] = {
     "classifier": [
         example("classifier", "classify", lambda tensors: normal(tensors, (1, 6)), Options(top_k=0), **HUB),
     ],
     "dbnet": [example("dbnet", "obb", dbnet, labels={0: "text"}, input_hw=None)],
+    "eomt": [example("eomt", "segment", masked_queries, **EOMT)],
     "detr": [example("detr", "detect", queries(1), **HUB)],
     "maskformer": [example("maskformer", "segment", masked_queries, **HUB)],
     "movenet": [example("movenet", "pose", movenet, labels={0: "person"}, dynamic=True, keypoint_shape=(17, 3))],

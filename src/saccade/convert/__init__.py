@@ -17,7 +17,7 @@ from typing import IO, cast
 import msgspec
 
 import saccade
-from saccade import errors
+from saccade import errors, families
 from saccade.card import Card, Json
 from saccade.convert.job import CERTAIN, GRAPH, Job, Line, Outcome, Report
 from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
@@ -27,6 +27,8 @@ VERSION = 1
 """Of the way of converting: another one, and graphs are made anew."""
 REPORT = "report.json"
 CHECKPOINT = "torch"
+OWN_PROCESSOR = "transformers"
+"""The family that leaves pictures and answers to the checkpoint's own processor."""
 START = (
     "import sys, importlib.util as u; "
     "s = u.spec_from_file_location('saccade', sys.argv[1] + '/__init__.py', submodule_search_locations=[sys.argv[1]]); "
@@ -59,7 +61,7 @@ class Converter:
 
     def find(self, card: Card) -> Card | None:
         """The graph of a checkpoint if it was made before; what is no checkpoint is returned as it is."""
-        if card.runtime != CHECKPOINT:
+        if card.runtime != CHECKPOINT or card.family == OWN_PROCESSOR:
             return card
         folder = self.folder(card)
         try:
@@ -67,7 +69,7 @@ class Converter:
         except (OSError, msgspec.MsgspecError):
             return None
         if outcome.report is None:
-            return marked(card, {"unconverted": outcome.message})
+            return marked(readable(card), {"unconverted": outcome.message})
         files = (folder / GRAPH, folder / (GRAPH.removesuffix("xml") + "bin"))
         return graph_card(card, outcome.report, files) if all(file.is_file() for file in files) else None
 
@@ -167,6 +169,15 @@ def graph_card(card: Card, report: Report, files: Sequence[Path]) -> Card:
     )
     certificate: Json = msgspec.to_builtins(report)
     return marked(found, {"precision": report.precision, "certificate": certificate})
+
+
+def readable(card: Card) -> Card:
+    """The card with the family that can read it: its own, unless that does not know how the pictures are prepared."""
+    try:
+        families.find(card.family)(card)
+    except UnsupportedModel:
+        return msgspec.structs.replace(card, family=OWN_PROCESSOR)
+    return card
 
 
 def marked(card: Card, facts: dict[str, Json]) -> Card:

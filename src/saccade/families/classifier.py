@@ -38,20 +38,25 @@ class Classifier:
         return Prepared(*self.processor(image_rgb))
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Labels:
-        logits = as_float32(outputs[0]).reshape(-1)
-        if not np.isfinite(logits).all():
-            raise RunFailed("The model answered with numbers that are not finite.")
-        scores = activated(logits, options.activation or self.activation)
-        count = TOP_K if options.top_k is None else max(0, options.top_k)
-        best = np.argsort(-scores, kind="stable")[:count]
-        return Labels(
-            class_ids=best.astype(np.int32),
-            scores=scores[best],
-            names=tuple(self.labels.get(number, f"LABEL_{number}") for number in best.tolist()),
-        )
+        return ranked(outputs[0], self.activation, self.labels, options)
 
 
 FAMILY = Classifier
+
+
+def ranked(output: Tensor, usual: str, names: Mapping[int, str], options: Options) -> Labels:
+    """The best labels of one image's logits; ``usual`` is the activation when the caller chooses none."""
+    logits = as_float32(output).reshape(-1)
+    if not np.isfinite(logits).all():
+        raise RunFailed("The model answered with numbers that are not finite.")
+    scores = activated(logits, options.activation or usual)
+    count = TOP_K if options.top_k is None else max(0, options.top_k)
+    best = np.argsort(-scores, kind="stable")[:count]
+    return Labels(
+        class_ids=best.astype(np.int32),
+        scores=scores[best],
+        names=tuple(names.get(number, f"LABEL_{number}") for number in best.tolist()),
+    )
 
 
 def mapping(value: object) -> Mapping[str, object]:

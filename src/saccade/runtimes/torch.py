@@ -14,6 +14,8 @@ from saccade.errors import RunFailed
 from saccade.runtimes.session import Compute, Session
 from saccade.runtimes.transformers import libraries, module
 
+PICTURE = "pixel_values"
+
 
 def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`."""
@@ -41,14 +43,18 @@ class TorchSession:
         if self._module is None:
             raise RunFailed(f"The model '{self._name}' is closed.")
         with self._lock, torch.inference_mode():
-            picture = torch.from_numpy(normalised(tensors[""], self._pixels)).to(self._device)
+            given = {name or PICTURE: self._given(tensor, name) for name, tensor in tensors.items()}
             try:
-                outputs = self._module(picture)
+                outputs = self._module(**given)
             except RuntimeError:
-                raise RunFailed(
-                    f"The model '{self._name}' failed on an input of shape {tuple(picture.shape)}."
-                ) from None
+                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given.values())
+                raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
             return [output.float().cpu().numpy() for output in outputs]
+
+    def _given(self, tensor: NDArray[Any], name: str) -> Any:
+        """A tensor on the device; the image input's arithmetic is done here."""
+        found = tensor if name else normalised(tensor, self._pixels)
+        return self._torch.from_numpy(np.ascontiguousarray(found)).to(self._device)
 
     def close(self) -> None:
         self._module = None

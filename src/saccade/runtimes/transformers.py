@@ -99,8 +99,8 @@ def wrapped(torch: Any, model: Any, choices: tuple[tuple[str, ...], ...]) -> Any
             super().__init__()
             self.model = model
 
-        def forward(self, pixel_values: Any) -> tuple[Any, ...]:
-            answered = self.model(pixel_values=pixel_values, return_dict=True)
+        def forward(self, pixel_values: Any, **more: Any) -> tuple[Any, ...]:
+            answered = self.model(pixel_values=pixel_values, return_dict=True, **more)
             for names in choices:
                 if all(answered.get(name) is not None for name in names):
                     return tuple(answered[name] for name in names)

@@ -27,7 +27,8 @@ SPECIAL: dict[str, Architecture] = {
     "DetrForSegmentation": Architecture("segment", "maskformer"),
     "MaskFormerForInstanceSegmentation": Architecture("segment", "maskformer"),
     "Mask2FormerForUniversalSegmentation": Architecture("segment", "maskformer"),
-    "OneFormerForUniversalSegmentation": Architecture("segment", "maskformer"),
+    "EomtForUniversalSegmentation": Architecture("segment", "eomt"),
+    "EomtDinov3ForUniversalSegmentation": Architecture("segment", "eomt"),
 }
 
 ENDINGS: dict[str, Architecture] = {
@@ -35,6 +36,7 @@ ENDINGS: dict[str, Architecture] = {
     "ForImageClassificationWithTeacher": Architecture("classify", "classifier"),
     "ForSemanticSegmentation": Architecture("segment", "semantic"),
     "ForObjectDetection": Architecture("detect", "transformers"),
+    "ForDepthEstimation": Architecture("depth", "depth"),
     "ForUniversalSegmentation": Architecture("segment", "transformers"),
     "ForInstanceSegmentation": Architecture("segment", "transformers"),
 }

@@ -1,0 +1,135 @@
+"""Segmentation by EoMT, a plain ViT that answers masks with a class each.
+
+The subtasks follow ``EomtImageProcessor`` of transformers 5.23, which differs from the MaskFormers' in small ways: a
+segment keeps only its pixels above the mask threshold, which is tested before the class's score is applied; the padding
+is cut off; classes of instances are not shared among queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from saccade import imageprocessor
+from saccade.call import Options
+from saccade.card import Card, Pixels
+from saccade.errors import BadOptions
+from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.families.semantic import model_class, semantic_masks
+from saccade.ops import maps
+from saccade.ops.activations import sigmoid, softmax
+from saccade.ops.resize import Frame
+from saccade.results import ByteArray, Crop, FloatArray, MaskKind, Masks
+
+CONF, MASK_THRESHOLD, OVERLAP = 0.9, 0.5, 0.5
+
+
+class Eomt:
+    """Graphs with the outputs class logits (n, queries, classes + 1), the last being "nothing", and mask logits
+    (n, queries, h, w)."""
+
+    def __init__(self, card: Card) -> None:
+        self.labels = card.labels
+        self.model_class = model_class(card)
+        config = card.config.get("preprocessor")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Eomt")
+        size = self.processor.facts["size"]
+        self.edges = (int(size["shortest_edge"]), int(size.get("longest_edge") or size["shortest_edge"]))
+
+    def pixels(self) -> Mapping[str, Pixels]:
+        return self.processor.pixels()
+
+    def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
+        return Prepared(*self.processor(image_rgb))
+
+    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Masks:
+        """Raises BadOptions for a subtask of another name than panoptic, instance and semantic."""
+        classes, masks = as_float32(outputs[0])[0], as_float32(outputs[1])[0]
+        match options.subtask:
+            case None | "panoptic":
+                return self.panoptic(classes, masks, frame.image_hw, options)
+            case "instance":
+                return self.instance(classes, masks, frame.image_hw, options)
+            case "semantic":
+                return self.semantic(classes, masks, frame.image_hw)
+        raise BadOptions(f"Subtask {options.subtask} is not supported for model {self.model_class}")
+
+    def panoptic(
+        self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
+    ) -> Masks:
+        """Each pixel goes to the mask that is the strongest there, weighed with the class's score."""
+        probabilities = softmax(class_logits)
+        class_ids, scores = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        conf = CONF if options.conf is None else options.conf
+        kept = np.flatnonzero((class_ids != class_logits.shape[1] - 1) & (scores > conf))
+        threshold = MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold
+        overlap = OVERLAP if options.overlap_threshold is None else options.overlap_threshold
+        best = np.full(image_hw, -np.inf, np.float32)
+        winner = np.full(image_hw, -1, np.int32)
+        inside = []
+        for place, query in enumerate(kept):
+            probability = sigmoid(self.unpadded(mask_logits[query], image_hw))
+            inside.append(probability >= threshold)
+            weighed = probability * scores[query]
+            better = weighed > best
+            np.copyto(best, weighed, where=better)
+            winner[better] = place
+        crops: list[Crop] = []
+        queries: list[int] = []
+        for place, mask in enumerate(inside):
+            mine = winner == place
+            area, whole, common = mine.sum(), mask.sum(), mine & mask
+            if area and whole and common.any() and np.float32(area) / np.float32(whole) > overlap:
+                crops.append(maps.cut(common.view(np.uint8)))
+                queries.append(int(kept[place]))
+        return self.named(crops, scores[queries].tolist(), class_ids[queries].tolist(), "panoptic", image_hw)
+
+    def instance(
+        self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
+    ) -> Masks:
+        """One instance a query; a later one paints over an earlier one."""
+        probabilities = softmax(class_logits)[:, :-1]
+        class_ids, sure = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        conf = CONF if options.conf is None else options.conf
+        owner = np.full(image_hw, -1, np.int32)
+        scores: list[float] = []
+        numbers: list[int] = []
+        for query in np.flatnonzero(sure >= conf):
+            logits = self.unpadded(mask_logits[query], image_hw)
+            inside = logits > 0
+            mean = (sigmoid(logits) * inside).sum() / (inside.sum(dtype=np.float32) + np.float32(1e-6))
+            score = float(sure[query] * mean)
+            if score >= conf and inside.any():
+                owner[inside] = len(scores)
+                scores.append(score)
+                numbers.append(int(class_ids[query]))
+        crops = [maps.region(owner, number) for number in range(len(scores))]
+        return self.named(crops, scores, numbers, "instance", image_hw)
+
+    def semantic(self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int]) -> Masks:
+        """Classes weighed with the masks of all queries, padding and all, as transformers has it."""
+        masks = np.stack([sigmoid(maps.bilinear(mask, self.edges)) for mask in mask_logits])
+        classes = softmax(class_logits)[:, :-1]
+        summed = (classes.T @ masks.reshape(len(masks), -1)).reshape(-1, *masks.shape[1:])
+        return semantic_masks(maps.winners(summed, image_hw), len(summed), self.labels)
+
+    def unpadded(self, logits: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
+        """One query's mask on the image, without the padding at the right and the bottom."""
+        height, width = imageprocessor.within(image_hw, *self.edges)
+        inside = maps.bilinear(logits, self.edges)[: max(height, 1), : max(width, 1)]
+        return maps.bilinear(np.ascontiguousarray(inside), image_hw)
+
+    def named(
+        self,
+        crops: Sequence[Crop],
+        scores: Sequence[float],
+        numbers: Sequence[int],
+        kind: MaskKind,
+        image_hw: tuple[int, int],
+    ) -> Masks:
+        names = tuple(self.labels.get(number, f"LABEL_{number}") for number in numbers)
+        return maps.segments(crops, scores, numbers, names, kind, image_hw)
+
+
+FAMILY = Eomt
