@@ -338,6 +338,12 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
             assert path in page
             assert path in paths
     assert "https://" not in page
+    everything = wiring.build(Settings(), Shelf(), EchoEngine(), OpenGate())  # type: ignore[arg-type]
+    contract = asked(everything, "GET", "/openapi.json").json()
+    forms = contract["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert forms["properties"]["conf"]["maximum"] == 1
+    assert "confidence" in asked(everything, "GET", "/docs").text
+    assert "function_to_apply" in asked(everything, "GET", "/docs").text
     assert asked(app, "GET", "/static/plain.css").status_code == 200
 
 

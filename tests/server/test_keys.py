@@ -15,7 +15,7 @@ import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.errors import BadOptions, BadSettings
-from saccade.server import database, wiring
+from saccade.server import database, keyring, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
 from saccade.server.database import Database
@@ -358,6 +358,14 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(store: Database) -
         context = MigrationContext.configure(connection)
         assert context.get_current_revision() == database.HEAD
         assert compare_metadata(context, database.tables) == []
+
+
+def test_keys_can_be_made_before_the_home_exists(tmp_path: Path) -> None:
+    with keyring.opened(Settings(home=str(tmp_path / "new" / "home"))) as keys:
+        keys.create("first")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadSettings, match="--home"), keyring.opened(Settings(home=str(tmp_path / "file" / "home"))):
+        pass
 
 
 def test_several_servers_may_start_on_a_fresh_home_at_once(tmp_path: Path) -> None:

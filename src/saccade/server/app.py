@@ -15,14 +15,26 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import saccade.dialects
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
-from saccade.errors import BadInput, BadOptions, CallError, DeadlinePassed, Error, QuotaSpent, StillLoading, Stopped
+from saccade.errors import (
+    BadInput,
+    BadOptions,
+    CallError,
+    DeadlinePassed,
+    Error,
+    Overloaded,
+    QuotaSpent,
+    StillLoading,
+    Stopped,
+)
 from saccade.media import kind
+from saccade.results import Labels
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in
 from saccade.server.answering import HeaderList
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     from saccade.endpoints.fleet import Fleet
     from saccade.server.dedicated import Dedicated
     from saccade.server.doors import Doors
+    from saccade.server.elsewhere import Passing, Regions
 
 log = logging.getLogger("saccade.server")
 
@@ -58,6 +71,9 @@ GRACE_S = 2.0
 
 COLD_PAUSE_S = 1.0
 """A pause before "still loading" is answered: some clients repeat at once and for ever."""
+
+ELSEWHERE = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
+"""Stands in the counts for an answer whose content only another server has seen."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -114,6 +130,7 @@ class App:
         self.fleet: Fleet | None = None
         self.dedicated: Dedicated | None = None
         self.doors: Doors | None = None
+        self.regions: Regions | None = None
         self.shelf = Shelf(settings.max_inflight_bytes)
         self.ready = False
         self.draining = False
@@ -146,7 +163,7 @@ class App:
             finally:
                 self.inflight -= 1
 
-    async def _at_endpoint(self, app: App, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _at_endpoint(self, app: App | Passing, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request to the application of a dedicated endpoint, as that one sees it."""
         self.inflight += 1
         app.draining = self.draining
@@ -255,13 +272,37 @@ class App:
         exchange.standing = ticket.standing
         try:
             calls = [await self._completed(call, incoming, caller, deadline) for call in ask.calls]
-            outgoing = await self._run(exchange, dialect, ask, calls, incoming, deadline)
+            outgoing = await self._run_or_pass(exchange, dialect, ask, calls, incoming, deadline)
         except Exception:
             exchange.standing = (await self.gate.give_back(ticket)).standing
             self.gate.count(ticket, ())
             raise
         self.gate.count(ticket, exchange.answers)
         return outgoing
+
+    async def _run_or_pass(
+        self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming, deadline: float
+    ) -> Outgoing:
+        """Answers here, or sends the request to the nearest region, as the settings say."""
+        if self.settings.forward == "nearest":
+            passed = await self._passed(exchange, incoming, deadline)
+            if passed is not None:
+                return passed
+        try:
+            return await self._run(exchange, dialect, ask, calls, incoming, deadline)
+        except Overloaded:
+            if self.settings.forward != "when_busy":
+                raise
+            passed = await self._passed(exchange, incoming, deadline)
+            if passed is None:
+                raise
+            return passed
+
+    async def _passed(self, exchange: Exchange, incoming: Incoming, deadline: float) -> Outgoing | None:
+        passed = await self.regions.passed(incoming, deadline) if self.regions is not None else None
+        if passed is not None:
+            exchange.answers = (ELSEWHERE,)
+        return passed
 
     async def _parsed(self, dialect: Dialect, incoming: Incoming) -> Ask:
         """The dialect's reading of the request; a model that must be fetched first is fetched, once."""
@@ -277,6 +318,8 @@ class App:
             await self.doors.close()
         if self.fleet is not None:
             await self.fleet.close()
+        if self.regions is not None:
+            await self.regions.close()
         await self.engine.close()
         await self.gate.close()
         self.journal.flush()
@@ -497,8 +540,9 @@ def patience_of(headers: Mapping[str, str]) -> float:
     raise BadOptions(f"X-Request-Timeout is '{given[:40]}'; expected a number of seconds above 0.")
 
 
-def chosen(found: Found, head: Incoming, body: bytes) -> tuple[Candidate, Incoming]:
-    """The first candidate that claims the request, else the last; with the body and its path parameters put in."""
+def chosen(found: Found, head: Incoming, body: bytes | None = None) -> tuple[Candidate, Incoming]:
+    """The first candidate that claims the request, else the last; with its path parameters and the body put in."""
+    body = head.body if body is None else body
     for candidate in found.candidates[:-1]:
         incoming = completed(head, body, candidate.match)
         if candidate.dialect.claims(incoming):

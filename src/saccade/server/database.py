@@ -92,6 +92,8 @@ class Database:
             MissingExtra: its driver is not installed.
         """
         self.is_sqlite = not url or url.startswith("sqlite")
+        if not url:
+            _made(Path(home))
         self.engine = _engine(url or f"sqlite:///{Path(home) / 'saccade.db'}")
         try:
             self._migrate()
@@ -139,6 +141,15 @@ class Database:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _made(home: Path) -> None:
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSettings(
+            f"The home '{home}' cannot be made: {error.strerror}. Name another with --home or SACCADE_HOME."
+        ) from error
 
 
 def _engine(url: str) -> Engine:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,7 +54,6 @@ class Change(msgspec.Struct, forbid_unknown_fields=True):
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Keys]:
     """The keys of an installation, for the command line; works while a server runs, which notices at once."""
-    Path(settings.home).mkdir(parents=True, exist_ok=True)
     database = Database(settings.database_url, settings.home)
     try:
         yield Keys(database)

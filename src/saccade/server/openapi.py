@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade import __version__
+from saccade.dialects.arguments import ALIASES, FORMATS, PLAIN, RANGES
 from saccade.dialects.dialect import Dialect, Route
+from saccade.dialects.huggingface_request import PARAMETERS
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -89,9 +91,34 @@ def body(dialect: Dialect) -> dict[str, Any]:
 
 
 def arguments(dialect: Dialect) -> dict[str, Any]:
-    """JSON schemas of the dialect's arguments, where it publishes them."""
-    schemas = getattr(dialect, "arguments", None)
-    return dict(schemas()) if callable(schemas) else {}
+    """JSON schemas of the dialect's arguments by name, from the tables that the dialects themselves read."""
+    if dialect.name == "huggingface":
+        return {name: {"description": f"For: {', '.join(tasks)}."} for name, tasks in _tasks_by_parameter().items()}
+    if dialect.name in TITLES:
+        return {name: _schema(name) for name in (*ALIASES, *PLAIN)}
+    return {}
+
+
+def _tasks_by_parameter() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task, names in PARAMETERS.items():
+        for name in names:
+            found.setdefault(name, []).append(task)
+    return found
+
+
+def _schema(name: str) -> dict[str, Any]:
+    """What an Ultralytics argument takes, and under which other names."""
+    schema: dict[str, Any] = {}
+    others = [alias for alias in ALIASES.get(name, ()) if alias != name]
+    if name in RANGES:
+        least, most = RANGES[name]
+        schema = {"type": "number", "minimum": least, "maximum": most}
+    if name == "format":
+        schema = {"type": "string", "enum": list(FORMATS)}
+    if others:
+        schema["description"] = f"Also called {', '.join(others)}."
+    return schema
 
 
 def readable(dialects: Sequence[Dialect], base_url: str) -> str:
@@ -132,10 +159,14 @@ def _arguments(dialect: Dialect) -> str:
     schemas = arguments(dialect)
     if not schemas:
         return ""
-    rows = (
-        (name, str(schema.get("default", "")), str(schema.get("description", ""))) for name, schema in schemas.items()
-    )
-    return "<h3>Arguments</h3>" + _rows(rows, ("name", "default", "meaning"))
+    rows = ((name, _range(schema), str(schema.get("description", ""))) for name, schema in schemas.items())
+    return "<h3>Arguments</h3>" + _rows(rows, ("name", "takes", "remark"))
+
+
+def _range(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " | ".join(schema["enum"])
+    return f"{schema['minimum']:g} to {schema['maximum']:g}" if "minimum" in schema else ""
 
 
 def _rows(rows: Iterator[tuple[str, str, str]], head: tuple[str, str, str] = ("method", "path", "what")) -> str:
