@@ -158,7 +158,7 @@ function Replace({ at, endpoint, reload, onClose }) {
   const [model, setModel] = useState(endpoint.model);
   return html`<${Confirm}
     question="Replace the model of ${endpoint.name}?"
-    detail=${html`<label>New model <select value=${model} onChange=${(e) => setModel(e.target.value)}>${(models.data?.models ?? []).map((one) => html`<option>${one.name}</option>`)}</select></label>
+    detail=${html`<label>New model <select value=${model} onChange=${(e) => setModel(e.target.value)}>${(models.data?.models ?? []).map((one) => html`<option value=${one.name}>${one.name}</option>`)}</select></label>
       The URL and the keys stay. The old model serves until the new one is healthy.`}
     action="Replace"
     onYes=${() => send("PATCH", at, { action: "replace", model }).then(reload)}
