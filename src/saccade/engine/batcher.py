@@ -42,7 +42,7 @@ class Batcher:
         self._entries: list[Entry] = []
         self._change = threading.Condition()
         self._open = True
-        self._splits = True
+        self._splits: bool | None = None
         self._threads = [threading.Thread(target=self._serve, name=f"batch-{n}", daemon=True) for n in range(runners)]
         for thread in self._threads:
             thread.start()
@@ -107,7 +107,10 @@ class Batcher:
             return
         for entry in batch:
             try:
-                entry.outputs = self._run(entry.tensors)
+                outputs = entry.outputs = self._run(entry.tensors)
+                if self._splits is None:
+                    # A length that happens to be that of a batch would tell nothing; that of a single one does.
+                    self._splits = all(output.ndim > 0 and output.shape[0] == 1 for output in outputs)
             except Error as error:
                 entry.error = error
             except Exception as error:

@@ -1,0 +1,41 @@
+"""Answers shared through a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.engine.shelf import Shelf, picture, running
+from tests.engine.test_wire import RESULTS, equal
+
+import services
+from saccade.call import Answer, Call
+from saccade.engine.redis import RedisShelf
+
+
+@pytest.mark.heavy
+def test_an_answer_given_by_one_server_is_found_by_another() -> None:
+    async def main(url: str) -> None:
+        call = Call(model="m", media=picture(77), use_cache=True)
+        rules = {"redis_url": url, "cache_bytes": 1 << 20, "isolate": False}
+        async with running(Shelf(m={}), **rules) as one, running(Shelf(m={}), **rules) as other:
+            first = await one.predict(call)
+            second = await other.predict(call)
+            assert (first.cached, second.cached) == (False, True)
+            assert equal(first.result, second.result)
+            assert other.state("m") == "cold"
+
+    with services.redis() as url:
+        asyncio.run(main(url))
+
+
+def test_an_unreachable_redis_is_an_empty_cache() -> None:
+    pytest.importorskip("redis")
+
+    async def main() -> None:
+        shelf = RedisShelf(f"redis://127.0.0.1:{services.free_port()}/0", 60.0)
+        await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
+        assert await shelf.get(b"k") is None
+        await shelf.close()
+
+    asyncio.run(main())
