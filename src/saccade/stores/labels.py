@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.resources import files
+
 COCO_80 = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
     "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
@@ -24,3 +27,18 @@ def fallback(classes: int) -> dict[int, str]:
     if classes == 80:
         return dict(enumerate(LISTS["coco-80"]))
     return {number: f"class{number}" for number in range(classes)}
+
+
+def readable(names: dict[int, str]) -> dict[int, str]:
+    """The names of ImageNet's classes where a model was trained on folders called after WordNet's ids (n01440764)."""
+    if not any(name.startswith(("n0", "n1")) for name in names.values()):
+        return names
+    known = wordnet()
+    return {number: known.get(name, name) for number, name in names.items()}
+
+
+@cache
+def wordnet() -> dict[str, str]:
+    """ImageNet's thousand ids → the first word that WordNet 3.0 (Princeton University) has for each."""
+    lines = files("saccade.stores").joinpath("imagenet.txt").read_text("utf-8").split()
+    return dict(zip(lines[::2], lines[1::2], strict=True))

@@ -141,7 +141,7 @@ def class_names(name: str, metadata: Mapping[str, str]) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
         raise CorruptFiles(f"The class names in the metadata of '{name}' are damaged. Export the model again.")
-    return {number: str(value) for number, value in sorted(names.items())}
+    return labels.readable({number: str(value) for number, value in sorted(names.items())})
 
 
 def literal(name: str, metadata: Mapping[str, str], key: str) -> Any:
