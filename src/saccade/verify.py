@@ -81,8 +81,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     ``precision`` is what the fast graph computes in, in the runtime's word. ``own_pictures`` False: the pictures were
     drawn, so that few objects are in them, and ``output_error`` tells more: the largest of the outputs' root mean
-    square differences, measured against the output's own spread. ``exact_ms`` and ``fast_ms`` are medians of one run.
-    ``certificate`` is what was measured against the original library when the graph was made from a checkpoint.
+    square differences, measured against the output's own spread (large in graphs that put their objects in order
+    themselves, where two objects of nearly equal score may change places). ``exact_ms`` and ``fast_ms`` are medians of
+    one run. ``certificate`` is what was measured against the original library when the graph was made from a
+    checkpoint.
     """
 
     model: str

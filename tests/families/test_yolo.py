@@ -12,7 +12,7 @@ from yolo_models import opened, photo
 
 from saccade.call import Options
 from saccade.card import Card
-from saccade.errors import UnsupportedModel
+from saccade.errors import BadOptions, UnsupportedModel
 from saccade.families.yolo import Yolo
 from saccade.ops.resize import framed
 from saccade.results import Boxes, Keypoints, Labels, Masks, OrientedBoxes, Result
@@ -242,6 +242,15 @@ def test_instances_without_a_pixel_are_left_out(retina) -> None:
     else:
         assert (found.grid.height, found.grid.width) == (SIDE, SIDE)
         assert found.areas[0] == 20 * 10
+
+
+def test_masks_that_would_fill_the_memory_are_refused() -> None:
+    huge = framed((7000, 9000), (SIDE, SIDE))
+    rows = [[32, 32, 64, 64, 0.9, 0, 0, *[1.0] * 32]] * 70
+    with pytest.raises(BadOptions, match=r"70 masks .* retina_masks"):
+        Yolo(card("segment")).read([raw(rows[:70], 32), prototypes()], huge, Options(iou=1, retina_masks=True))
+    few = Yolo(card("segment")).read([raw(rows[:1], 32), prototypes()], huge, Options(retina_masks=True))
+    assert isinstance(few, Masks)
 
 
 def test_segments_without_prototypes_are_refused() -> None:

@@ -187,10 +187,10 @@ def test_contours_of_a_crop_are_those_of_the_whole_mask() -> None:
 
 
 @pytest.mark.parametrize("shift", [0, 30, 200])
-def test_the_nearest_points_of_long_contours_are_the_first_of_the_closest(shift) -> None:
+@pytest.mark.parametrize("counts", [(150, 120), (1500, 1200)])
+def test_the_nearest_points_of_two_contours_are_the_first_of_the_closest(shift, counts) -> None:
     dice = np.random.default_rng(shift)
-    for _ in range(20):
-        one = dice.integers(0, 60, (150, 2)).astype(np.float32)
-        other = dice.integers(shift, shift + 60, (120, 2)).astype(np.float32)
-        apart = ((one[:, None] - other[None]) ** 2).sum(-1)
-        assert nearest(one, other) == divmod(int(apart.argmin()), 120)
+    one = dice.integers(0, 60, (counts[0], 2)).astype(np.float32)
+    other = dice.integers(shift, shift + 60, (counts[1], 2)).astype(np.float32)
+    apart = ((one[:, None] - other[None]) ** 2).sum(-1)
+    assert nearest(one, other) == divmod(int(apart.argmin()), counts[1])

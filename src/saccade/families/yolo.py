@@ -16,7 +16,7 @@ from PIL import Image
 
 from saccade.call import Options
 from saccade.card import Card, Pixels
-from saccade.errors import RunFailed, UnsupportedModel
+from saccade.errors import BadOptions, RunFailed, UnsupportedModel
 from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.activations import softmax
 from saccade.ops.boxes import Rows, corners_of, corners_of_rotated, nms, rotated_nms
@@ -52,6 +52,9 @@ SIDE = 640
 CLASSIFIER_SIDE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+MASK_PIXELS = 1_000_000_000
+"""So many bytes of masks are made for one image; without the bound one request could fill the memory."""
 
 LARGE = 16_000_000
 """More pixels than this are not computed only to be cropped away."""
@@ -140,6 +143,7 @@ class Yolo:
         prototypes = as_float32(maps)[0]
         found = self.found(outputs, frame, options, len(prototypes))
         boxes_xyxy = boxes_to_image(found.boxes, frame)
+        affordable(boxes_xyxy if options.retina_masks else found.boxes)
         if options.retina_masks:
             grid = Grid(*frame.image_hw, 1.0, 1.0, 0.0, 0.0, frame.image_hw)
             crops = crops_on_image(found.extras, prototypes, boxes_xyxy, frame)
@@ -278,6 +282,18 @@ def best_class(probabilities: FloatArray) -> tuple[IntArray, FloatArray]:
 def of_classes(found: Found, classes: tuple[int, ...] | None) -> Found:
     """Only the detections of these classes, if any are named."""
     return found if classes is None else found[np.flatnonzero(np.isin(found.class_ids, classes))]
+
+
+def affordable(boxes_xyxy: FloatArray) -> None:
+    """Raises BadOptions if masks of these boxes together take too much memory."""
+    sizes = np.clip(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0, None)
+    pixels = float(sizes.prod(axis=1, dtype=np.float64).sum())
+    if pixels > MASK_PIXELS:
+        raise BadOptions(
+            f"The {len(boxes_xyxy)} masks asked for have {pixels / 1e6:.0f} million pixels; at most "
+            f"{MASK_PIXELS / 1e6:.0f} million are made. Ask for fewer (max_det), surer ones (conf), or without "
+            "retina_masks."
+        )
 
 
 def chosen(crops: Sequence[Crop], rows: Rows) -> tuple[Crop, ...]:

@@ -19,6 +19,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 UP = 2
 """PNG's filter that stores the difference to the row above: masks become almost all zeros, which compress fast."""
 ADLER = 65521
+PAIRS = 1 << 20
+"""So many pairs of points are compared at once."""
 FINAL_BLOCK = b"\x03\x00"
 """An empty last block of a deflate stream."""
 
@@ -92,13 +94,18 @@ def joined(parts: Sequence[FloatArray]) -> FloatArray:
 
 def nearest(one: FloatArray, other: FloatArray) -> tuple[int, int]:
     """Indices of the closest pair of points, the first of several."""
-    apart = one[:, None, 0] - other[None, :, 0]
-    apart *= apart
-    down = one[:, None, 1] - other[None, :, 1]
-    down *= down
-    apart += down
-    place = int(apart.argmin())
-    return place // len(other), place % len(other)
+    best = (np.inf, 0, 0)
+    # In slices, because two contours of ten thousands of points have more pairs than memory has room for.
+    step = max(PAIRS // len(other), 1)
+    for start in range(0, len(one), step):
+        apart = one[start : start + step, None, 0] - other[None, :, 0]
+        apart *= apart
+        down = one[start : start + step, None, 1] - other[None, :, 1]
+        down *= down
+        apart += down
+        place = int(apart.argmin())
+        best = min(best, (float(apart.flat[place]), start + place // len(other), place % len(other)))
+    return best[1], best[2]
 
 
 def closed(part: FloatArray, start: int) -> FloatArray:
