@@ -37,7 +37,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.clients.environments import environment  # noqa: E402
+from _pytest.outcomes import Skipped  # noqa: E402
+
+from tests.clients import environments  # noqa: E402
 
 LEVELS = (1, 4, 16)
 TORCH = "torch==2.13.0"
@@ -129,12 +131,23 @@ def peers(options: argparse.Namespace) -> Iterator[Peer]:
         yield Peer("Ray Serve + HAProxy, ONNX Runtime, 2 replicas", python, script, tuned)
 
 
+def environment(name: str, *requirements: str, **more: Any) -> Path:
+    """The peer's interpreter; one that cannot be installed here is told in the table instead of ending the run."""
+    try:
+        return environments.environment(name, *requirements, **more)
+    except Skipped as skipped:
+        return Path(f"missing: {skipped.msg}"[:300])
+
+
 def wanted(options: argparse.Namespace, name: str) -> bool:
     return not options.only or name in options.only
 
 
 def measure(peer: Peer, photos: Sequence[bytes], calls: int) -> None:
     """One round of one peer."""
+    if str(peer.python).startswith("missing"):
+        peer.broken = str(peer.python)
+        return
     try:
         with running(peer) as (port, process):
             url = f"http://127.0.0.1:{port}{peer.path}"
