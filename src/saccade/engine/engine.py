@@ -21,6 +21,8 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
+from saccade.engine.tune import tuned
+from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
     DeadlinePassed,
@@ -289,6 +291,8 @@ class Engine:
             lone=rules.lone,
             shapes=rules.shapes,
         )
+        compute = tuned(card, compute)
+        compute = tuned(card, compute)
         duty = Duty(limits=rules.limits, max_batch=rules.max_batch)
         if not rules.isolate:
             return LocalLink(card, compute, duty, on_reply)

@@ -1,0 +1,94 @@
+"""``saccade verify``: what a model's fast precision costs in exactness, on pictures of one's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from saccade.cli.house import compiled, counted, fetched, library, model_options, settings
+from saccade.cli.sources import Source, expand
+from saccade.errors import BadInput
+
+if TYPE_CHECKING:
+    from saccade.results import ByteArray
+    from saccade.verify import Report
+
+
+@click.command(name="verify")
+@click.argument("ref")
+@click.argument("sources", nargs=-1, metavar="[IMAGE]...")
+@click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
+@click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
+@click.option("--imgsz", type=click.IntRange(32, 8192), help="Longer side of the network's input, in pixels.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@model_options
+def COMMAND(
+    ref: str, sources: tuple[str, ...], as_json: bool, folders: tuple[str, ...], home: str | None, **chosen: Any
+) -> None:
+    """Compare the fast answers of the model REF (--precision auto) with its exact ones (--precision f32).
+
+    IMAGE is an image, a folder or a pattern in quotes; without any, drawn pictures are compared, in which there is
+    little to find. Exits with 1 if the two differ by more than noise.
+    """
+    given = settings(home=home, models=folders or None)
+    wanted = expand(sources)
+    from saccade.call import Options
+    from saccade.discover import budget
+    from saccade.runtimes.session import Compute
+    from saccade.verify import verify
+
+    images = _opened(wanted) if wanted else None
+    options = Options(**{name: value for name, value in chosen.items() if value is not None})
+    compute = Compute(threads=given.threads or budget().threads, lone=False, cache_dir=compiled(given))
+    with counted("comparing") as told:
+        report = verify(fetched(library(given), ref), compute, images, options, told)
+    click.echo(msgspec.json.encode(report).decode()) if as_json else _print(report)
+    if not report.agrees:
+        sys.exit(1)
+
+
+def _opened(wanted: Sequence[Source]) -> list[ByteArray]:
+    """Raises BadInput that names the file."""
+    from saccade import media
+
+    images = []
+    for source in wanted:
+        try:
+            images.append(media.decode(source.read()).rgb)
+        except BadInput as error:
+            raise BadInput(f"{source.name}: {error.message}") from error
+    return images
+
+
+def _print(report: Report) -> None:
+    different = report.difference
+    pictures = ("" if report.own_pictures else "drawn ") + ("picture" if report.images == 1 else "pictures")
+    click.echo(f"{report.model}: {report.precision} against f32 on {report.images} {pictures}")
+    rows: list[tuple[str, float | None, str]] = [
+        ("found by both", different.matched, "{:.0f}"),
+        ("only by f32", different.missing, "{:.0f}"),
+        (f"only by {report.precision}", different.extra, "{:.0f}"),
+        ("best score among those", different.unmatched_score, "{:.3f}"),
+        ("score, largest difference", different.score_max, "{:.4f}"),
+        ("score, mean difference", different.score_mean, "{:.4f}"),
+        ("box, largest difference", different.box_px_max, "{:.2f} px"),
+        ("box, median difference", different.box_px_median, "{:.2f} px"),
+        ("keypoint, largest difference", different.keypoint_px_max, "{:.2f} px"),
+        ("mask overlap, least", different.mask_iou_min, "{:.3f}"),
+        ("mask overlap, mean", different.mask_iou_mean, "{:.3f}"),
+        ("equal pixels", different.pixel_share, "{:.2%}"),
+        ("outputs' error", report.output_error, "{:.2%} of their spread"),
+        ("one run in f32", report.exact_ms, "{:.1f} ms"),
+        (f"one run in {report.precision}", report.fast_ms, "{:.1f} ms"),
+    ]
+    for name, value, form in rows:
+        if value is not None:
+            click.echo(f"  {name:<29} {form.format(value)}")
+    click.secho(
+        "They agree." if report.agrees else "They differ by more than noise; --precision f32 gives the exact answers.",
+        fg="green" if report.agrees else "yellow",
+    )

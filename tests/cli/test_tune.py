@@ -1,0 +1,73 @@
+"""Measuring how a model runs best, and what the server makes of it; ``saccade verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lamps import Typed
+from msgspec.structs import replace
+
+from saccade.card import Card
+from saccade.engine.tuned import FILE, tune, tuned
+from saccade.runtimes.session import Compute
+from saccade.stores.local import Local
+
+
+def lamps(models: Path) -> Card:
+    card = Local([models]).find("lamps")
+    assert card is not None
+    return card
+
+
+def test_every_way_is_tried_the_best_is_kept_and_used(models: Path, tmp_path: Path) -> None:
+    card, compute = lamps(models), Compute(threads=2, streams=2, cache_dir=str(tmp_path))
+    told: list[tuple[int, int]] = []
+    outcome = tune(card, compute, lambda done, total: told.append((done, total)), round_s=0.02)
+    assert [(trial.streams, trial.precision) for trial in outcome.trials] == [(2, "auto"), (1, "auto"), (2, "f32")]
+    assert outcome.best in outcome.trials
+    assert told[-1] == (9, 9)
+    used = tuned(card, compute)
+    assert (used.streams, used.threads, used.precision) == (
+        outcome.best.streams,
+        outcome.best.threads,
+        outcome.best.precision,
+    )
+
+
+def test_what_was_measured_counts_for_these_files_and_this_budget_only(models: Path, tmp_path: Path) -> None:
+    card, compute = lamps(models), Compute(threads=2, streams=2, cache_dir=str(tmp_path))
+    tune(card, compute, round_s=0.01)
+    kept = json.loads((tmp_path / FILE).read_text())
+    for trial in kept.values():
+        trial |= {"streams": 1, "threads": 1}
+    (tmp_path / FILE).write_text(json.dumps(kept))
+    assert tuned(card, compute).streams == 1
+    for other in (replace(compute, threads=4, streams=4), replace(compute, precision="f32")):
+        assert tuned(card, other) == other
+    changed = replace(card, revision="other")
+    assert tuned(changed, compute) == compute
+
+
+def test_a_damaged_file_counts_as_nothing_measured(models: Path, tmp_path: Path) -> None:
+    compute = Compute(threads=2, streams=2, cache_dir=str(tmp_path))
+    (tmp_path / FILE).write_text("{")
+    assert tuned(lamps(models), compute) == compute
+
+
+def test_verify_compares_the_two_precisions(typed: Typed, models: Path, photos: Path) -> None:
+    told = typed("verify", "lamps", photos, "--models", models, "--json")
+    assert told.exit_code == 0, told.output
+    report = json.loads(told.stdout)
+    assert (report["images"], report["own_pictures"]) == (2, True)
+    assert report["difference"]["matched"] == 1
+    shown = typed("verify", "lamps", "--models", models).stdout
+    assert "drawn pictures" in shown
+    assert "They agree." in shown
+
+
+def test_verify_names_a_picture_that_cannot_be_read(typed: Typed, models: Path, photos: Path) -> None:
+    (photos / "empty.png").write_bytes(b"")
+    told = typed("verify", "lamps", photos, "--models", models)
+    assert told.exit_code == 1
+    assert "empty.png" in told.stderr
