@@ -38,7 +38,6 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from _pytest.outcomes import Skipped  # noqa: E402
-
 from tests.clients import environments  # noqa: E402
 
 LEVELS = (1, 4, 16)
