@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -11,12 +12,12 @@ import msgspec
 from saccade.cli.house import compiled, fetched, library, model_options, settings
 
 if TYPE_CHECKING:
-    from saccade.engine.tune import Trial
+    from saccade.engine.tuned import Trial
 
 
 @click.command(name="tune")
 @click.argument("ref", default="picodet-s")
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=3.0, show_default=True, help="Time for each trial.")
+@click.option("--seconds", type=click.FloatRange(0.01, 600), default=1.0, show_default=True, help="Length of a round.")
 @click.option("--precision", type=click.Choice(["auto", "f32"]), help="f32: try nothing that changes the numbers.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
@@ -37,7 +38,7 @@ def COMMAND(
     given = settings(home=home, models=folders or None, precision=precision, device=device)
     card = fetched(library(given), ref)
     from saccade.discover import budget
-    from saccade.engine.tune import tune
+    from saccade.engine.tuned import tune
     from saccade.runtimes.session import Compute
 
     found = budget()
@@ -47,20 +48,22 @@ def COMMAND(
     compute = Compute(
         precision=given.precision, device=given.device, threads=threads, streams=threads, cache_dir=compiled(given)
     )
-    trials: list[Trial] = []
+    with click.progressbar(length=1, label="measuring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
 
-    def tell(trial: Trial) -> None:
-        trials.append(trial)
-        if not as_json:
-            click.echo(
-                f"{trial.precision:>4}  {trial.streams:>2} streams  {trial.per_s:>8.1f} images/s"
-                f"  {trial.alone_ms:>7.1f} ms alone"
-            )
+        def report(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
 
-    best = tune(card, compute, seconds, tell)
+        outcome = tune(card, compute, report, round_s=seconds)
     if as_json:
-        document = {"model": card.name, "best": msgspec.to_builtins(best), "trials": msgspec.to_builtins(trials)}
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json.dumps(msgspec.to_builtins(outcome), indent=2))
         return
-    extra = ", and a second compile for lone calls" if best.lone else ""
-    click.echo(f"\n{card.name}: {best.streams} streams, {best.precision}{extra}: {best.per_s:.1f} images/s")
+    for trial in outcome.trials:
+        click.echo(_row(trial, "  ← best" if trial == outcome.best else ""))
+
+
+def _row(trial: Trial, mark: str) -> str:
+    return (
+        f"{trial.streams:>3} streams  {trial.threads:>3} threads  {trial.precision:>4}"
+        f"  {trial.per_second:>8.1f} images/s  {trial.lone_ms:>7.1f} ms alone{mark}"
+    )

@@ -21,7 +21,6 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.engine.tune import tuned
 from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
@@ -291,7 +290,6 @@ class Engine:
             lone=rules.lone,
             shapes=rules.shapes,
         )
-        compute = tuned(card, compute)
         compute = tuned(card, compute)
         duty = Duty(limits=rules.limits, max_batch=rules.max_batch)
         if not rules.isolate:
