@@ -13,10 +13,13 @@ from msgspec.structs import replace
 from saccade.card import Card
 from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures
-from saccade.errors import BadOptions, Error, Stopped, UnknownModel
+from saccade.errors import BadOptions, Error, Stopped, UnknownModel, Unreachable
 
 Resolve: TypeAlias = Callable[[Plan], Card]
 """The Card of the plan's model; may take a while, so it is called in a thread. Raises UnknownModel."""
+
+RETRY_S = 15.0
+"""How long after a region did not answer it is asked again to start an endpoint."""
 
 MEASURE_S = 5.0
 """How often is looked what the endpoints use of their processors and memory."""
@@ -80,6 +83,10 @@ class Fleet:
         """How many replicas are up now."""
         running = self._running.get(name)
         return running.replicas() if running else 0
+
+    def running(self, name: str) -> Endpoint | None:
+        """The endpoint if it runs."""
+        return self._running.get(name)
 
     def serving(self, name: str) -> Endpoint:
         """The running endpoint.
@@ -159,7 +166,7 @@ class Fleet:
                 self._set(name, "ready")
                 raise
             self._save(
-                replace(self.record(name), plan=plan, state="ready", revision=card.revision, started=time.time())
+                replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
             )
             self.figures(name).note("INFO", f"The model is now {model}.")
         return self.record(name)
@@ -191,19 +198,27 @@ class Fleet:
             if record is None or name in self._running:
                 return
             self._set(name, "deploying")
-            endpoint = self._make(record)
             try:
+                endpoint = self._make(record)
                 card = await asyncio.to_thread(self._resolve, record.plan)
                 await endpoint.start(card, record.plan)
             except Error as error:
                 self._set(name, "failed", error.message)
                 self.figures(name).note("ERROR", f"Starting failed: {error.message}")
+                if isinstance(error, Unreachable):
+                    self._spawn(self._start_later(name))
                 return
             self._running[name] = endpoint
             self._save(
-                replace(self.record(name), state="ready", reason="", revision=card.revision, started=time.time())
+                replace(self.record(name), state="ready", reason="", revision=endpoint.revision, started=time.time())
             )
             self.figures(name).note("INFO", f"Ready with {record.plan.model}.")
+
+    async def _start_later(self, name: str) -> None:
+        """Another try for an endpoint whose region did not answer."""
+        await asyncio.sleep(RETRY_S)
+        if name in self._here and self._here[name].state == "failed":
+            await self._start(name)
 
     async def _measure(self) -> None:
         """Fills the plots of what running endpoints use."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.types import Scope
 
@@ -13,12 +13,15 @@ from saccade.card import Card
 from saccade.dialects.dialect import ModelState
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import Forbidden
+from saccade.errors import Error, Forbidden
 from saccade.server.access import Caller, Gate, Ticket
 from saccade.server.app import App
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
 from saccade.server.metrics import Metrics
+
+if TYPE_CHECKING:
+    from saccade.server.elsewhere import Passing
 
 PREFIX = "/endpoints/"
 HOUR_S = 3600
@@ -37,14 +40,14 @@ class Dedicated:
         self._fleet = fleet
         self._apps: dict[str, App] = {}
 
-    def find(self, scope: Scope) -> tuple[App, str] | None:
+    def find(self, scope: Scope) -> tuple[App | Passing, str] | None:
         """The endpoint's application and the path as it sees it, or None for the shared API."""
         path: str = scope["path"]
         if path.startswith(PREFIX):
             name, _, rest = path[len(PREFIX) :].partition("/")
-            return (self.app(name), f"/{rest}") if self._fleet.knows(name) else None
+            return (self._serving(name), f"/{rest}") if self._fleet.knows(name) else None
         name = self._by_address(scope)
-        return (self.app(name), path) if name else None
+        return (self._serving(name), path) if name else None
 
     def app(self, name: str) -> App:
         """The application of one endpoint."""
@@ -55,6 +58,19 @@ class Dedicated:
     def forget(self, name: str) -> None:
         """Called when an endpoint was removed."""
         self._apps.pop(name, None)
+
+    def _serving(self, name: str) -> App | Passing:
+        """What answers now: the endpoint's application here, or the way to the region in which it runs."""
+        plan, app = self._fleet.record(name).plan, self.app(name)
+        if not plan.region or self._shared.regions is None:
+            return app
+        try:
+            self._fleet.serving(name)
+        except Error:
+            return app
+        from saccade.server.elsewhere import Passing
+
+        return Passing(app, self._shared.regions, name, plan)
 
     def _by_address(self, scope: Scope) -> str:
         records = self._fleet.records()

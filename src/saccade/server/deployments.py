@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import Request
@@ -21,6 +23,9 @@ from saccade.server.dedicated import PREFIX, Dedicated
 
 if TYPE_CHECKING:
     from saccade.server.app import App
+
+HERE = "here"
+"""How the console calls this cluster in its table of regions."""
 
 MOST_LINES = 200
 USUAL_LINES = 50
@@ -96,7 +101,7 @@ class Deployments:
 
     async def listed(self, request: Request, caller: Caller) -> Any:
         """Every endpoint that the caller may see."""
-        return {"endpoints": [self._words(record, request) for record in self._visible(caller)]}
+        return {"endpoints": await asyncio.gather(*(self._told(record, request) for record in self._visible(caller)))}
 
     async def created(self, request: Request, caller: Caller) -> Any:
         """201 and the new endpoint; with a known name and no model, starts the stopped one."""
@@ -110,7 +115,7 @@ class Deployments:
             max_replicas=most,
             memory_bytes=wish.memory_bytes,
             idle_stop_s=wish.idle_stop_s,
-            region=wish.region or "",
+            region=self._region(wish.region),
             port=wish.port,
             hostname=wish.hostname,
             calls_per_hour=wish.calls_per_hour,
@@ -121,7 +126,7 @@ class Deployments:
 
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
-        return self._words(self._fleet.record(request.path_params["name"]), request)
+        return await self._told(self._fleet.record(request.path_params["name"]), request)
 
     async def changed(self, request: Request, caller: Caller) -> Any:
         """Starts, stops, replaces or resizes."""
@@ -141,6 +146,8 @@ class Deployments:
         """Whether it answers, and how fast: the Platform's words."""
         record = self._fleet.record(request.path_params["name"])
         started = time.perf_counter()
+        if (there := self._there(record)) is not None:
+            return await there("/health")
         healthy = record.state == "ready"
         told: dict[str, Any] = {"healthy": healthy, "status": 200 if healthy else 503}
         if not healthy:
@@ -150,6 +157,8 @@ class Deployments:
 
     async def logs(self, request: Request, caller: Caller) -> Any:
         """The latest entries first; ``pageToken`` goes on where the page before ended."""
+        if (there := self._there(self._fleet.record(request.path_params["name"]))) is not None:
+            return await there(f"/logs?{request.url.query}")
         query = request.query_params
         limit = min(MOST_LINES, _number(query.get("limit"), USUAL_LINES))
         before = _moment(query.get("pageToken"))
@@ -164,6 +173,9 @@ class Deployments:
     async def metrics(self, request: Request, caller: Caller) -> Any:
         """Summary and series of a range, or the day in short with ``sparkline=true``."""
         record = self._fleet.record(request.path_params["name"])
+        if (there := self._there(record)) is not None:
+            told = await there(f"/metrics?{request.url.query}")
+            return {**told, "region": record.plan.region} if "deploymentId" in told else told
         figures = self._fleet.figures(record.name)
         if request.query_params.get("sparkline", "").lower() in ("true", "1"):
             return figures.sparkline()
@@ -279,6 +291,35 @@ class Deployments:
         if record.plan.port:
             return f"{scheme}://{host.rpartition(':')[0] or host}:{record.plan.port}"
         return f"{head.base_url}{PREFIX}{record.name}"
+
+    def _there(self, record: Record) -> Callable[[str], Awaitable[dict[str, Any]]] | None:
+        """A way to ask the region about an endpoint that runs there."""
+        regions, region = self._app.regions, record.plan.region
+        if regions is None or not region or self._fleet.running(record.name) is None:
+            return None
+        return lambda path: regions.ask(region, "GET", f"/v1/endpoints/{quote(record.name, safe='')}{path}")
+
+    async def _told(self, record: Record, request: Request) -> dict[str, Any]:
+        """The endpoint in words; of one in a region, what the region tells of its state."""
+        words = self._words(record, request)
+        there = self._there(record)
+        if there is None:
+            return words
+        try:
+            row = await there("")
+        except Error as error:
+            return {**words, "reason": error.message}
+        seen: dict[str, Any] = {
+            name: row[name] for name in ("state", "reason", "replicas_now", "revision") if name in row
+        }
+        return {**words, **seen, "region_url": row.get("url", "")}
+
+    def _region(self, name: str | None) -> str:
+        """The region that a wish means; this cluster is "". Raises BadOptions for one that is not known."""
+        if not name or name == HERE or self._known_region(name):
+            return "" if name in (None, HERE) else str(name)
+        known = ", ".join(region.name for region in self._app.settings.regions) or "none"
+        raise BadOptions(f"There is no region '{name[:40]}' in saccade.toml. Known: {known}.")
 
     def _words(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan

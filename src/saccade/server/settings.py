@@ -119,6 +119,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Text, Meta(description="Web origins whose pages may call the APIs; `*`: all; empty: none.")
     ] = ("*",)
     access_log: Annotated[bool, Meta(description="Write one line per request.")] = True
+    forward: Annotated[
+        Literal["never", "when_busy", "nearest"],
+        Meta(
+            description="Send calls of the shared URL to the nearest healthy region: `when_busy`: those refused here."
+        ),
+    ] = "never"
     regions: Annotated[tuple[Region, ...], Meta(description="Other clusters (tables in `saccade.toml` only).")] = ()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +13,8 @@ from saccade.card import Card
 from saccade.convert import Converter
 from saccade.dialects import hub, platform, yolo_v1
 from saccade.dialects.dialect import Dialect
+from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records
 from saccade.endpoints.endpoint import Engine as EndpointEngine
-from saccade.endpoints.endpoint import Plan, Records
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
@@ -35,6 +36,9 @@ from saccade.stores.hub import Hub
 from saccade.stores.packages import Index, Packages
 from saccade.stores.store import Store
 
+if TYPE_CHECKING:
+    from saccade.server.elsewhere import Regions
+
 
 def build(
     settings: Settings,
@@ -55,7 +59,8 @@ def build(
         fetch=open_fetcher(settings),
     )
     if records is not None:
-        app.fleet = Fleet(records, lambda plan: library.card(plan.model, fetch=True), lambda record: endpoint(settings))
+        app.regions = open_regions(settings)
+        app.fleet = Fleet(records, Resolving(library), lambda record: placed(record, settings, app.regions))
         app.dedicated = Dedicated(app, app.fleet, furnish)
     furnish(app)
     return app
@@ -76,6 +81,30 @@ def furnish(app: App) -> None:
     """Gives the application its pages."""
     pages = Pages(app)
     app.house, app.is_house = pages.router, pages.serves
+
+
+def placed(record: Record, settings: Settings, regions: Regions | None) -> Endpoint:
+    """An endpoint where its plan wants it.
+
+    Raises:
+        BadSettings: its region is not in the settings any more.
+    """
+    if not record.plan.region:
+        return endpoint(settings)
+    if regions is None:
+        raise BadSettings(f"The region '{record.plan.region}' of the endpoint '{record.name}' is not in saccade.toml.")
+    from saccade.server.elsewhere import RegionEndpoint
+
+    return RegionEndpoint(regions, record)
+
+
+def open_regions(settings: Settings) -> Regions | None:
+    """The way to the other saccades, if the settings name any."""
+    if not settings.regions:
+        return None
+    from saccade.server.elsewhere import Regions
+
+    return Regions(settings.regions)
 
 
 def endpoint(settings: Settings) -> LocalEndpoint:
@@ -171,6 +200,19 @@ def open_fetcher(settings: Settings) -> Fetch | None:
     from saccade.server.fetch import Fetcher
 
     return Fetcher(settings.allow_url, max_bytes=settings.url_max_bytes, timeout_s=settings.url_timeout_s)
+
+
+class Resolving:
+    """plan → Card. A model that is to run in a region need not be known here; the region looks for it."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    def __call__(self, plan: Plan) -> Card:
+        """Raises UnknownModel."""
+        if plan.region:
+            return Card(name=plan.model, task="detect", family="elsewhere", runtime="elsewhere")
+        return self._library.card(plan.model, fetch=True)
 
 
 class Pinned:

@@ -1,0 +1,394 @@
+"""Regions at work: endpoints that run on another saccade, and calls that are passed on to one.
+
+Imported only by a server that has regions. What a caller's key may do is decided here; the other saccade sees the
+region's key from ``saccade.toml`` and never the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import httpx
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from saccade.call import Answer, Call
+from saccade.card import Card
+from saccade.dialects.dialect import Incoming, Outgoing
+from saccade.endpoints.endpoint import Plan, Record
+from saccade.errors import BadOptions, Error, Stopped, TooLarge, UnknownModel, Unreachable
+from saccade.server import answering
+from saccade.server.app import ELSEWHERE, App, chosen, incoming_of
+from saccade.server.regions import measured
+from saccade.server.settings import Region
+
+log = logging.getLogger("saccade.server")
+
+MARK = "x-saccade-region"
+"""Carried by what one saccade passes to another, so that it is not passed on again."""
+
+MOST_CONNECTIONS = 100
+CONNECT_S = 5.0
+ADMIN_S = 15.0
+REPLACE_S = 330.0
+FRESH_S = 30.0
+"""How long a measured order of the regions is believed."""
+
+LOOK_S = 3.0
+POLL_S = 0.2
+
+OWN = {
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"),
+    *("upgrade", "host", "authorization", "x-api-key", "cookie", "set-cookie", MARK),
+}
+"""Headers of one connection, and those that say who is calling: neither is passed on."""
+
+
+class Regions:
+    """The other saccades of the settings, and one bounded pool of connections to all of them."""
+
+    def __init__(self, regions: Sequence[Region]) -> None:
+        self.by_name = {region.name: region for region in regions}
+        self._client: httpx.AsyncClient | None = None
+        self._near: list[Region] = []
+        self._measured_at = float("-inf")
+        self._measuring: asyncio.Task[None] | None = None
+
+    def region(self, name: str) -> Region:
+        """One region. Raises BadOptions when the settings do not name it."""
+        if name in self.by_name:
+            return self.by_name[name]
+        known = ", ".join(self.by_name) or "none"
+        raise BadOptions(f"There is no region '{name[:40]}' in saccade.toml. Known: {known}.")
+
+    async def ask(
+        self, name: str, method: str, path: str, body: object = None, patience_s: float = ADMIN_S
+    ) -> dict[str, Any]:
+        """The JSON answer of a region's own routes.
+
+        Raises:
+            UnknownModel: it has no such thing.
+            Unreachable: it does not answer, or does not know the key.
+            BadOptions: it refuses; the words are its own.
+        """
+        region = self.region(name)
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {**_credentials(region), "content-type": "application/json"}
+        try:
+            answer = await self.client.request(
+                method, _address(region, path), content=content, headers=headers, timeout=patience_s
+            )
+        except httpx.HTTPError as error:
+            raise _unreachable(name) from error
+        try:
+            told = answer.json()
+        except ValueError:
+            told = {}
+        told = told if isinstance(told, dict) else {}
+        if not answer.is_success:
+            raise _refusal(name, answer.status_code, str(told.get("error", "")))
+        return told
+
+    async def nearest(self) -> list[Region]:
+        """Healthy regions, nearest first; measured anew now and then behind the callers' backs."""
+        if self._measuring is None and time.monotonic() - self._measured_at > FRESH_S:
+            self._measuring = asyncio.create_task(self._measure())
+        if self._measured_at == float("-inf") and self._measuring is not None:
+            await asyncio.shield(self._measuring)
+        return self._near
+
+    async def passed(self, incoming: Incoming, deadline: float) -> Outgoing | None:
+        """The nearest region's answer to a call of the shared URL; None when no region can take it."""
+        if MARK in incoming.headers:
+            return None
+        for region in await self.nearest():
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return None
+            try:
+                answer = await self.client.request(
+                    incoming.method,
+                    _address(region, quote(incoming.path))
+                    + (f"?{urlencode(incoming.query)}" if incoming.query else ""),
+                    content=incoming.body,
+                    headers={**_passable(incoming.headers), **_credentials(region)},
+                    timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),
+                )
+            except httpx.HTTPError:
+                log.warning("the region '%s' did not answer a call", region.name)
+                self._near = [near for near in self._near if near.name != region.name]
+                continue
+            if answer.status_code not in (401, 403, 404, 429) and answer.status_code < 500:
+                return _outgoing(answer)
+        return None
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        if self._measuring is not None:
+            self._measuring.cancel()
+        if self._client is not None:
+            await self._client.aclose()
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """Made at the first call, in the event loop that serves."""
+        if self._client is None:
+            limits = httpx.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=MOST_CONNECTIONS // 2)
+            self._client = httpx.AsyncClient(limits=limits, timeout=ADMIN_S, follow_redirects=False, trust_env=False)
+        return self._client
+
+    async def _measure(self) -> None:
+        try:
+            rows = await measured(tuple(self.by_name.values()), attempts=2)
+            self._near = [self.by_name[row["name"]] for row in rows if row["mean_ms"] is not None]
+        finally:
+            self._measured_at, self._measuring = time.monotonic(), None
+
+
+class RegionEndpoint:
+    """An endpoint of the same name on the plan's region; see :class:`saccade.endpoints.endpoint.Endpoint`."""
+
+    def __init__(self, regions: Regions, record: Record) -> None:
+        self._regions = regions
+        self._region = record.plan.region
+        self._name = record.name
+        self._plan = record.plan
+        self._row: dict[str, Any] = {}
+
+    @property
+    def revision(self) -> str:
+        return str(self._row.get("revision", ""))
+
+    async def start(self, card: Card, plan: Plan) -> None:
+        self._plan = plan
+        try:
+            row = await self._asked("GET")
+        except UnknownModel:
+            await self._regions.ask(self._region, "POST", "/v1/endpoints", _wish(self._name, plan), REPLACE_S)
+        else:
+            if row["model"] != plan.model:
+                raise BadOptions(
+                    f"The region '{self._region}' has an endpoint '{self._name}' with another model "
+                    f"({row['model']}). Remove it there, or choose another name."
+                )
+            await self._asked("PATCH", {"action": "start"})
+        await self._settled()
+
+    async def replace(self, card: Card, plan: Plan) -> None:
+        if plan.model != self._plan.model:
+            await self._asked("PATCH", {"action": "replace", "model": plan.model})
+        if msgspec.structs.replace(plan, model="") != msgspec.structs.replace(self._plan, model=""):
+            wish = _wish(self._name, plan)
+            size = {name: wish[name] for name in ("replicas", "memory_bytes", "idle_stop_s")}
+            await self._asked("PATCH", {"action": "resize", **size})
+        self._plan = plan
+        await self._settled()
+
+    async def stop(self) -> None:
+        await self._asked("PATCH", {"action": "stop"})
+
+    async def leave(self) -> None:
+        """It runs on: other servers may use it, and this one finds it again."""
+
+    async def remove(self) -> None:
+        if self._region not in self._regions.by_name:
+            return
+        try:
+            await self._asked("DELETE")
+        except UnknownModel:
+            return
+
+    async def predict(self, call: Call) -> Answer:
+        """Never asked: whole requests are passed on, before they are read here."""
+        raise Unreachable(f"The endpoint '{self._name}' runs in the region '{self._region}'.")
+
+    async def stream(self, call: Call) -> AsyncIterator[Answer]:
+        """Never asked; see :meth:`predict`."""
+        yield await self.predict(call)
+
+    def replicas(self) -> int:
+        """As the region last told."""
+        return int(self._row.get("replicas_now", 0))
+
+    def load(self) -> tuple[float, float]:
+        """The region keeps its own plots."""
+        return 0.0, 0.0
+
+    async def look(self) -> dict[str, Any]:
+        """The endpoint as the region tells of it now. Raises as :meth:`Regions.ask` does."""
+        self._row = await self._regions.ask(self._region, "GET", _path(self._name), patience_s=LOOK_S)
+        return self._row
+
+    async def _asked(self, method: str, body: object = None) -> dict[str, Any]:
+        return await self._regions.ask(self._region, method, _path(self._name), body, REPLACE_S)
+
+    async def _settled(self) -> None:
+        """Returns when the endpoint is up there.
+
+        Raises:
+            Error: it failed there, with the reason.
+        """
+        end = time.monotonic() + REPLACE_S
+        while time.monotonic() < end:
+            row = await self.look()
+            if row["state"] == "ready":
+                return
+            if row["state"] in ("failed", "stopped"):
+                raise Stopped(
+                    f"In the region '{self._region}' it is {row['state']}: {row.get('reason') or 'no reason'}"
+                )
+            await asyncio.sleep(POLL_S)
+        raise _unreachable(self._region)
+
+
+class Passing:
+    """The application of an endpoint in a region: asks the gate here, then streams the request there and back."""
+
+    def __init__(self, app: App, regions: Regions, name: str, plan: Plan) -> None:
+        """``app`` answers for the endpoint here: its gate, its counts, and its words when the region is gone."""
+        self.draining = False
+        self._app = app
+        self._regions = regions
+        self._name = name
+        self._plan = plan
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        head, begun = incoming_of(scope), time.perf_counter()
+        status, error_name = 500, ""
+        try:
+            caller = await self._app.gate.caller(head.headers)
+            calls = head.method == "POST"
+            ticket = await self._app.gate.take(caller, [self._plan.model]) if calls else None
+            try:
+                status = await self._relay(scope, receive, send, head)
+            except Exception:
+                if ticket is not None:
+                    self._app.gate.count(await self._app.gate.give_back(ticket), ())
+                raise
+            if ticket is not None:
+                if status >= 400:
+                    ticket = await self._app.gate.give_back(ticket)
+                self._app.gate.count(ticket, (ELSEWHERE,) if status < 400 else ())
+        except Error as error:
+            error_name = type(error).__name__
+            outgoing = self._refusal(error, head)
+            status = outgoing.status
+            await answering.send_answer(send, outgoing, [(b"x-request-id", head.request_id.encode("latin-1"))])
+        finally:
+            seconds = time.perf_counter() - begun
+            self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
+            self._app.journal.note(head.method, head.path, status, seconds, 0, head.request_id, error=error_name)
+
+    async def _relay(self, scope: Scope, receive: Receive, send: Send, head: Incoming) -> int:
+        region = self._regions.region(self._plan.region)
+        address = _address(region, f"/endpoints/{quote(self._name)}{quote(head.path)}")
+        query = scope.get("query_string", b"").decode("latin-1")
+        settings = self._app.settings
+        request = self._regions.client.build_request(
+            head.method,
+            f"{address}?{query}" if query else address,
+            headers={**_passable(head.headers, framed=True), **_credentials(region), "x-request-id": head.request_id},
+            content=None if head.method in ("GET", "HEAD") else _body(receive, settings.max_body_bytes),
+            timeout=httpx.Timeout(settings.video_timeout_s, connect=CONNECT_S, pool=CONNECT_S),
+        )
+        try:
+            answer = await self._regions.client.send(request, stream=True)
+        except httpx.HTTPError as error:
+            raise _unreachable(region.name) from error
+        try:
+            return await _stream_back(answer, send)
+        finally:
+            await answer.aclose()
+
+    def _refusal(self, error: Error, head: Incoming) -> Outgoing:
+        found = self._app.paths.find(head.method, head.path)
+        if found.candidates:
+            candidate, incoming = chosen(found, head)
+            return candidate.dialect.refuse(error, incoming)
+        return Outgoing(503, msgspec.json.encode({"error": error.message}))
+
+
+async def _stream_back(answer: httpx.Response, send: Send) -> int:
+    """The answer as it comes; one that breaks off in the middle breaks off here, too."""
+    pairs = [(name.lower(), value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in OWN]
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": pairs})
+    async for chunk in answer.aiter_raw():
+        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return answer.status_code
+
+
+async def _body(receive: Receive, most_bytes: int) -> AsyncIterator[bytes]:
+    """The request's body as it comes. Raises TooLarge."""
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise httpx.ReadError("the caller has left")
+        size += len(message.get("body", b""))
+        if size > most_bytes:
+            raise TooLarge(f"Payload too large: the limit is {most_bytes} bytes.")
+        if message.get("body"):
+            yield message["body"]
+        if not message.get("more_body"):
+            return
+
+
+def _outgoing(answer: httpx.Response) -> Outgoing:
+    kept = tuple(
+        (name.lower(), value)
+        for name, value in answer.headers.items()
+        if name.lower() not in OWN | {"content-type", "content-length", "content-encoding", "x-request-id"}
+        and not name.lower().startswith(("x-ratelimit", "ratelimit", "access-control", "retry-after", "vary"))
+    )
+    media_type = answer.headers.get("content-type", "application/json")
+    return Outgoing(answer.status_code, answer.content, media_type, kept)
+
+
+def _passable(headers: Mapping[str, str], *, framed: bool = False) -> dict[str, str]:
+    """What another saccade may see of a request; its length only where the body is passed on as it comes."""
+    dropped = OWN if framed else OWN | {"content-length", "content-encoding"}
+    return {name: value for name, value in headers.items() if name not in dropped} | {MARK: "1"}
+
+
+def _credentials(region: Region) -> dict[str, str]:
+    return {"authorization": f"Bearer {region.key}"} if region.key else {}
+
+
+def _address(region: Region, path: str) -> str:
+    return region.url.rstrip("/") + path
+
+
+def _path(name: str) -> str:
+    return f"/v1/endpoints/{quote(name, safe='')}"
+
+
+def _wish(name: str, plan: Plan) -> dict[str, Any]:
+    """What is asked of the region; port, host name and hourly limit stay with this server, where callers arrive."""
+    return {
+        "name": name,
+        "model": plan.model,
+        "replicas": f"{plan.min_replicas}:{plan.max_replicas}",
+        "memory_bytes": plan.memory_bytes,
+        "idle_stop_s": plan.idle_stop_s,
+    }
+
+
+def _unreachable(name: str) -> Unreachable:
+    return Unreachable(f"The region '{name}' does not answer. Try again shortly.", retry_after_s=5)
+
+
+def _refusal(name: str, status: int, said: str) -> Error:
+    if status == 404:
+        return UnknownModel(f"The region '{name}' says: {said or 'there is nothing of this name.'}")
+    if status in (401, 403):
+        return Unreachable(f"The region '{name}' does not accept the key that saccade.toml holds for it.")
+    if status >= 500:
+        return Unreachable(f"The region '{name}' says: {said or f'error {status}'}")
+    return BadOptions(f"The region '{name}' says: {said or f'error {status}'}")
