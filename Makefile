@@ -17,8 +17,8 @@ serve: $(VENV)/.core  ## Install what is needed and serve on http://127.0.0.1:80
 test: $(VENV)/.dev  ## Run the quick tests
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev  ## Run the heavy tests too: real clients, services, a browser, conversions, soak
-	$(BIN)/python -m pytest -m heavy
+test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak (what fails is tried once more)
+	$(BIN)/python -m pytest -m heavy --durations=25 || $(BIN)/python -m pytest -m heavy --last-failed --last-failed-no-failures=none
 
 check: $(VENV)/.dev  ## Lint, format check and types
 	$(BIN)/ruff check .
