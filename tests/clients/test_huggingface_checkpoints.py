@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.clients import houses
-from tests.clients.environments import ROOT
 from tests.clients.houses import Served
+from tests.convert.graphs import python
 
 pytestmark = pytest.mark.heavy
 
@@ -32,9 +32,7 @@ REAL = ("hf-mobilenet_v2_1.0_224", "hf-deeplabv3_mobilenet_v2_1.0_513")
 
 @pytest.fixture(scope="module")
 def house(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    torch = ROOT / ".envs" / "transformers" / "bin" / "python"
-    if not torch.exists():
-        pytest.skip("no environment with torch and transformers under .envs/transformers")
+    torch = python()
     models = data / "models"
     given = {
         "port": 0,
