@@ -44,7 +44,7 @@ def settings(**flags: object) -> Settings:
 
 def library(given: Settings) -> Library:
     """The models of this machine, as the server would see them."""
-    from saccade.server.wiring import open_library
+    from saccade.server.shelves import open_library
 
     return open_library(given)
 

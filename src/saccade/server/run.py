@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -26,7 +27,8 @@ from saccade.server.desk import Engine, Library
 from saccade.server.doors import Doors
 from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
-from saccade.server.wiring import build, open_engine, open_gate, open_library
+from saccade.server.shelves import open_library
+from saccade.server.wiring import build, open_engine, open_gate
 
 log = logging.getLogger("saccade.server")
 
@@ -169,6 +171,9 @@ async def _warm(app: App) -> None:
 def _announce(app: App, listener: socket.socket, started: float) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
+    # What was made until now lives as long as the server: looking for garbage among it cost 7 % of the throughput.
+    gc.collect()
+    gc.freeze()
     app.ready = True
     app.desk.ready_at = time.monotonic()
     print(f"saccade ready on http://{shown}:{port}", flush=True)

