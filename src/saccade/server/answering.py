@@ -108,7 +108,8 @@ def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[int
 
 def encoded(value: str) -> bytes:
     """A header value that can break neither the head nor the HTTP server."""
-    return CONTROL.sub(" ", value).strip().encode("latin-1", "replace")
+    plain = value if value.isprintable() else CONTROL.sub(" ", value)
+    return plain.strip().encode("latin-1", "replace")
 
 
 async def send_answer(send: Send, outgoing: Outgoing, extra: HeaderList) -> int:
