@@ -47,7 +47,7 @@ class Tracker:
         self._next_id = 1
 
     def update(self, result: AnyResult) -> AnyResult:
-        """The same result with ``track_ids`` (n,), from 1 up; labels, depth and semantic masks come back as they are."""
+        """The result with ``track_ids`` (n,), from 1 up; labels, depth and semantic masks come back as they are."""
         match result:
             case Boxes() | Keypoints() | OrientedBoxes():
                 return replace(result, track_ids=self._follow(_boxes(result), result.scores, result.class_ids))
