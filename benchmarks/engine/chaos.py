@@ -66,7 +66,7 @@ async def measure(seconds: float, every_s: float, callers: int) -> dict[str, obj
         "seconds": round(figures.seconds, 1),
         "kills": kills,
         **figures.row(),
-        "answered": len(figures.latencies),
+        "answered": figures.answered,
         "wrong": wrong,
         "failed": dict(figures.errors),
         "retried": facts["retried"],

@@ -10,8 +10,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,25 @@ One = Callable[[int], Awaitable[Any]]
 class Figures:
     """What a run of calls came to; latencies in seconds, of answered calls only."""
 
-    def __init__(self) -> None:
-        self.latencies: list[float] = []
-        self.refusals: list[float] = []
+    def __init__(self, keep: int | None = None) -> None:
+        """``keep`` the last so many latencies only, so that the measurement itself does not grow."""
+        self.answered = 0
+        self.latencies: deque[float] = deque(maxlen=keep)
+        self.refusals: deque[float] = deque(maxlen=keep)
         self.errors: Counter[str] = Counter()
         self.seconds = 0.0
+
+    def note(self, seconds: float) -> None:
+        """One more answer, which took so long."""
+        self.answered += 1
+        self.latencies.append(seconds)
 
     @property
     def rate(self) -> float:
         """Answers per second."""
-        return len(self.latencies) / self.seconds if self.seconds else 0.0
+        return self.answered / self.seconds if self.seconds else 0.0
 
-    def ms(self, part: float, of: list[float] | None = None) -> float:
+    def ms(self, part: float, of: Iterable[float] | None = None) -> float:
         """A percentile in milliseconds; 0.5 is the median."""
         values = sorted(self.latencies if of is None else of)
         return values[min(len(values) - 1, int(len(values) * part))] * 1e3 if values else 0.0
@@ -61,7 +68,7 @@ async def one_call(figures: Figures, work: Awaitable[Any]) -> Any:
         figures.errors[type(error).__name__] += 1
         figures.refusals.append(time.perf_counter() - begun)
         return None
-    figures.latencies.append(time.perf_counter() - begun)
+    figures.note(time.perf_counter() - begun)
     return answer
 
 

@@ -72,7 +72,7 @@ async def _ask(port: int, concurrency: int, count: int, size: int, cached: bool)
         for _ in numbers:
             begun = time.perf_counter()
             answer = await caller.ask(request)
-            figures.latencies.append(time.perf_counter() - begun)
+            figures.note(time.perf_counter() - begun)
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise SystemExit(answer.decode("utf-8", "replace"))
         assert caller.transport is not None

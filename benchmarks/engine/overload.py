@@ -48,7 +48,7 @@ async def measure(seconds: float, times: float, timeout_s: float) -> dict[str, o
             "seconds": seconds,
             "goodput_per_s": round(busy.rate, 1),
             "goodput_of_capacity": round(busy.rate / capacity.rate, 3),
-            "answered": len(busy.latencies),
+            "answered": busy.answered,
             "answer_p50_ms": round(busy.ms(0.5), 1),
             "answer_p99_ms": round(busy.ms(0.99), 1),
             "refused": refused,

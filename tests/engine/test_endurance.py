@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from benchmarks.engine import chaos, cycles, overload, replicas
+from benchmarks.engine import chaos, cycles, overload, replicas, soak
 
 pytestmark = pytest.mark.heavy
 
@@ -36,6 +36,15 @@ def test_models_that_come_and_go_leave_nothing() -> None:
     assert found["growth"] < 0.06
     assert found["descriptors_after"] <= found["descriptors_before"]
     assert found["processes_left"] == 0
+
+
+def test_three_minutes_of_everything_leave_no_slope() -> None:
+    found = figures(soak.measure(minutes=3))
+    assert found["otherwise_failed"] == {}
+    assert found["answered"] > 1000
+    assert found["kills"] >= 2
+    assert found["front_mib_per_hour"] < 60
+    assert found["descriptors"][1] - found["descriptors"][0] <= 6
 
 
 def test_eight_replicas_answer_nearly_eight_times_as_much() -> None:
