@@ -73,15 +73,17 @@ def test_sigterm_finishes_accepted_calls_refuses_new_ones_and_exits_cleanly(tmp_
     process = Process(tmp_path)
     url = process.ready()
     got: list[httpx.Response] = []
-    long = threading.Thread(target=lambda: got.append(httpx.post(url + "/plain/one", content=b"sleep1")))
+    long = threading.Thread(target=lambda: got.append(httpx.post(url + "/plain/one", content=b"sleep3", timeout=30)))
     long.start()
-    time.sleep(0.3)
+    time.sleep(0.5)
     process.signal(signal.SIGTERM)
-    time.sleep(0.2)
+    end = time.monotonic() + 2
+    while httpx.get(url + "/health").status_code == 200 and time.monotonic() < end:
+        time.sleep(0.02)
     assert httpx.get(url + "/health").status_code == 503
     assert httpx.post(url + "/plain/one", content=b"x").status_code == 503
     long.join()
-    assert got[0].json()["said"] == ["sleep1"]
+    assert got[0].json()["said"] == ["sleep3"]
     code, _, err = process.end()
     assert code == 0, err
 

@@ -220,7 +220,7 @@ def test_an_openvino_export_is_read_with_its_yaml_metadata(tmp_path: Path) -> No
 
     source = onnx_file(tmp_path / "source" / "m.onnx", [(1, 3, 640, 640)])
     folder = tmp_path / "served" / "yolo_openvino_model"
-    model = openvino.convert_model(source)
+    model = openvino.Core().read_model(source)
     openvino.save_model(model, folder / "yolo.xml")
     (folder / "metadata.yaml").write_text(
         "description: toy\ntask: detect\nstride: 32\nimgsz:\n- 640\n- 640\nnames:\n  0: cat\n  1: 'big dog'\n"
