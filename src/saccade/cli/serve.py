@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -15,7 +15,7 @@ UNFLAGGED = {"regions"}
 """Settings that only the file can hold."""
 
 
-def _options(function: Callable[..., Any]) -> Callable[..., Any]:
+def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in reversed([name for name in rooms.NAMES if name not in UNFLAGGED]):
         function = _option(name)(function)
     return function
@@ -32,22 +32,37 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return click.option(flag, name, multiple=True, metavar="DIR" if name == "models" else "NAME", help=text)
     if get_origin(hint) is Literal:
         return click.option(flag, name, type=click.Choice(get_args(hint)), help=text)
-    return click.option(flag, name, metavar={int: "N", float: "SECONDS"}.get(hint, "TEXT"), help=text)
+    return click.option(
+        flag, name, metavar={int: "N", float: "SECONDS" if name.endswith("_s") else "N"}.get(hint, "TEXT"), help=text
+    )
 
 
 @click.command(name="serve")
-@_options
+@setting_options
 @click.option("--config", type=click.Path(dir_okay=False), help="The settings file (default: saccade.toml here).")
-def COMMAND(config: str | None, **flags: Any) -> None:
+@click.option(
+    "--ray", "ray_address", is_flag=False, flag_value="", metavar="[ADDRESS]",
+    help="Serve on a Ray cluster: at ADDRESS, or one that is started on this machine.",
+)  # fmt: skip
+def COMMAND(config: str | None, ray_address: str | None, **flags: Any) -> None:
     """Serve models over the Hugging Face and Ultralytics APIs.
 
     Without keys and on a loopback address nobody is asked for a key; see `saccade keys`. Stop with Ctrl-C: calls that
     were accepted are finished first; a second Ctrl-C stops at once.
     """
-    given = {
-        name: (list(value) if value else None) if isinstance(value, tuple) else value for name, value in flags.items()
-    }
-    settings = rooms.load(given, os.environ, file=Path(config) if config else None)
+    settings = rooms.load(given_in(flags), os.environ, file=Path(config) if config else None)
+    if ray_address is not None:
+        from saccade.server import cluster
+
+        cluster.serve(settings, ray_address or None)
+        return
     from saccade.server import run
 
     run.serve(settings)
+
+
+def given_in(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that were given; lists that were not are empty."""
+    return {
+        name: (list(value) if value else None) if isinstance(value, tuple) else value for name, value in flags.items()
+    }

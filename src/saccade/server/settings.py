@@ -125,6 +125,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             description="Send calls of the shared URL to the nearest healthy region: `when_busy`: those refused here."
         ),
     ] = "never"
+    ray_replicas: Annotated[
+        str, Meta(description="On Ray: fewest and most replicas of the shared API, as MIN:MAX.")
+    ] = "1:4"
+    ray_cpus: Annotated[float, Meta(gt=0, description="On Ray: processors that one replica takes.")] = 1.0
+    ray_proxies: Annotated[
+        Literal["every_node", "head_only"], Meta(description="On Ray: the nodes that listen on `port`.")
+    ] = "every_node"
     regions: Annotated[tuple[Region, ...], Meta(description="Other clusters (tables in `saccade.toml` only).")] = ()
 
 

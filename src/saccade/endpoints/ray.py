@@ -1,0 +1,317 @@
+"""Applications on a Ray cluster, through Ray Serve: the only file that knows Ray.
+
+Serve starts, scales, heals and replaces replicas, and HAProxy carries the requests to them. What a replica is (an ASGI
+application with an engine of its own) is handed in as a function, which every node must be able to import.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from saccade.call import Answer, Call
+from saccade.card import Card
+from saccade.endpoints.endpoint import Plan, Record
+from saccade.errors import BadSettings, Error, MissingExtra, RunFailed, Stopped
+
+NAMESPACE = "serve"
+PREFIX = "saccade-"
+SHARED = f"{PREFIX}shared"
+"""The application of the shared API; dedicated endpoints are called ``saccade-endpoint-NAME``."""
+
+BUFFER_BYTES = 1 << 20
+"""Requests up to this size are kept by HAProxy until they are answered, and given to another replica when one dies."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Inference changes nothing, so a call whose replica died before it answered may be run again.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    "RAY_SERVE_HAPROXY_RETRIES": "6",
+    "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
+    "RAY_SERVE_HAPROXY_MAXCONN": "2048",
+    "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "2",
+    "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "1800",
+    "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+}
+"""What every process of the cluster must see; set before Ray starts, and passed on to the actors of a running one."""
+
+PATIENCE_S = 600.0
+STOP_S = 60.0
+LOOK_S = 0.5
+
+
+class House(Protocol):
+    """An ASGI application with an engine, as a replica runs it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def predict(self, call: Call) -> Answer:
+        """The answer to a call that came through another replica."""
+
+    async def close(self) -> None: ...
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """How many replicas, what one of them takes, and how many calls it accepts.
+
+    ``busy_calls`` at work in every replica bring another one; ``most_calls`` are accepted by one replica (its own
+    queue refuses before that, in the caller's words), ``line_calls`` more wait for it before Serve refuses.
+    """
+
+    least: int = 1
+    most: int = 1
+    processors: float = 1.0
+    gpus: float = 0.0
+    memory_bytes: int = 0
+    busy_calls: float = 2.0
+    most_calls: int = 128
+    line_calls: int = 64
+    idle_stop_s: int = 600
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where an application stands, in our words."""
+
+    state: str
+    reason: str
+    replicas: int
+
+
+class Replica:
+    """What Serve runs: made by ``build`` on the node, closed with the replica."""
+
+    async def __init__(self, build: Callable[[], Awaitable[House]]) -> None:  # type: ignore[misc]
+        self._house = await build()
+
+    def __serve_build_asgi_app__(self) -> House:
+        """The application behind the replica's own port."""
+        return self._house
+
+    async def predict(self, call: Call, left_s: float | None) -> Answer:
+        """A call that came through another replica; its deadline crosses as the seconds that are left."""
+        deadline = None if left_s is None else time.monotonic() + left_s
+        return await self._house.predict(msgspec.structs.replace(call, deadline=deadline))
+
+    async def __del__(self) -> None:
+        house = getattr(self, "_house", None)
+        if house is not None:
+            await house.close()
+
+
+def connect(address: str | None, folder: str | None = None) -> bool:
+    """Joins the cluster at ``address`` (``auto``: the one of this machine), or starts one here; True if it was started.
+
+    The variables of :data:`ENVIRONMENT` must be set in this process before.
+
+    Raises:
+        MissingExtra: Ray is not installed.
+        BadSettings: there is no cluster at the address.
+    """
+    ray, _ = _ray()
+    if ray.is_initialized():
+        return False
+    given: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
+    given["runtime_env"] = {"env_vars": dict(ENVIRONMENT)}
+    try:
+        if address:
+            ray.init(address=address, **given)
+        else:
+            ray.init(include_dashboard=False, _temp_dir=folder, **given)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"at '{address}'" if address else "on this machine"
+        raise BadSettings(
+            f"No Ray cluster can be used {where}: {str(error).splitlines()[0][:200]}. Start one with "
+            "'ray start --head', or leave the address out."
+        ) from error
+    return not address
+
+
+def disconnect(started: bool) -> None:
+    """Leaves the cluster; ends it if it was started by :func:`connect`."""
+    ray, serve = _ray()
+    if started:
+        serve.shutdown()
+    ray.shutdown()
+
+
+def hosts() -> set[str]:
+    """The addresses of the machines in the cluster."""
+    ray, _ = _ray()
+    return {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def open_doors(host: str, port: int, every_node: bool) -> None:
+    """Starts Serve with an HTTP proxy on every node, or on the head alone; nothing happens if it runs."""
+    _, serve = _ray()
+    location = "EveryNode" if every_node else "HeadOnly"
+    serve.start(proxy_location=location, http_options={"host": host, "port": port})
+
+
+def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale: Scale, wait: bool = True) -> None:
+    """Runs an application, or replaces one: its new replicas are up before the old ones leave. Blocks.
+
+    Raises:
+        RunFailed: it does not come up; an older one of this name serves on.
+    """
+    _, serve = _ray()
+    from ray.serve.config import (  # type: ignore[import-not-found,unused-ignore]
+        AutoscalingConfig,
+        BackpressureConfig,
+    )
+
+    sleeps = scale.least == 0 and scale.idle_stop_s > 0
+    least = scale.least if sleeps else max(1, scale.least)
+    actor: dict[str, Any] = {"num_cpus": scale.processors, "num_gpus": scale.gpus}
+    if scale.memory_bytes:
+        actor["memory"] = scale.memory_bytes
+    deployment = serve.deployment(
+        serve.ingress()(Replica),
+        name="replica",
+        ray_actor_options=actor,
+        max_ongoing_requests=scale.most_calls,
+        max_queued_requests=scale.line_calls,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=least,
+            max_replicas=max(1, scale.most),
+            initial_replicas=max(1, least),
+            target_ongoing_requests=scale.busy_calls,
+            metrics_interval_s=0.5,
+            look_back_period_s=2.0,
+            upscale_delay_s=1.0,
+            downscale_delay_s=60.0,
+            downscale_to_zero_delay_s=float(scale.idle_stop_s) if sleeps else None,
+        ),
+        health_check_period_s=2.0,
+        health_check_timeout_s=10.0,
+        graceful_shutdown_timeout_s=60.0,
+        max_constructor_retry_count=1,
+        max_surge_percent=100,
+    )
+    try:
+        serve.run(deployment.bind(build), name=name, route_prefix=route, blocking=False)
+    except RuntimeError as error:
+        raise RunFailed(f"'{name}' did not come up on the cluster: {_last_words(error)}") from error
+
+
+def withdraw(name: str) -> None:
+    """Ends an application; accepted calls are finished. Blocks."""
+    _, serve = _ray()
+    serve.delete(name, _blocking=True)
+
+
+def standings() -> dict[str, Standing]:
+    """Every application of ours by its name. Blocks."""
+    _, serve = _ray()
+    words = {"RUNNING": "ready", "DEPLOYING": "deploying", "NOT_STARTED": "deploying", "DELETING": "stopping"}
+    found: dict[str, Standing] = {}
+    for name, told in serve.status().applications.items():
+        if name.startswith(PREFIX):
+            up = sum(int(one.replica_states.get("RUNNING", 0)) for one in told.deployments.values())
+            found[name] = Standing(words.get(str(told.status.value), "failed"), str(told.message), up)
+    return found
+
+
+class Peers:
+    """Calls that another replica of an application should answer: the one that holds the model, by Serve's router."""
+
+    def __init__(self, application: str) -> None:
+        self._application = application
+        self._handle: Any = None
+
+    async def predict(self, call: Call) -> Answer:
+        """The answer of the application. Raises what the replica raised."""
+        left_s = None if call.deadline is None else call.deadline - time.monotonic()
+        if self._handle is None:
+            _, serve = _ray()
+            self._handle = serve.get_app_handle(self._application)
+        try:
+            answer: Answer = await self._handle.predict.remote(msgspec.structs.replace(call, deadline=None), left_s)
+        except Error:
+            raise
+        except Exception as error:
+            cause = getattr(error, "cause", None)
+            if isinstance(cause, Error):
+                raise cause from None
+            raise Stopped(f"The application '{self._application}' did not answer. Try again.") from error
+        return answer
+
+
+class RayEndpoint:
+    """A dedicated endpoint as an application of its own; see :class:`saccade.endpoints.endpoint.Endpoint`."""
+
+    def __init__(
+        self, record: Record, build: Callable[[Record], Callable[[], Awaitable[House]]], scale: Callable[[Plan], Scale]
+    ) -> None:
+        self._record = record
+        self._build = build
+        self._scale = scale
+        self._card: Card | None = None
+        self._peers = Peers(application(record.name))
+        self.standing: Standing | None = None
+
+    @property
+    def revision(self) -> str:
+        return self._card.revision if self._card else self._record.revision
+
+    async def start(self, card: Card, plan: Plan) -> None:
+        await self._publish(card, plan)
+
+    async def replace(self, card: Card, plan: Plan) -> None:
+        await self._publish(card, plan)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(withdraw, application(self._record.name))
+
+    async def leave(self) -> None:
+        """It runs on: the cluster holds it, not this replica."""
+
+    async def remove(self) -> None:
+        """Nothing of it outlives :meth:`stop`."""
+
+    async def predict(self, call: Call) -> Answer:
+        return await self._peers.predict(call)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Answer]:
+        """Videos go to the endpoint's own URL, where HAProxy finds its replicas."""
+        raise Stopped("Send videos to the endpoint's own URL.")
+        yield
+
+    def replicas(self) -> int:
+        return self.standing.replicas if self.standing else 0
+
+    def load(self) -> tuple[float, float]:
+        return 0.0, 0.0
+
+    async def _publish(self, card: Card, plan: Plan) -> None:
+        record = msgspec.structs.replace(self._record, plan=plan)
+        name = self._record.name
+        await asyncio.to_thread(
+            publish, application(name), f"/endpoints/{name}", self._build(record), self._scale(plan)
+        )
+        self._record, self._card = record, card
+
+
+def application(endpoint: str) -> str:
+    """The application of a dedicated endpoint."""
+    return f"{PREFIX}endpoint-{endpoint}"
+
+
+def _last_words(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
+def _ray() -> tuple[Any, Any]:
+    try:
+        import ray  # type: ignore[import-not-found,unused-ignore]
+        from ray import serve
+    except ImportError as error:
+        raise MissingExtra("A Ray cluster", extra="ray") from error
+    return ray, serve

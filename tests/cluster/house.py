@@ -1,0 +1,97 @@
+"""A Ray cluster of real raylets on this machine with saccade on it, steered by lines on stdin.
+
+``python -m tests.cluster.house '{"nodes": [2, 2], "settings": {...}}'`` prints ``ready PORT`` when the shared API
+answers; ``kill`` ends the last node as a machine ends, ``quit`` ends all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
+os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT}"
+
+from saccade.server import cluster, settings  # noqa: E402
+
+
+class Devices:
+    """A library of simulated devices."""
+
+    def __init__(self, behaviours: dict[str, dict[str, Any]]) -> None:
+        from saccade.card import Card
+
+        self._cards = {
+            name: Card(
+                name=name,
+                task="detect",
+                family="simulated",
+                runtime="simulated",
+                labels={0: name},
+                revision=name,
+                config={"simulated": behaviour},
+            )
+            for name, behaviour in behaviours.items()
+        }
+
+    def card(self, ref: str, *, fetch: bool = False) -> Any:
+        from saccade.errors import UnknownModel
+
+        if ref not in self._cards:
+            raise UnknownModel(f"There is no model '{ref}'.")
+        return self._cards[ref]
+
+    def cards(self) -> list[Any]:
+        return list(self._cards.values())
+
+
+class Shelf:
+    """Makes the library on a node: devices, or the real one."""
+
+    def __init__(self, behaviours: dict[str, dict[str, Any]]) -> None:
+        self._behaviours = behaviours
+
+    def __call__(self, given: settings.Settings) -> Any:
+        if self._behaviours:
+            return Devices(self._behaviours)
+        from saccade.server.shelves import open_library
+
+        return open_library(given)
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    cluster.prepare()
+    from ray.cluster_utils import Cluster
+
+    from saccade.endpoints import ray
+
+    nodes = Cluster()
+    options = {"include_dashboard": False, "object_store_memory": 100_000_000}
+    added = [nodes.add_node(num_cpus=cpus, **options) for cpus in given["nodes"]]
+    nodes.wait_for_nodes()
+    ray.connect(nodes.address)
+    cluster.deploy(
+        settings.load({"ray_proxies": "head_only", **given["settings"]}, {}), Shelf(given.get("devices", {}))
+    )
+    print("ready", flush=True)
+    for line in sys.stdin:
+        match line.split():
+            case ["kill"]:
+                nodes.remove_node(added.pop(), allow_graceful=False)
+                print("killed", flush=True)
+            case ["standings"]:
+                told = {name: [one.state, one.replicas] for name, one in ray.standings().items()}
+                print(json.dumps(told), flush=True)
+            case ["quit"]:
+                break
+    ray.disconnect(True)
+    nodes.shutdown()
+
+
+if __name__ == "__main__":
+    main()
