@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -59,3 +60,15 @@ def test_help_is_told_without_reading_numpy_opencv_or_openvino() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert not loaded & {"numpy", "cv2", "openvino", "PIL", "starlette", "sqlalchemy", "httpx", "rich"}
+
+
+def test_nothing_that_reports_to_others_is_loaded_with_a_model(models: Path, photos: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, saccade.cli; words = sys.argv[1:]; saccade.cli.cli(words, standalone_mode=False); "
+        "print(*sys.modules)"
+    )
+    words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home")]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "openvino" in loaded
+    assert not [name for name in loaded if "telemetry" in name]

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import msgspec
 from numpy.typing import NDArray
@@ -145,7 +146,7 @@ def by_openvino(
     torch: Any, checkpoint: Any, family: Family, prepared: Sequence[Prepared], free: bool, folder: Path
 ) -> None:
     """OpenVINO's own reader of traced torch modules; keeps height and width free if they vary."""
-    openvino = import_module("openvino")
+    openvino = converter()
     example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
     shape = [1, 3, -1, -1] if free else list(example.shape)
     with torch.no_grad(), shapes_stay_traced():
@@ -157,7 +158,7 @@ def by_onnx(
     torch: Any, checkpoint: Any, family: Family, prepared: Sequence[Prepared], free: bool, folder: Path
 ) -> None:
     """torch's exporter, whose ONNX OpenVINO then reads."""
-    openvino = import_module("openvino")
+    openvino = converter()
     example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
     height, width = torch.export.Dim("height", min=32, max=4096), torch.export.Dim("width", min=32, max=4096)
     shapes = ({2: height, 3: width},) if free else None
@@ -167,6 +168,13 @@ def by_onnx(
     openvino.save_model(openvino.Core().read_model(path), folder / GRAPH, compress_to_fp16=False)
     for left in folder.glob("model.onnx*"):
         left.unlink()
+
+
+def converter() -> ModuleType:
+    """OpenVINO with its converter tools; these report every start to their maker unless their telemetry is absent."""
+    modules = cast(dict[str, ModuleType | None], sys.modules)
+    modules.setdefault("openvino_telemetry", None)
+    return import_module("openvino")
 
 
 def first_line(error: Exception) -> str:
