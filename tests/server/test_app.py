@@ -382,3 +382,15 @@ def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:
     assert not engine.last.use_cache
     asked(made(engine), "POST", "/first/one", content=b"x")
     assert engine.last.use_cache
+
+
+def test_the_javascript_client_is_slowed_down_because_it_repeats_a_503_at_once() -> None:
+    from saccade.dialects.dialect import Incoming
+    from saccade.errors import BadInput, Overloaded
+    from saccade.server.app import hot
+    from saccade.server.settings import Settings
+
+    hasty = Incoming("POST", "/", headers={"user-agent": "@huggingface/inference/4.13.30 node"})
+    assert hot(Overloaded("full"), hasty, Settings())
+    assert not hot(BadInput("no image"), hasty, Settings())
+    assert not hot(Overloaded("full"), Incoming("POST", "/", headers={"user-agent": "curl/8"}), Settings())
