@@ -164,7 +164,7 @@ class Engine:
         card = await self._resolve(ref)
         self._residency.forgive(card.name)
         if self._residency.warm(card) is None:
-            await asyncio.shield(self._residency.begin(card))
+            await _shared(self._residency.begin(card), card.name)
         return card
 
     async def unload(self, ref: str) -> bool:
@@ -243,6 +243,8 @@ class Engine:
         task = self._asking.get(ref)
         if task is None:
             task = self._asking[ref] = asyncio.create_task(self._ask(ref))
+            # Nobody may be waiting for it; its error is then told by the next call.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return kept[0] if kept is not None else await asyncio.shield(task)
 
     async def _ask(self, ref: str) -> Card:
@@ -269,14 +271,9 @@ class Engine:
             raise StillLoading(f"The model '{card.name}' is being loaded.", retry_after_s=estimate_s)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                resident = await asyncio.shield(task)
+                return await _shared(task, card.name)
         except TimeoutError:
             raise DeadlinePassed(f"The model '{card.name}' was not loaded before the call's deadline.") from None
-        except asyncio.CancelledError:
-            if task.cancelled():
-                raise Stopped(f"The model '{card.name}' was put away while it was loading. Try again.") from None
-            raise
-        return resident
 
     def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Link:
         """A replica of a model, not yet opened."""
@@ -358,6 +355,16 @@ class Engine:
             "batch_sizes": dict(sorted(counts.batches.items())),
             "replicas": resident.facts(),
         }
+
+
+async def _shared(task: asyncio.Task[Resident], name: str) -> Resident:
+    """The outcome of a load that others wait for, too; leaving does not end it, but unloading does."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if task.cancelled():
+            raise Stopped(f"The model '{name}' was put away while it was loading. Try again.") from None
+        raise
 
 
 def _stopping() -> Stopped:

@@ -255,6 +255,9 @@ class ProcessLink(asyncio.Protocol):
         return code
 
     async def _buried(self) -> None:
+        if self._transport is None:
+            await self._ended()
+            return
         await self._gone.wait()
         if self._burial is not None:
             await self._burial

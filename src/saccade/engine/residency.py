@@ -23,6 +23,8 @@ FORGIVE_S = 30.0
 """How long a model that failed to load is reported as failed before it is tried again."""
 
 LOAD_GUESS_S = 5.0
+RELOAD_PAUSE_S = 5.0
+"""Between two tries to load changed files while the old ones serve."""
 
 Ready: TypeAlias = Callable[[Card], Card]
 """The Card whose files can be opened at once: a checkpoint's becomes that of its graph, which may take minutes."""
@@ -51,6 +53,7 @@ class Residency:
         self._failed: dict[str, tuple[str, float, Error]] = {}
         self._needs: dict[str, int] = {}
         self._took: dict[str, float] = {}
+        self._reload_from: dict[str, float] = {}
         self._order = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -81,9 +84,17 @@ class Residency:
         resident = self.residents.get(card.name)
         if resident is None or resident.state != "warm":
             return None
-        if resident.card.revision != card.revision and card.name not in self._loading and not self._objection(card):
+        if resident.card.revision != card.revision and card.name not in self._loading and self._may_reload(card):
             self._begin(card)
         return resident
+
+    def _may_reload(self, card: Card) -> bool:
+        """Not again and again while there is no room for two of it, or the new files are broken."""
+        now = time.monotonic()
+        if self._objection(card) is not None or now < self._reload_from.get(card.name, 0.0):
+            return False
+        self._reload_from[card.name] = now + RELOAD_PAUSE_S
+        return True
 
     def begin(self, card: Card) -> asyncio.Task[Resident]:
         """Starts loading, or finds the load that is under way.
@@ -122,12 +133,9 @@ class Residency:
 
     def tend(self) -> None:
         """Looks after the residents; called about once a second."""
-        for name, resident in tuple(self.residents.items()):
+        for resident in tuple(self.residents.values()):
             resident.tend()
-            if resident.state == "failed":
-                self._failed[name] = (resident.card.revision, time.monotonic(), resident.reason or _broken(name))
-                del self.residents[name]
-                self._retire(resident)
+            self._put_away_if_failed(resident)
 
     async def close(self, error: Error) -> None:
         """Closes everything now."""
@@ -142,6 +150,9 @@ class Residency:
 
     def _objection(self, card: Card) -> Error | None:
         """The error of a load that failed a moment ago, as long as the files are the same."""
+        resident = self.residents.get(card.name)
+        if resident is not None:
+            self._put_away_if_failed(resident)
         failed = self._failed.get(card.name)
         if failed is None:
             return None
@@ -150,6 +161,13 @@ class Residency:
             del self._failed[card.name]
             return None
         return error
+
+    def _put_away_if_failed(self, resident: Resident) -> None:
+        name = resident.card.name
+        if resident.state == "failed" and self.residents.get(name) is resident:
+            self._failed[name] = (resident.card.revision, time.monotonic(), resident.reason or _broken(name))
+            del self.residents[name]
+            self._retire(resident)
 
     def _begin(self, card: Card) -> asyncio.Task[Resident]:
         task = asyncio.create_task(self._load(card))

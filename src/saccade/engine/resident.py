@@ -35,6 +35,12 @@ ATTEMPTS = 2
 FRUITLESS = 5
 """After so many replicas in a row that died without one answer, the model is reported as failed."""
 
+RENEW_PAUSE_S = 60.0
+"""Between two renewals because of memory: a model that simply is so large must not be opened again and again."""
+
+LONG_LIFE_S = 10.0
+"""A replica that lived so long did not die of being loaded."""
+
 BACK_OFF_S = (0.5, 30.0)
 """The first and the longest pause before another try."""
 
@@ -62,6 +68,8 @@ class Resident:
         self._flying: dict[Link, dict[int, Entry]] = {}
         self._leaving: set[Link] = set()
         self._fruitless = 0
+        self._renew_from = 0.0
+        self._born: dict[Link, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._checked_at = time.monotonic()
         self._empty = asyncio.Event()
@@ -195,7 +203,8 @@ class Resident:
             waits = [entry.sent for entry in flying.values() if entry.frames is None]
             if waits and now - min(waits) > limit_s:
                 self._start(self._replace(link, "it hung in a call"))
-            elif self._rules.worker_memory_bytes and link.memory_bytes > self._rules.worker_memory_bytes:
+            elif 0 < self._rules.worker_memory_bytes < link.memory_bytes and now > self._renew_from:
+                self._renew_from = now + RENEW_PAUSE_S
                 self._start(self._renew(link, f"it holds {link.memory_bytes >> 20} MiB"))
         if self._rules.check_s and now - self._checked_at > self._rules.check_s and self.state == "warm":
             self._checked_at = now
@@ -212,6 +221,7 @@ class Resident:
                 await link.close()
             raise
         self._flying[link] = {}
+        self._born[link] = time.monotonic()
         return link
 
     def _pump(self) -> None:
@@ -301,9 +311,12 @@ class Resident:
         log.warning("a worker of '%s' was lost: %s", self.card.name, reason)
         self._leaving.discard(link)
         self.counts.crashes += 1
-        self._fruitless += 1
+        lived_s = time.monotonic() - self._born.pop(link, 0.0)
+        self._fruitless = 0 if lived_s > LONG_LIFE_S else self._fruitless + 1
         for entry in reversed(flying.values()):
             self._again(entry, link, reason)
+        if self._fruitless >= FRUITLESS:
+            self._give_up(RunFailed(f"The workers of '{self.card.name}' die without an answer: {reason}."))
         if self.state == "warm":
             self._start(self._revive())
         self._pump()
@@ -363,7 +376,7 @@ class Resident:
 
     async def _renew(self, link: Link, reason: str) -> None:
         """Brings a fresh replica first, then lets the old one finish and leave."""
-        if link in self._leaving or link not in self._flying:
+        if link in self._leaving or link not in self._flying or self.state != "warm":
             return
         log.warning("a worker of '%s' is renewed: %s", self.card.name, reason)
         self._leaving.add(link)
@@ -381,6 +394,7 @@ class Resident:
         while self._flying.get(link):
             await asyncio.sleep(0.05)
         self._flying.pop(link, None)
+        self._born.pop(link, None)
         self._leaving.discard(link)
         await link.close()
 

@@ -71,7 +71,8 @@ class Worker:
         self._replica = replica
         held = resident_bytes()
         room = replica.slots * order.duty.limits.max_pixels * BYTES_PER_PIXEL + SPARE_BYTES
-        self._limit_bytes = order.memory_bytes or held * 2 + room
+        # The front renews a worker over its limit in peace; one that outruns that is ended here.
+        self._limit_bytes = int(order.memory_bytes * 1.25) or held * 2 + room
         self._send(wire.Opened(replica.slots, held))
         self._take_jobs(replica)
 
