@@ -20,6 +20,7 @@ from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadOptions, Error
 from saccade.server.access import Caller, require_admin
 from saccade.server.dedicated import PREFIX, Dedicated
+from saccade.server.keyring import body
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -105,7 +106,7 @@ class Deployments:
 
     async def created(self, request: Request, caller: Caller) -> Any:
         """201 and the new endpoint; with a known name and no model, starts the stopped one."""
-        wish = await _body(request, Wish)
+        wish = await body(request, Wish)
         if not wish.model:
             return 202, self._words(self._fleet.start(wish.name), request)
         least, most = replicas(str(wish.replicas))
@@ -130,7 +131,7 @@ class Deployments:
 
     async def changed(self, request: Request, caller: Caller) -> Any:
         """Starts, stops, replaces or resizes."""
-        record = await self._change(request.path_params["name"], await _body(request, Change))
+        record = await self._change(request.path_params["name"], await body(request, Change))
         return self._words(record, request)
 
     async def removed(self, request: Request, caller: Caller) -> Any:
@@ -198,7 +199,7 @@ class Deployments:
 
     async def platform_created(self, request: Request, caller: Caller) -> Any:
         """A deployment of ``project/model``."""
-        wish = await _body(request, PlatformWish)
+        wish = await body(request, PlatformWish)
         model = self._model(request.path_params["owner"], wish.project, wish.model)
         plan = Plan(model=model, memory_bytes=int(wish.memoryGi * GIB), region=self._known_region(wish.region))
         record = await self._fleet.create(checked_name(wish.deployment), plan)
@@ -218,7 +219,7 @@ class Deployments:
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
-        change = await _body(request, Change)
+        change = await body(request, Change)
         name = request.path_params["name"]
         if change.action == "replace":
             change.model = self._model(request.path_params["owner"], change.project, change.model)
@@ -397,18 +398,6 @@ class _Passed(Response):
 
 def _answer(value: object, status: int) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-async def _body(request: Request, kind: type[Any]) -> Any:
-    """The JSON body as ``kind``.
-
-    Raises:
-        BadOptions: it is something else; the message names the field.
-    """
-    try:
-        return msgspec.json.decode(await request.body(), type=kind)
-    except msgspec.DecodeError as error:
-        raise BadOptions(f"The request body cannot be used: {error}. Expected a JSON object.") from error
 
 
 def _entry(line: Line) -> dict[str, Any]:

@@ -11,8 +11,7 @@ export function Plot({ title, series, unit = "", bars = false, height = 180 }) {
       const at = new Map(one.points);
       return times.map((time) => at.get(time) ?? null);
     });
-    const ink = getComputedStyle(box.current).getPropertyValue("--ink-soft").trim();
-    const faint = getComputedStyle(box.current).getPropertyValue("--line").trim();
+    const { color: ink, outlineColor: faint } = getComputedStyle(box.current);
     const axis = { stroke: ink, grid: { stroke: faint, width: 1 }, ticks: { stroke: faint, width: 1 } };
     const chart = new uPlot(
       {
@@ -45,5 +44,5 @@ export function Plot({ title, series, unit = "", bars = false, height = 180 }) {
     };
   }, [JSON.stringify(series)]);
   const total = series.map((one) => `${one.label}: ${one.points.length ? one.points.at(-1)[1] : 0}${unit}`).join(", ");
-  return html`<figure class="plot"><figcaption>${title}</figcaption><div ref=${box} role="img" aria-label="${title}. Latest: ${total}"></div></figure>`;
+  return html`<figure class="plot"><figcaption>${title}</figcaption><div class="plot-area" ref=${box} role="img" aria-label="${title}. Latest: ${total}"></div></figure>`;
 }
