@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 
 from lamps import Typed, detector
@@ -80,3 +82,13 @@ def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:
     told = typed("endpoints", "list", "--url", "http://127.0.0.1:9")
     assert told.exit_code == 1
     assert "saccade serve" in told.stderr
+
+
+def test_a_database_of_a_newer_saccade_is_refused_in_words(typed: Typed, tmp_path: Path) -> None:
+    assert typed("keys", "create", "laptop").exit_code == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "saccade.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v9999'")
+        connection.commit()
+    told = typed("keys", "list")
+    assert told.exit_code == 2, told.exception
+    assert "newer saccade" in told.stderr

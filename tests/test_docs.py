@@ -1,0 +1,154 @@
+"""The documentation: its generated parts are up to date, its links lead somewhere, and the README's lines work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from saccade.cli import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code of a page in one language."""
+    return [code for kind, code in BLOCK.findall(page.read_text()) if kind == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    text = BLOCK.sub("", page.read_text())
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_generated_parts_are_up_to_date() -> None:
+    done = subprocess.run([sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_index_leads_to_every_page() -> None:
+    named = set(LINK.findall((ROOT / "docs/index.md").read_text()))
+    assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for link in LINK.findall(BLOCK.sub("", page.read_text())):
+        path, _, anchor = link.partition("#")
+        if link.startswith(("http:", "https:")):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_saccade_command_in_the_pages_has_the_options_that_are_typed(page: Path) -> None:
+    for code in blocks(page, "sh"):
+        for line in code.replace("\\\n", " ").splitlines():
+            words = line.split("#")[0].split()
+            if words[:1] == ["saccade"] and len(words) > 1:
+                inner = words[1:3] if words[1] in ("keys", "endpoints") else words[1:2]
+                told = CliRunner().invoke(cli, [*inner, "--help"])
+                assert told.exit_code == 0, line
+                options = {word.split("=")[0] for word in words if word.startswith("--")}
+                assert options <= set(re.findall(r"--[\w-]+", told.output)), line
+
+
+# The README's lines, as they stand, against a real server: only the address, the key and the photo are put in.
+
+
+@pytest.fixture(scope="module")
+def address(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the models of the README, fetched by it."""
+    from tests.clients.houses import served
+
+    with served(tmp_path_factory.mktemp("home"), [], "--preload", "picodet-s", "--preload", "yolo11n") as house:
+        yield house.url
+
+
+@pytest.fixture
+def place(data: Path, tmp_path: Path) -> Path:
+    """A folder with photo.jpg: donuts and people."""
+    shutil.copyfile(data / "images/coco/000000034417.jpg", tmp_path / "photo.jpg")
+    return tmp_path
+
+
+@pytest.mark.heavy
+def test_the_readmes_curl_lines_find_the_objects_over_the_network(address: str, place: Path) -> None:
+    lines = [
+        line
+        for code in blocks(ROOT / "README.md", "sh")
+        for line in re.split(r"\n(?!\s)", code.replace("\\\n", " "))
+        if line.strip().startswith("curl")
+    ]
+    assert len(lines) == 3
+    for line in lines:
+        done = shell(line.replace(ADDRESS, address), place)
+        assert {"donut", "person"} <= set(re.findall(r'"(?:label|name)":\s*"(\w+)"', done)), line
+
+
+@pytest.mark.heavy
+def test_the_readmes_python_finds_the_objects_over_the_network(address: str, place: Path) -> None:
+    from tests.clients.environments import environment
+
+    first, second = blocks(ROOT / "README.md", "python")
+    python = environment("huggingface-hub-2.4.0", "huggingface_hub==2.4.0", "pillow", "requests")
+    shown = "\nimport json; print(json.dumps([x['label'] for x in {}]))"
+    for code, variable in ((first, "output"), (second, "boxes")):
+        done = subprocess.run(
+            [python, "-c", code.replace(ADDRESS, address) + shown.format(variable)],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "NO_PROXY": "*", "no_proxy": "*"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert {"donut", "person"} <= set(json.loads(done.stdout))
+
+
+@pytest.mark.heavy
+def test_the_readmes_javascript_finds_the_objects_over_the_network(address: str, place: Path) -> None:
+    from tests.clients.environments import node_folder, run_node
+
+    (code,) = blocks(ROOT / "README.md", "js")
+    home = node_folder("huggingface-inference-4.13.30", "@huggingface/inference@4.13.30")
+    code = code.replace(ADDRESS, address).replace("photo.jpg", str(place / "photo.jpg"))
+    done = run_node(home, code + "\nconsole.log(JSON.stringify(boxes.map((box) => box.label)));")
+    assert {"donut", "person"} <= set(json.loads(done))
+
+
+@pytest.mark.heavy
+def test_the_readmes_saccade_predict_finds_and_draws_over_the_network(place: Path) -> None:
+    (line,) = (
+        line
+        for code in blocks(ROOT / "README.md", "sh")
+        for line in code.splitlines()
+        if line.startswith("saccade predict")
+    )
+    done = shell(line, place, SACCADE_HOME=str(place / "home"))
+    assert "donut" in done
+    assert (place / "out" / "photo.jpg").stat().st_size > 1000
+
+
+def shell(line: str, folder: Path, **variables: str) -> str:
+    """What a line prints in a shell; a failure fails the test with its own words."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "NO_PROXY": "*", "no_proxy": "*", **variables}
+    done = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, env=environ, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
