@@ -186,7 +186,7 @@ def test_a_caller_that_leaves_frees_its_place_and_disturbs_nobody(run: Run, isol
 def test_callers_take_turns_and_priorities_go_first(run: Run) -> None:
     async def main() -> list[str]:
         order: list[str] = []
-        async with running(Shelf(m={"ms": 10, "parallel": 1}), isolate=False, threads=1) as engine:
+        async with running(Shelf(m={"ms": 40, "parallel": 1}), isolate=False, threads=1) as engine:
             await engine.load("m")
 
             async def one(caller: str, priority: int = 0) -> None:
