@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -189,3 +190,36 @@ def test_missing_files_are_told(name: str, tmp_path: Path) -> None:
     card = Card(name="gone", task="classify", family="none", runtime=name, files=(str(tmp_path / "gone.onnx"),))
     with pytest.raises(CorruptFiles, match="gone"):
         runtimes.find(name)(card, {}, HALF)
+
+
+def test_pieces_of_one_tensor_may_be_gathered_by_the_same_rows(opened: Opener) -> None:
+    """As models do that choose their objects themselves; OpenVINO 2026.4 alone refuses such a graph."""
+    edges = [0, 4, 12, 20]
+    constants = [
+        helper.make_tensor("last", TensorProto.INT64, [1], [-1]),
+        helper.make_tensor("count", TensorProto.INT64, [1], [7]),
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["rows"], perm=[0, 2, 1]),
+        helper.make_node("ReduceMax", ["piece1"], ["best"], axes=[-1], keepdims=0),
+        helper.make_node("TopK", ["best", "count"], ["scores", "places"], axis=1),
+        helper.make_node("Unsqueeze", ["places", "last"], ["columns"]),
+        helper.make_node("Concat", ["gathered0", "gathered1", "gathered2"], ["y"], axis=2),
+    ]
+    for place, (start, stop) in enumerate(itertools.pairwise(edges)):
+        constants += [
+            helper.make_tensor(f"start{place}", TensorProto.INT64, [1], [start]),
+            helper.make_tensor(f"stop{place}", TensorProto.INT64, [1], [stop]),
+            helper.make_tensor(f"shape{place}", TensorProto.INT64, [3], [1, 7, stop - start]),
+        ]
+        cut = helper.make_node("Slice", ["rows", f"start{place}", f"stop{place}", "last"], [f"piece{place}"])
+        nodes.insert(1 + place, cut)
+        nodes[-1:-1] = [
+            helper.make_node("Expand", ["columns", f"shape{place}"], [f"index{place}"]),
+            helper.make_node("GatherElements", [f"piece{place}", f"index{place}"], [f"gathered{place}"], axis=1),
+        ]
+    x = np.random.default_rng(0).standard_normal((1, 20, 50)).astype(np.float32)
+    [found] = opened(nodes, {"x": (1, 20, 50)}, constants=constants).run({"x": x})
+    rows = x[0].T
+    best = np.argsort(-rows[:, 4:12].max(axis=1))[:7]
+    np.testing.assert_array_equal(found[0], rows[best])

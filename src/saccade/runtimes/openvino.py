@@ -260,7 +260,7 @@ def _read(card: Card) -> Any:
             "Export it as .pdmodel (FLAGS_enable_pir_api=0) or as ONNX."
         )
     try:
-        return _core().read_model(str(path))
+        return _with_plain_slices(_core().read_model(str(path)))
     except RuntimeError as error:
         if any(mark in str(error) for mark in ("OpConversionFailure", "No conversion rule", "not supported")):
             raise UnsupportedModel(
@@ -270,6 +270,39 @@ def _read(card: Card) -> Any:
             f"The files of the model '{card.name}' cannot be read as a {path.suffix.lstrip('.') or 'model'} graph: "
             "they are damaged or incomplete. Add or pull the model again."
         ) from None
+
+
+def _with_plain_slices(graph: Any) -> Any:
+    """The graph, whose Slices that GatherElements reads have become StridedSlices; changed in place.
+
+    OpenVINO 2026.4 joins the Slices of one transposed tensor wrongly where GatherElements reads them, and cannot
+    compile what comes out: the YOLO26 exports without suppression for segments, poses and oriented boxes.
+    """
+    gathers = [node for node in graph.get_ops() if node.get_type_name() == "GatherElements"]
+    if not any(node.input_value(0).get_node().get_type_name() == "Slice" for node in gathers):
+        return graph
+    # The arguments of exported slices are often small computations.
+    passes = import_module("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(graph)
+    for gather in gathers:
+        piece = gather.input_value(0).get_node()
+        if piece.get_type_name() == "Slice" and piece.input_value(0).get_partial_shape().rank.is_static:
+            arguments = [value.get_node() for value in piece.input_values()[1:]]
+            if len(arguments) == 4 and all(node.get_type_name() == "Constant" for node in arguments):
+                piece.output(0).replace(_strided(piece.input_value(0), *(node.get_data() for node in arguments)))
+    return graph
+
+
+def _strided(source: Any, starts: Any, stops: Any, steps: Any, axes: Any) -> Any:
+    """The output of the StridedSlice that cuts as a Slice with these arguments does."""
+    rank = source.get_partial_shape().rank.get_length()
+    begin, end, stride, free = [0] * rank, [0] * rank, [1] * rank, [1] * rank
+    for start, stop, step, axis in zip(*(part.ravel().tolist() for part in (starts, stops, steps, axes)), strict=True):
+        begin[axis], end[axis], stride[axis], free[axis] = start, stop, step, 0
+    operations = import_module("openvino.opset13")
+    return operations.strided_slice(source, begin, end, stride, free, free).output(0)
 
 
 def _put_arithmetic_into(graph: Any, card: Card, pixels: Mapping[str, Pixels]) -> None:
