@@ -12,6 +12,9 @@ from importlib import import_module
 from typing import Any
 
 TF_PADDED = ("mobilenet_v1", "mobilenet_v2")
+CUT = ("depth_anything", "prompt_depth_anything")
+"""Models that put the output's size through ``int``."""
+ABSENT = object()
 
 
 @contextlib.contextmanager
@@ -22,14 +25,19 @@ def shapes_stay_traced() -> Iterator[None]:
     for name in TF_PADDED:
         module = import_module(f"transformers.models.{name}.modeling_{name}")
         places.append((module, "apply_tf_padding", tf_padding))
-    kept = [(room, name, getattr(room, name)) for room, name, _ in places]
+    for name in CUT:
+        places.append((import_module(f"transformers.models.{name}.modeling_{name}"), "int", whole(torch)))
+    kept = [(room, name, vars(room).get(name, ABSENT)) for room, name, _ in places]
     try:
         for room, name, replacement in places:
             setattr(room, name, replacement)
         yield
     finally:
         for room, name, original in kept:
-            setattr(room, name, original)
+            if original is ABSENT:
+                delattr(room, name)
+            else:
+                setattr(room, name, original)
 
 
 def stacking(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,6 +61,15 @@ def stacking(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         return torch.scalar_tensor(data, dtype=dtype or (torch.long if isinstance(data, int) else torch.float32))
 
     return build
+
+
+def whole(torch: Any) -> Callable[..., Any]:
+    """``int`` that leaves a traced size traced."""
+
+    def number(value: Any) -> Any:
+        return value.long() if torch.jit.is_tracing() and isinstance(value, torch.Tensor) else int(value)
+
+    return number
 
 
 def tf_padding(features: Any, layer: Any) -> Any:
