@@ -8,26 +8,31 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saccade.cli.house import library, progress, settings
+from saccade.cli.house import Function, library, progress, settings
 
 if TYPE_CHECKING:
     from saccade.card import Card
+
+
+def checkpoint_options(function: Function) -> Function:
+    """``--ultralytics`` and ``--install-ultralytics``: who exports a .pt checkpoint."""
+    function = click.option(
+        "--install-ultralytics",
+        is_flag=True,
+        help="For a .pt checkpoint: first install ultralytics (AGPL-3.0, with PyTorch) in an environment of its own.",
+    )(function)
+    return click.option(
+        "--ultralytics",
+        type=click.Path(exists=True, dir_okay=False),
+        help="For a .pt checkpoint: the Python of an environment that has ultralytics, which exports it.",
+    )(function)
 
 
 @click.command(name="add")
 @click.argument("name")
 @click.argument("path", type=click.Path(exists=True))
 @click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")
-@click.option(
-    "--ultralytics",
-    type=click.Path(exists=True, dir_okay=False),
-    help="For a .pt checkpoint: the Python of an environment that has ultralytics, which exports it.",
-)
-@click.option(
-    "--install-ultralytics",
-    is_flag=True,
-    help="For a .pt checkpoint: first install ultralytics (AGPL-3.0, with PyTorch) in an environment of its own.",
-)
+@checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def COMMAND(
     name: str, path: str, home: str | None, ultralytics: str | None, install_ultralytics: bool, as_json: bool

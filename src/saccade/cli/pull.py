@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
+from saccade.cli.add import checkpoint, checkpoint_options
 from saccade.cli.house import library, model_options, progress, settings
 
 
 @click.command(name="pull")
 @click.argument("ref")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@checkpoint_options
 @model_options
-def COMMAND(ref: str, as_json: bool, folders: tuple[str, ...], home: str | None) -> None:
-    """Fetch a model by name: one of the catalogue's, or a Hugging Face Hub id such as facebook/detr-resnet-50."""
-    with progress() as report:
-        card = library(settings(home=home, models=folders or None)).pull(ref, report)
+def COMMAND(
+    ref: str,
+    as_json: bool,
+    ultralytics: str | None,
+    install_ultralytics: bool,
+    folders: tuple[str, ...],
+    home: str | None,
+) -> None:
+    """Fetch a model: one of the catalogue's by name, or a Hugging Face Hub id such as facebook/detr-resnet-50.
+
+    A file that ends in .pt is an Ultralytics checkpoint: it is exported and added under its own name.
+    """
+    file = Path(ref)
+    if file.suffix.lower() == ".pt" and file.is_file():
+        card = checkpoint(file.stem, file, home, ultralytics, install_ultralytics)
+    else:
+        with progress() as report:
+            card = library(settings(home=home, models=folders or None)).pull(ref, report)
     if as_json:
         click.echo(
             json.dumps({"name": card.name, "task": card.task, "licence": card.licence, "size_bytes": card.size_bytes})
