@@ -18,6 +18,7 @@ from saccade.cli import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES.append(ROOT / "benchmarks/README.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ADDRESS = "http://127.0.0.1:8000"
@@ -45,7 +46,7 @@ def test_the_index_leads_to_every_page() -> None:
     assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
     for link in LINK.findall(BLOCK.sub("", page.read_text())):
         path, _, anchor = link.partition("#")
@@ -56,7 +57,15 @@ def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_benchmark_that_is_listed_is_there_and_says_what_it_measures() -> None:
+    listed = re.findall(r"`python (?:-m )?(benchmarks\S+?)`", (ROOT / "benchmarks/README.md").read_text())
+    assert len(listed) > 10
+    for name in listed:
+        path = ROOT / (name if name.endswith(".py") else name.replace(".", "/") + ".py")
+        assert path.read_text().startswith('"""'), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_saccade_command_in_the_pages_has_the_options_that_are_typed(page: Path) -> None:
     for code in blocks(page, "sh"):
         for line in code.replace("\\\n", " ").splitlines():
