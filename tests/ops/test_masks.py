@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from saccade.errors import RunFailed
-from saccade.ops.masks import compressed, contours, joined, nearest, on_image, png, polygon, rendered, rle
+from saccade.ops.masks import compressed, contours, joined, nearest, on_image, outlines, png, rendered, rle
 from saccade.results import Crop, Grid, Masks
 
 A = [[0, 0], [0, 4], [4, 4], [4, 0]]
@@ -91,12 +91,15 @@ def test_a_polygon_is_the_references_in_image_pixels() -> None:
     mask[100:200, 50:150] = 1
     mask[300:320, 200:260] = 1
     crop = Crop(30, 90, np.ascontiguousarray(mask[90:400, 30:300]))
-    outline = polygon(crop, GRID)
+    outline = outlines([crop], GRID)[0]
     xs = [234.375, 234.375, 303.51562, 303.51562, 234.375, 174.60938, 174.60938, 58.59375, 58.59375, 174.60938]
     ys = [351.5625, 373.82812, 373.82812, 351.5625, 351.5625, 233.20312, 117.1875, 117.1875, 233.20312, 233.20312]
     np.testing.assert_allclose(outline[:, 0], xs, atol=1e-4)
     np.testing.assert_allclose(outline[:, 1], ys, atol=1e-4)
     assert outline.dtype == np.float32
+    again = outlines([Crop(0, 0, np.zeros((4, 4), np.uint8)), crop, crop], GRID)
+    assert [len(one) for one in again] == [0, 10, 10]
+    assert (again[2] == outline).all()
 
 
 @pytest.mark.parametrize("form", ["polygon", "png", "rle"])

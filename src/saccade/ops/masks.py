@@ -19,8 +19,8 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 UP = 2
 """PNG's filter that stores the difference to the row above: masks become almost all zeros, which compress fast."""
 ADLER = 65521
-PAIRS = 1 << 20
-"""So many pairs of points are compared at once."""
+PAIRS = 1 << 16
+"""So many pairs of points are compared at once; larger arrays would come from the system anew each time, slowly."""
 FINAL_BLOCK = b"\x03\x00"
 """An empty last block of a deflate stream."""
 
@@ -41,7 +41,7 @@ def rendered(masks: Masks, form: MaskForm) -> Masks:
     grid = masks.grid
     match masks.form, form:
         case "crop", "polygon":
-            return replace(masks, form=form, crops=(), polygons=tuple(polygon(crop, grid) for crop in masks.crops))
+            return replace(masks, form=form, crops=(), polygons=outlines(masks.crops, grid))
         case "crop", "png":
             pngs = tuple(png(on_image(crop, grid), grid.image_hw) for crop in masks.crops)
             return replace(masks, form=form, crops=(), pngs=pngs)
@@ -51,17 +51,25 @@ def rendered(masks: Masks, form: MaskForm) -> Masks:
     raise RunFailed(f"Masks in the form '{masks.form}' cannot be turned into the form '{form}' any more.")
 
 
-def polygon(crop: Crop, grid: Grid) -> FloatArray:
-    """One object's outline (k, 2) in image pixels, several parts joined into one ring; empty for an empty mask."""
-    parts = contours(crop)
-    if not parts:
-        return NO_POINTS
-    ring = parts[0] if len(parts) == 1 else joined(parts)
+def outlines(crops: Sequence[Crop], grid: Grid) -> tuple[FloatArray, ...]:
+    """Each object's outline (k, 2) in image pixels, several parts joined into one ring; empty for an empty mask."""
+    rings = [ring(crop) for crop in crops]
+    if not rings:
+        return ()
     pad = np.array((grid.pad_x, grid.pad_y), np.float32)
     gain = np.array((grid.gain_x, grid.gain_y), np.float32)
     height, width = grid.image_hw
-    outline: FloatArray = np.clip((ring - pad) / gain, np.float32(0), np.array((width, height), np.float32))
-    return outline
+    points = np.clip((np.concatenate(rings) - pad) / gain, np.float32(0), np.array((width, height), np.float32))
+    ends = np.cumsum([len(one) for one in rings]).tolist()
+    return tuple(points[start:end] for start, end in zip([0, *ends], ends, strict=False))
+
+
+def ring(crop: Crop) -> FloatArray:
+    """One object's outline (k, 2) on its grid."""
+    parts = contours(crop)
+    if not parts:
+        return NO_POINTS
+    return parts[0] if len(parts) == 1 else joined(parts)
 
 
 def contours(crop: Crop) -> list[FloatArray]:
