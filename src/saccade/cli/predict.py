@@ -156,7 +156,7 @@ def _album(folder: Path, wanted: Sequence[Source]) -> dict[int, Path]:
 def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) -> bool:
     """Prints every source in order while a few are worked on ahead; True if one failed."""
     failed = False
-    with ThreadPoolExecutor(max_workers=4) as pool, _bar(len(wanted)) as bar:
+    with ThreadPoolExecutor(max_workers=4) as pool, _bar(len(wanted), printer) as bar:
         look = replace(look, bar=bar)
         for found in _ahead(pool, model, wanted, look):
             failed |= found.error is not None
@@ -232,7 +232,9 @@ def _save(image_rgb: ByteArray, answer: Answer, place: Path) -> Path:
 
 
 class Printer:
-    """Shows what was found, one source at a time."""
+    """Shows what was found, one source at a time; ``console`` is what it writes to, if that can share a terminal."""
+
+    console: Console | None = None
 
     def show(self, found: Found) -> None:
         """One source or frame."""
@@ -261,7 +263,7 @@ class _Table(Printer):
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console: Console = Console(highlight=False, soft_wrap=True)
+        self.console: Console = Console(highlight=False, soft_wrap=True)
         self._details = 5
 
     def show(self, found: Found) -> None:
@@ -274,12 +276,12 @@ class _Table(Printer):
         spent = took.preprocess_ms + took.inference_ms + took.postprocess_ms
         saved = f"  → {found.saved}" if found.saved is not None and found.frame in (None, 0) else ""
         items = _items(found.answer)
-        self._console.print(
+        self.console.print(
             f"[bold]{found.source}[/bold]{frame}  {width}×{height}  {_summary(items)}  [dim]{spent:.0f} ms[/dim]{saved}"
         )
         if items and found.frame is None and self._details > 0:
             self._details -= 1
-            self._console.print(_rows(items))
+            self.console.print(_rows(items))
 
 
 def _items(answer: Answer) -> list[dict[str, Any]]:
@@ -330,7 +332,8 @@ def _rows(items: list[dict[str, Any]]) -> Any:
     table.add_column("score", justify="right")
     boxed = "box" in items[0]
     if boxed:
-        table.add_column("box (x1 y1 x2 y2, pixels)")
+        corners = "x1 y1 x2 y2 x3 y3 x4 y4" if "x3" in items[0]["box"] else "x1 y1 x2 y2"
+        table.add_column(f"box ({corners}, pixels)")
     for item in items[:20]:
         row = [str(item["name"]), f"{item['confidence']:.3f}"]
         if boxed:
@@ -372,15 +375,15 @@ class _Progress(Bar):
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Bar]:
-    """Bars on standard error; nothing when that is no terminal."""
+def _bar(total: int, printer: Printer) -> Iterator[Bar]:
+    """Bars on the terminal: below the answers if these go there, too, else on standard error; none without one."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    console = printer.console if sys.stdout.isatty() else Console(stderr=True)
+    if console is None or not console.is_terminal:
         yield Bar()
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, redirect_stdout=True) as shown:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as shown:
         yield _Progress(shown, total)
