@@ -7,6 +7,7 @@ application with an engine of its own) is handed in as a function, which every n
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
@@ -38,12 +39,12 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "2",
     "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "1800",
     "RAY_SERVE_HAPROXY_HEALTH_CHECK_INTER": "1s",
+    # A replica that leaves is given so long to be forgotten by HAProxy; what still comes goes to another one.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
 }
 """What every process of the cluster must see; set before Ray starts, and passed on to the actors of a running one."""
 
-PATIENCE_S = 600.0
-STOP_S = 60.0
-LOOK_S = 0.5
+REASON = re.compile(r"saccade\.errors\.\w+: (.+)")
 
 
 class House(Protocol):
@@ -197,7 +198,7 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
     try:
         serve.run(deployment.bind(build), name=name, route_prefix=route, blocking=False)
     except RuntimeError as error:
-        raise RunFailed(f"'{name}' did not come up on the cluster: {_last_words(error)}") from error
+        raise RunFailed(f"It did not come up on the cluster: {_reason(serve.status(), name) or error}") from error
 
 
 def withdraw(name: str) -> None:
@@ -303,9 +304,12 @@ def application(endpoint: str) -> str:
     return f"{PREFIX}endpoint-{endpoint}"
 
 
-def _last_words(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+def _reason(status: Any, name: str) -> str:
+    """The last error of ours that a replica ended with, without its traceback."""
+    told = status.applications.get(name)
+    said = "\n".join(str(one.message) for one in told.deployments.values()) if told else ""
+    ours = REASON.findall(said)
+    return ours[-1] if ours else ""
 
 
 def _ray() -> tuple[Any, Any]:

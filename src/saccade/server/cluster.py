@@ -23,7 +23,7 @@ import msgspec
 
 from saccade.call import Answer, Call
 from saccade.endpoints import ray
-from saccade.endpoints.endpoint import Plan, Record, replicas
+from saccade.endpoints.endpoint import Plan, Record, State, replicas
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadSettings, Error
 from saccade.server.app import App
@@ -226,6 +226,21 @@ class ClusterFleet(Fleet):
         self.knows(name)
         return super().record(name)
 
+    async def stop(self, name: str) -> Record:
+        """See :meth:`Fleet.stop`; also what another replica started."""
+        self._running.setdefault(name, self._make(self.record(name)))
+        return await super().stop(name)
+
+    async def replace(self, name: str, model: str) -> Record:
+        """See :meth:`Fleet.replace`."""
+        await self._look()
+        return await super().replace(name, model)
+
+    async def resize(self, name: str, plan: Plan) -> Record:
+        """See :meth:`Fleet.resize`."""
+        await self._look()
+        return await super().resize(name, plan)
+
     def _read_again(self, name: str) -> bool:
         self._here.update({one.name: one for one in self._records.all() if one.name not in self._here})
         return name in self._here
@@ -255,8 +270,7 @@ class ClusterFleet(Fleet):
             running = self._running.setdefault(name, self._make(record))
             if isinstance(running, ray.RayEndpoint):
                 running.standing = standing
-            if record.state != "ready":
-                self._set(name, "ready")
+            self._show(record, "ready")
             self._since.pop(name, None)
             return
         if standing is None or standing.state in ("failed", "stopping"):
@@ -267,7 +281,11 @@ class ClusterFleet(Fleet):
                 self._since.pop(name, None)
                 self._spawn(self._start(name))
         elif standing is None and record.state == "stopping":
-            self._set(name, "stopped")
+            self._show(record, "stopped")
+
+    def _show(self, record: Record, state: State) -> None:
+        """Only here: the replica that changes an endpoint writes it down, and may be removing it now."""
+        self._here[record.name] = msgspec.structs.replace(record, state=state)
 
 
 class One:
