@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_the_generated_parts_are_up_to_date() -> None:
 def test_the_index_leads_to_every_page() -> None:
     named = set(LINK.findall((ROOT / "docs/index.md").read_text()))
     assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+
+
+def test_the_page_on_installing_names_every_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.findall(r"`saccade\[(\w+)\]`", (ROOT / "docs/install.md").read_text())
+    assert sorted(named) == sorted(extras)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
