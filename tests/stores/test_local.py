@@ -21,6 +21,13 @@ def test_a_file_is_served_under_its_stem_with_the_facts_of_its_metadata(tmp_path
     assert card.files == (str(tmp_path / "best.v1.onnx"),)
 
 
+def test_a_graph_of_fixed_size_is_not_dynamic_whatever_its_metadata_says(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "fixed.onnx", metadata={**DETECTOR, "args": "{'dynamic': True}"})
+    onnx_file(tmp_path / "free.onnx", metadata={**DETECTOR, "args": "{'dynamic': False}"}, hw=("h", "w"))
+    found = [Local([tmp_path]).find(name) for name in ("fixed", "free")]
+    assert [card.dynamic for card in found if card] == [False, True]
+
+
 @pytest.mark.parametrize("ref", ["yolo11n", "YOLO11N", "yolo11n.pt", "yolo11n.onnx", "Yolo11n.PT", " yolo11n "])
 def test_a_name_is_found_in_any_case_and_with_any_suffix(tmp_path: Path, ref: str) -> None:
     onnx_file(tmp_path / "yolo11n.onnx", metadata=DETECTOR)

@@ -54,7 +54,6 @@ def ultralytics(name: str, header: Header) -> Facts:
     task = metadata["task"]
     if task not in TASKS:
         raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
-    arguments = literal(name, metadata, "args") or {}
     size = pair(literal(name, metadata, "imgsz"))
     static = image_hw(header)
     return Facts(
@@ -62,7 +61,8 @@ def ultralytics(name: str, header: Header) -> Facts:
         family="yolo",
         labels=class_names(name, metadata),
         input_hw=static or size,
-        dynamic=static is None or bool(isinstance(arguments, dict) and arguments.get("dynamic")),
+        # Graphs that were exported as dynamic and given a fixed size later say "dynamic" still.
+        dynamic=static is None,
         stride=whole(literal(name, metadata, "stride"), 32),
         keypoint_shape=pair(literal(name, metadata, "kpt_shape")),
         licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
