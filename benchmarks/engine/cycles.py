@@ -32,7 +32,7 @@ async def measure(cycles: int, models: int, mib: int) -> dict[str, object]:
             await engine.unload(name)
             return held
 
-        for name in names:
+        for name in names * 4:
             await cycle(name)
         before, files = tree_bytes(), len(os.listdir("/proc/self/fd"))
         after: list[int] = []

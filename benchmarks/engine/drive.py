@@ -112,12 +112,14 @@ def cpu_s() -> float:
 
 
 def tree_bytes() -> int:
-    """Memory of this process and its workers, shared pages counted once each (PSS) where the system tells."""
+    """Memory that would come back if this process and its workers ended: their private pages (USS).
+
+    Shares of common pages would move with what else runs on the machine.
+    """
     total = 0
     for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
         try:
-            info = process.memory_full_info()
-            total += getattr(info, "pss", 0) or info.rss
+            total += process.memory_full_info().uss
         except psutil.Error:
             continue
     return total
