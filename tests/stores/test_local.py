@@ -235,7 +235,7 @@ def test_an_openvino_export_is_read_with_its_yaml_metadata(tmp_path: Path) -> No
     )
     card = Local([tmp_path / "served"]).find("yolo")
     assert card is not None
-    assert (card.task, card.labels, card.dynamic) == ("detect", {0: "cat", 1: "big dog"}, True)
+    assert (card.task, card.labels, card.licence) == ("detect", {0: "cat", 1: "big dog"}, "AGPL-3.0")
     (folder / "yolo.xml").write_text("<net>")
     with pytest.raises(CorruptFiles, match="not a whole OpenVINO model"):
         Local([tmp_path / "served"]).find("yolo")
