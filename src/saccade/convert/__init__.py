@@ -68,6 +68,8 @@ class Converter:
             outcome = msgspec.json.decode((folder / REPORT).read_bytes(), type=Outcome)
         except (OSError, msgspec.MsgspecError):
             return None
+        if outcome.report is None and outcome.version != saccade.__version__:
+            return None
         if outcome.report is None:
             return marked(readable(card), {"unconverted": outcome.message})
         files = (folder / GRAPH, folder / (GRAPH.removesuffix("xml") + "bin"))
@@ -87,6 +89,7 @@ class Converter:
             return found
         folder = self.folder(card)
         folder.parent.mkdir(parents=True, exist_ok=True)
+        self.forget(card)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:
             outcome = self.run(
                 Job(card=card, folder=draft, images=self.images, threads=self.threads, certain=self.certain), progress

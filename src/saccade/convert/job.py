@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+import saccade
 from saccade.call import Options
 from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers
@@ -36,7 +37,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How a graph came about and how faithful it is; it is kept beside the graph.
 
     ``f32`` and ``auto`` compare answers with the checkpoint's at the two precisions, ``numbers`` raw outputs at f32.
-    ``precision`` "f32": the fast precision answers too differently and is not used for this model.
+    ``precision`` "f32": the fast precision answers too differently and is not used for this model. ``tried`` are the
+    ways that failed before.
     """
 
     way: str
@@ -47,18 +49,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     f32: Agreement
     auto: Agreement
     precision: str
+    tried: tuple[str, ...] = ()
     torch: str
     transformers: str
     seconds: float
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A report, or the error's class and sentence."""
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A report, or the error's class and sentence. ``version`` is the saccade that came to it: another one tries again
+    what failed."""
 
     report: Report | None = None
     error: str | None = None
     message: str = ""
     extra: str | None = None
+    version: str = saccade.__version__
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

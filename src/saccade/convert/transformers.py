@@ -104,6 +104,7 @@ def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
             f32=exact,
             auto=fast,
             precision="auto" if fast.share >= job.certain else "f32",
+            tried=tuple(failures),
             torch=str(torch.__version__),
             transformers=transformers.__version__,
             seconds=round(time.perf_counter() - started, 1),
