@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from tests.clients.environments import ROOT
 from tests.convert.graphs import Graphs
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory: pytest.TempPathFactory) -> Graphs:
-    return Graphs(tmp_path_factory.mktemp("home"))
+def graphs() -> Graphs:
+    """Kept beside the sources and shared with the tests over HTTP: converting takes up to half a minute each."""
+    return Graphs(ROOT / ".cache" / "converted")
