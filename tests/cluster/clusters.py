@@ -76,12 +76,12 @@ class Cluster:
         assert answer.is_success, f"{answer.status_code} {answer.text}"
         return answer.json()
 
-    def settled(self, name: str, replicas: int | None = None, wait_s: float = 120) -> Any:
+    def settled(self, name: str, replicas: int | None = None, wait_s: float = 120, key: str = "") -> Any:
         """The endpoint once it is up (with so many replicas)."""
         end = time.monotonic() + wait_s
         row: Any = None
         while time.monotonic() < end:
-            row = self.ask("GET", f"/v1/endpoints/{name}")
+            row = self.ask("GET", f"/v1/endpoints/{name}", None, key)
             enough = replicas is None or row["replicas_now"] == replicas
             if row["state"] == "failed" or (row["state"] == "ready" and enough):
                 return row
