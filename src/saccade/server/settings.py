@@ -64,7 +64,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         64 << 20
     )
     isolate: Annotated[bool, Meta(description="Run every model in a process of its own.")] = True
-    fronts: Annotated[int, Meta(ge=0, description="Front processes; 0: chosen from the number of cores.")] = 1
 
     no_auth: Annotated[bool, Meta(description="Ask for no key, on any host.")] = False
     database_url: Annotated[
