@@ -24,7 +24,7 @@ from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers, agreement, numbers
 from saccade.convert.job import GRAPH, Job, Line, Outcome, Report
 from saccade.convert.pictures import pictures
-from saccade.convert.transformers_tracing import shapes_stay_traced
+from saccade.convert.transformers_tracing import convertible, shapes_stay_traced
 from saccade.errors import Error, RunFailed, UnsupportedModel
 from saccade.families.family import Family, Prepared
 from saccade.model import Model
@@ -73,6 +73,7 @@ def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
     prepared = [family.prepare(image, Options()) for image in images]
     shapes = {one.tensors[""].shape for one in prepared}
     references = [answered(torch, checkpoint, family, one) for one in prepared]
+    checkpoint = convertible(checkpoint)
     failures: list[str] = []
     for way in (by_openvino, by_onnx):
         tell(f"converting ({way.__name__.removeprefix('by_')})", 1)

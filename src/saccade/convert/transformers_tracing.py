@@ -17,6 +17,16 @@ CUT = ("depth_anything", "prompt_depth_anything")
 ABSENT = object()
 
 
+def convertible(checkpoint: Any) -> Any:
+    """The module with the one part replaced that no graph can hold: EfficientNet's mean over the picture, which is
+    written as a pool whose window is larger than any picture, and is the same number as the mean."""
+    torch = import_module("torch")
+    for part in checkpoint.modules():
+        if type(part).__name__ == "EfficientNetModel" and isinstance(part.pooler, torch.nn.AvgPool2d):
+            part.pooler = torch.nn.AdaptiveAvgPool2d(1)
+    return checkpoint
+
+
 @contextlib.contextmanager
 def shapes_stay_traced() -> Iterator[None]:
     """While it holds, models may be traced with sizes that stay free."""
