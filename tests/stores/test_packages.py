@@ -13,7 +13,7 @@ import pytest
 from saccade.errors import CorruptFiles, UnknownModel, Unreachable
 from saccade.library import Library
 from saccade.stores.catalogue import Catalogue, Offer, Piece, built_in
-from saccade.stores.packages import PYPI, Index, Packages
+from saccade.stores.packages import PUBLIC, Index, Packages
 from stores.registry import Registry, running, sdist, sha256, wheel
 from stores.toy import DETECTOR, onnx_file
 
@@ -261,7 +261,7 @@ def test_pips_own_settings_are_honoured(tmp_path: Path) -> None:
     environment["PIP_INDEX_URL"] = "https://c/simple"
     assert Index.from_pip(environment).urls[0] == "https://c/simple"
     (tmp_path / "pip.conf").write_text("no section")
-    assert Index.from_pip({"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}).urls == (PYPI,)
+    assert Index.from_pip({"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}).urls == (PUBLIC,)
 
 
 def test_the_built_in_catalogue_is_consistent() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import shutil
+import subprocess
 import tarfile
 import zipfile
 import zlib
@@ -18,7 +20,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 import requests
-from pypi_simple import NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
+from pypi_simple import PYPI_SIMPLE_ENDPOINT, NoSuchProjectError, PyPISimple, UnsupportedContentTypeError
 from remotezip import RemoteIOError, RemoteZip, RemoteZipError  # type: ignore[import-untyped]
 
 from saccade.errors import CorruptFiles, UnknownModel, Unreachable
@@ -32,13 +34,16 @@ BLOCK = 1 << 16
 """Compressed bytes at a time: at most a thousandfold when unpacked."""
 ZIPS = (".whl", ".zip")
 
+NPM_S = 20
+"""How long npm may take to say which registry it uses."""
+
 
 class Archives:
     """Fetches pieces into ``drafts``, where unfinished ones wait for the next attempt."""
 
     def __init__(self, drafts: Path, indexes: Sequence[str], npm: str, cert: str | None) -> None:
         self.drafts = drafts
-        self.indexes = indexes
+        self.indexes = [url or PYPI_SIMPLE_ENDPOINT for url in indexes]
         self.npm = npm
         self.web = requests.Session()
         self.web.headers["User-Agent"] = "saccade"
@@ -109,9 +114,15 @@ class Archives:
         )
 
     def located_npm(self, piece: Piece) -> str:
+        registry = self.npm or npm_registry()
+        if registry is None:
+            raise Unreachable(
+                f"{piece.archive} lies in an npm registry, and this machine has no npm that names one. Set "
+                "NPM_CONFIG_REGISTRY to its address, or add the model with 'saccade add NAME FILE'."
+            )
         try:
             response = self.web.get(
-                self.npm.rstrip("/") + "/" + quote(piece.project, safe="@"),
+                registry.rstrip("/") + "/" + quote(piece.project, safe="@"),
                 headers={"Accept": "application/vnd.npm.install-v1+json"},
                 timeout=transfer.TIMEOUT_S,
             )
@@ -230,3 +241,16 @@ def summed(path: Path) -> str:
 
 def reporter(progress: Progress, what: str) -> transfer.Report:
     return lambda done, total: progress(what, done, total)
+
+
+def npm_registry() -> str | None:
+    """The registry that the installed npm uses, or None without npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        return None
+    try:
+        told = subprocess.run([npm, "config", "get", "registry"], capture_output=True, text=True, timeout=NPM_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = told.stdout.strip()
+    return found if urlsplit(found).scheme in ("http", "https") else None

@@ -21,27 +21,30 @@ from saccade.stores.catalogue import Catalogue, Offer, built_in
 from saccade.stores.local import Local
 from saccade.stores.store import Progress, silent
 
-PYPI = "https://pypi.org/simple/"
-NPM = "https://registry.npmjs.org/"
+PUBLIC = ""
+"""Stands for the public Python package index, whose address the library that reads it knows."""
 DRAFTS = ".drafts"
 """Folder of unfinished transfers, inside the models' home."""
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
-    """Where packages come from: ``urls`` of simple indexes in order, and the file of a private authority."""
+    """Where packages come from: ``urls`` of simple indexes in order, and the file of a private authority.
 
-    urls: tuple[str, ...] = (PYPI,)
-    npm: str = NPM
+    ``npm`` "" asks the installed npm for its registry.
+    """
+
+    urls: tuple[str, ...] = (PUBLIC,)
+    npm: str = ""
     cert: str | None = None
 
     @classmethod
     def from_pip(cls, environment: Mapping[str, str]) -> Index:
-        """What pip would use: its variables, then its configuration files, then PyPI."""
+        """What pip would use: its variables, then its configuration files, then the public index."""
         settings = pip_settings(environment)
-        first = environment.get("PIP_INDEX_URL") or settings.get("index-url") or PYPI
+        first = environment.get("PIP_INDEX_URL") or settings.get("index-url") or PUBLIC
         more = environment.get("PIP_EXTRA_INDEX_URL") or settings.get("extra-index-url") or ""
-        urls = [url for url in (first, *more.split()) if urlsplit(url).scheme in ("http", "https")]
-        npm = next((environment[key] for key in environment if key.lower() == "npm_config_registry"), NPM)
+        urls = [url for url in (first, *more.split()) if url == PUBLIC or urlsplit(url).scheme in ("http", "https")]
+        npm = next((environment[key] for key in environment if key.lower() == "npm_config_registry"), "")
         return cls(urls=tuple(urls), npm=npm, cert=environment.get("PIP_CERT") or settings.get("cert"))
 
 
