@@ -14,12 +14,15 @@ pytestmark = pytest.mark.heavy
 PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
 FIFTY_MS = {"ms": 50, "parallel": 1, "batchable": False}
 DEVICES = {"cars": {"ms": 5}, "birds": {"ms": 5}, "fifty": FIFTY_MS, "broken": {"corrupt": True}}
+RARE = {f"rare-{i}": {"ms": 1} for i in range(6)}
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     home = tmp_path_factory.mktemp("ray")
-    with running(home, [7, 7], devices=DEVICES, ray_replicas="2:2", isolate=False, cache_bytes=0) as cluster:
+    with running(
+        home, [7, 7], devices={**DEVICES, **RARE}, ray_replicas="2:2", isolate=False, cache_bytes=0
+    ) as cluster:
         yield cluster
 
 
@@ -59,6 +62,19 @@ def test_an_endpoint_lives_its_whole_life_on_the_cluster(cluster: Cluster) -> No
     assert call(cluster, "/endpoints/gate/predict").status_code == 200
     cluster.ask("DELETE", "/v1/endpoints/gate")
     assert eventually(cluster, "/endpoints/gate/predict", 404)
+
+
+def test_rarely_asked_models_are_in_the_memory_of_one_replica_each(cluster: Cluster) -> None:
+    for _ in range(4):
+        for name in RARE:
+            assert call(cluster, f"/models/{name}").status_code == 200
+    held = set()
+    for _ in range(40):
+        info = cluster.ask("GET", "/info")
+        held.add(frozenset(row["name"] for row in info["engine"]["models"] if row["name"] in RARE))
+    assert len(held) == 2, held
+    assert not frozenset.intersection(*held)
+    assert frozenset.union(*held) == set(RARE)
 
 
 def test_replacing_a_model_under_load_fails_no_call(cluster: Cluster) -> None:

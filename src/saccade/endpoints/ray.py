@@ -24,6 +24,9 @@ PREFIX = "saccade-"
 SHARED = f"{PREFIX}shared"
 """The application of the shared API; dedicated endpoints are called ``saccade-endpoint-NAME``."""
 
+MOST_MODELS = 256
+"""So many models of one replica are remembered by Serve's router."""
+
 BUFFER_BYTES = 1 << 20
 """Requests up to this size are kept by HAProxy until they are answered, and given to another replica when one dies."""
 
@@ -74,6 +77,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     most_calls: int = 128
     line_calls: int = 64
     idle_stop_s: int = 600
+    by_model: bool = False
+    """Whether calls between replicas go to one that has the model, instead of the idlest."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -172,7 +177,7 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
     if scale.memory_bytes:
         actor["memory"] = scale.memory_bytes
     deployment = serve.deployment(
-        serve.ingress()(Replica),
+        serve.ingress()(_holding(serve) if scale.by_model else Replica),
         name="replica",
         ray_actor_options=actor,
         max_ongoing_requests=scale.most_calls,
@@ -220,10 +225,11 @@ def standings() -> dict[str, Standing]:
 
 
 class Peers:
-    """Calls that another replica of an application should answer: the one that holds the model, by Serve's router."""
+    """Calls that another replica of an application should answer: the one that has the model, by Serve's router."""
 
-    def __init__(self, application: str) -> None:
+    def __init__(self, application: str, by_model: bool = False) -> None:
         self._application = application
+        self._by_model = by_model
         self._handle: Any = None
 
     async def predict(self, call: Call) -> Answer:
@@ -233,7 +239,8 @@ class Peers:
             _, serve = _ray()
             self._handle = serve.get_app_handle(self._application)
         try:
-            answer: Answer = await self._handle.predict.remote(msgspec.structs.replace(call, deadline=None), left_s)
+            handle = self._handle.options(multiplexed_model_id=call.model) if self._by_model else self._handle
+            answer: Answer = await handle.predict.remote(msgspec.structs.replace(call, deadline=None), left_s)
         except Error:
             raise
         except Exception as error:
@@ -302,6 +309,25 @@ class RayEndpoint:
 def application(endpoint: str) -> str:
     """The application of a dedicated endpoint."""
     return f"{PREFIX}endpoint-{endpoint}"
+
+
+def _holding(serve: Any) -> type:
+    """A replica that tells Serve which models it was given, so that Serve's router sends their calls to it again.
+
+    Holding is only said, not done: the engine loads and puts away by its own rules, side by side and by bytes, where
+    Serve's own loading would be one by one and by count.
+    """
+
+    class Holding(Replica):
+        @serve.multiplexed(max_num_models_per_replica=MOST_MODELS)  # type: ignore[untyped-decorator,unused-ignore]
+        async def hold(self, model: str) -> str:
+            return model
+
+        async def predict(self, call: Call, left_s: float | None) -> Answer:
+            await self.hold(serve.get_multiplexed_model_id())
+            return await super().predict(call, left_s)
+
+    return Holding
 
 
 def _reason(status: Any, name: str) -> str:

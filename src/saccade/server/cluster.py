@@ -16,26 +16,31 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from saccade.call import Answer, Call
+from saccade.dialects.dialect import ModelState
 from saccade.endpoints import ray
 from saccade.endpoints.endpoint import Plan, Record, State, replicas
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import BadSettings, Error
+from saccade.errors import BadSettings, Error, Overloaded, Stopped
 from saccade.server.app import App
 from saccade.server.database import Database
 from saccade.server.dedicated import PREFIX, Dedicated
-from saccade.server.desk import Library
+from saccade.server.desk import Engine, Library
 from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
 from saccade.server.shelves import open_library
 from saccade.server.wiring import Resolving, build, furnish, open_engine, open_gate, placed
 
 log = logging.getLogger("saccade.server")
+
+BUSY_CALLS, BUSY_S = 30, 10.0
+"""A model that is asked for so often in so many seconds is loaded by every replica that is asked for it."""
 
 SYNC_S = 1.0
 """How often a replica looks what the others did."""
@@ -64,7 +69,7 @@ def deploy(settings: Settings, shelf: Shelf = open_library) -> None:
     database.close()
     least, most = replicas(settings.ray_replicas)
     ray.open_doors(settings.host, settings.port, settings.ray_proxies == "every_node")
-    scale = _scale(settings, max(1, least), most)
+    scale = msgspec.structs.replace(_scale(settings, max(1, least), most), by_model=True)
     ray.publish(ray.SHARED, "/", functools.partial(shared, settings, shelf), scale)
 
 
@@ -108,7 +113,7 @@ async def shared(settings: Settings, shelf: Shelf) -> Shared:
     settings = _portion(settings)
     database = Database(settings.database_url, settings.home)
     library = shelf(settings)
-    engine = open_engine(settings, library)
+    engine = Neighbourly(open_engine(settings, library), ray.Peers(ray.SHARED, by_model=True))
     app = build(settings, library, engine, open_gate(settings, database), None, SqlRecords(database))
     fleet = ClusterFleet(SqlRecords(database), library, settings, shelf)
     app.fleet = fleet
@@ -165,11 +170,76 @@ class Shared:
 
     async def predict(self, call: Call) -> Answer:
         """The answer to a call that came through another replica."""
-        return await self._app.engine.predict(call)
+        engine = self._app.engine
+        return await (engine.here.predict(call) if isinstance(engine, Neighbourly) else engine.predict(call))
 
     async def close(self) -> None:
         """Ends the engine."""
         await self._app.close()
+
+
+class Neighbourly:
+    """The engine of a shared replica: calls for models that are cold here go to the replica that the model belongs to.
+
+    So a rarely asked model is in the memory of one replica, and a busy one in that of all.
+    """
+
+    def __init__(self, here: Engine, peers: ray.Peers) -> None:
+        self.here = here
+        self._peers = peers
+        self._passed: Counter[str] = Counter()
+        self._counted_at = 0.0
+
+    async def start(self) -> None:
+        """Here."""
+        await self.here.start()
+
+    async def predict(self, call: Call) -> Answer:
+        """The answer, from here or from the replica that holds the model."""
+        if self.here.state(call.model) != "cold" or self._busy(call.model):
+            return await self.here.predict(call)
+        try:
+            return await self._peers.predict(call)
+        except (Overloaded, Stopped):
+            return await self.here.predict(call)
+
+    def stream(self, call: Call) -> Any:
+        """Videos are answered where they arrive."""
+        return self.here.stream(call)
+
+    async def load(self, ref: str) -> Any:
+        """Here."""
+        return await self.here.load(ref)
+
+    async def unload(self, ref: str) -> Any:
+        """Here."""
+        here: Any = self.here
+        return await here.unload(ref)
+
+    def state(self, ref: str) -> ModelState:
+        """As it is here."""
+        return self.here.state(ref)
+
+    def info(self) -> dict[str, Any]:
+        """Of this replica."""
+        return self.here.info()
+
+    async def drain(self) -> None:
+        """Here."""
+        await self.here.drain()
+
+    async def close(self) -> None:
+        """Here."""
+        await self.here.close()
+
+    def _busy(self, model: str) -> bool:
+        """Whether so many calls were passed on lately that the model should be here, too."""
+        now = time.monotonic()
+        if now - self._counted_at > BUSY_S:
+            self._passed.clear()
+            self._counted_at = now
+        self._passed[model] += 1
+        return self._passed[model] > BUSY_CALLS
 
 
 class Endpoint:
