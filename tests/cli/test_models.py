@@ -7,6 +7,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from lamps import Typed, detector
 
 
@@ -92,3 +93,16 @@ def test_a_database_of_a_newer_saccade_is_refused_in_words(typed: Typed, tmp_pat
     told = typed("keys", "list")
     assert told.exit_code == 2, told.exception
     assert "newer saccade" in told.stderr
+
+
+@pytest.mark.heavy
+def test_pulling_over_the_network_shows_the_licence_and_warns_of_strict_ones(typed: Typed) -> None:
+    told = json.loads(typed("pull", "PicoDet", "--json").stdout)
+    assert told == {"name": "picodet-s", "task": "detect", "licence": "Apache-2.0", "size_bytes": 7845659}
+    strict = typed("pull", "yolov8n.pt").stdout
+    assert "AGPL-3.0: who lets others use this model over a network has duties" in strict
+    assert {row["name"] for row in json.loads(typed("models", "--json").stdout) if row["fetched"]} == {
+        "picodet-s",
+        "yolov8n",
+    }
+    assert typed("remove", "yolov8n").exit_code == 0
