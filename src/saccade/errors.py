@@ -14,6 +14,8 @@ never holds a traceback, a key or a path of the server.
 
 from __future__ import annotations
 
+import traceback
+
 
 class Error(Exception):
     """The root of all errors that saccade raises on purpose.
@@ -141,3 +143,9 @@ class MissingExtra(SetupError):
 
 class BadSettings(SetupError):
     """A setting, flag or environment variable cannot be used."""
+
+
+def place(error: BaseException) -> str:
+    """What an unexpected exception is and where it rose, for a log: kind, functions and lines; no text, no path."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    return f"{type(error).__name__} in " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))

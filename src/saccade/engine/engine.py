@@ -30,6 +30,7 @@ from saccade.errors import (
     Stopped,
     UnknownModel,
     WrongTask,
+    place,
 )
 from saccade.runtimes.session import Compute
 
@@ -326,8 +327,8 @@ class Engine:
             await asyncio.sleep(TEND_S)
             try:
                 self._residency.tend()
-            except Exception:
-                log.exception("the engine's housekeeping failed")
+            except Exception as error:
+                log.error("the engine's housekeeping failed: %s", place(error))
 
     def _model_info(self, resident: Resident) -> dict[str, Any]:
         counts = resident.counts

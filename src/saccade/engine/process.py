@@ -20,7 +20,7 @@ from saccade.engine import wire
 from saccade.engine.job import Job
 from saccade.engine.link import OnLost, OnReply
 from saccade.engine.replica import Duty
-from saccade.errors import Error, RunFailed
+from saccade.errors import Error, RunFailed, place
 from saccade.runtimes.session import Compute
 
 log = logging.getLogger("saccade.engine")
@@ -159,8 +159,8 @@ class ProcessLink(asyncio.Protocol):
                 break
             try:
                 self._take(wire.from_worker(view[at + prefix : at + prefix + head]))
-            except msgspec.DecodeError:
-                log.exception("a worker speaks another language")
+            except msgspec.DecodeError as error:
+                log.error("a worker speaks another language: %s", place(error))
                 self._why = "it spoke another language"
                 self.kill()
                 return

@@ -27,7 +27,7 @@ from saccade.engine.golden import blindness, jpeg, picture, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.engine.pace import measured, recall, remember
-from saccade.errors import CallError, DeadlinePassed, Error, RunFailed
+from saccade.errors import CallError, DeadlinePassed, Error, RunFailed, place
 from saccade.media import Limits
 from saccade.meter import Timings
 from saccade.model import Model
@@ -171,9 +171,9 @@ class Replica:
                 reply = End(job_id) if task.wanted() or task.cancelled else Failed(job_id, _late())
         except Error as error:
             reply = Failed(job_id, error if task.wanted() or isinstance(error, CallError) else _late())
-        except Exception:
+        except Exception as error:
             mark = secrets.token_hex(4)
-            log.exception("model '%s' failed on an image [%s]", self.model.card.name, mark)
+            log.error("model '%s' failed on an image [%s]: %s", self.model.card.name, mark, place(error))
             reply = Failed(
                 job_id, RunFailed(f"The model failed on this image; the server's log tells more at [{mark}].")
             )

@@ -25,7 +25,7 @@ from saccade.discover import resident_bytes, share_out
 from saccade.engine import wire
 from saccade.engine.job import Job, Reply
 from saccade.engine.replica import Replica
-from saccade.errors import Error
+from saccade.errors import Error, place
 
 log = logging.getLogger("saccade.engine")
 
@@ -66,7 +66,7 @@ class Worker:
         except Error as error:
             self._refuse(*wire.named(error))
         except Exception as error:
-            log.exception("the model '%s' cannot be opened", order.card.name)
+            log.error("the model '%s' cannot be opened: %s", order.card.name, place(error))
             self._refuse("CorruptFiles", f"The model '{order.card.name}' cannot be opened ({type(error).__name__}).")
         self._replica = replica
         held = resident_bytes()
@@ -150,8 +150,8 @@ class Worker:
         body = self._read(body_length) if body_length else b""
         try:
             return wire.to_worker(head), body
-        except msgspec.DecodeError:
-            log.exception("the front speaks another language")
+        except msgspec.DecodeError as error:
+            log.error("the front speaks another language: %s", place(error))
             self._leave(FAILED)
 
     def _read(self, length: int) -> bytes:

@@ -8,7 +8,6 @@ import importlib
 import logging
 import pkgutil
 import time
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
@@ -33,6 +32,7 @@ from saccade.errors import (
     QuotaSpent,
     StillLoading,
     Stopped,
+    place,
 )
 from saccade.media import kind
 from saccade.results import Labels
@@ -569,9 +569,7 @@ def completed(head: Incoming, body: bytes, match: Mapping[str, str]) -> Incoming
 
 def bug(error: Exception, request_id: str) -> Error:
     """What a caller is told of an unexpected exception; the log gets its kind and place under the same id."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    places = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
-    log.error("internal error id=%s %s in %s", request_id, type(error).__name__, places)
+    log.error("internal error id=%s %s", request_id, place(error))
     return Error(f"Unhandled server error. Please report it with this id: {request_id}")
 
 
