@@ -97,6 +97,7 @@ def test_every_bad_file_is_named_and_told_what_is_wrong(typed: Typed, models: Pa
         (("--conf", "1.5"), "0<=x<=1"),
         (("--iou", "much"), "much"),
         (("--imgsz", "5"), "32"),
+        (("--imgsz", "8192"), "4096"),
         (("--precision", "f16"), "f32"),
         (("--models", "nowhere"), "nowhere"),
         (("--sure",), "--sure"),
@@ -123,6 +124,14 @@ def test_an_unknown_model_is_answered_with_the_ways_to_add_one(typed: Typed, pho
     assert told.exit_code == 1
     assert "Did you mean lamps?" in told.stderr
     assert "saccade add" in told.stderr
+
+
+def test_a_model_that_is_known_but_in_no_package_is_named_with_the_ways_to_add_it(typed: Typed, photos: Path) -> None:
+    told = typed("predict", photos, "-m", "yolo26n")
+    assert told.exit_code == 1
+    assert "no package registry has it" in told.stderr
+    assert "saccade add yolo26n FILE" in told.stderr
+    assert "saccade pull" not in told.stderr
 
 
 def test_options_reach_the_model(typed: Typed, models: Path, photos: Path) -> None:

@@ -64,7 +64,8 @@ def fetched(shelf: Library, ref: str) -> Card:
         with progress() as report:
             return shelf.ready(card, report)
     except UnknownModel:
-        if ref.lower() not in {name.lower() for offer in shelf.offers() for name in (offer.name, *offer.aliases)}:
+        source = shelf.source(ref)
+        if source is None or not source.on_use:
             raise
     with progress() as report:
         return shelf.pull(ref, report)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--model", "-m", "ref", default="picodet-s", show_default=True, help="Which model looks.")
 @click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
 @click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
-@click.option("--imgsz", type=click.IntRange(32, 8192), help="Longer side of the network's input, in pixels.")
+@click.option("--imgsz", type=click.IntRange(32, 4096), help="Longer side of the network's input, in pixels.")
 @click.option("--classes", help="Keep only these class ids, for example 0,2,5.")
 @click.option("--max-det", type=click.IntRange(1), help="Most objects per image.")
 @click.option("--top-k", type=click.IntRange(1), help="How many labels a classifier gives.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("sources", nargs=-1, metavar="[IMAGE]...")
 @click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
 @click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
-@click.option("--imgsz", type=click.IntRange(32, 8192), help="Longer side of the network's input, in pixels.")
+@click.option("--imgsz", type=click.IntRange(32, 4096), help="Longer side of the network's input, in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @model_options
 def COMMAND(
