@@ -190,6 +190,7 @@ def test_replacing_in_a_region_under_load_fails_no_call(houses: tuple[House, Hou
     asked(near, key, "DELETE", "/v1/endpoints/busy")
 
 
+@pytest.mark.heavy
 def test_endpoints_in_a_region_outlive_this_server_and_answer_503_while_the_region_is_gone(tmp_path: Path) -> None:
     with pair(tmp_path) as (near, far, key):
         asked(near, key, "POST", "/v1/endpoints", {"name": "stays", "model": "cars", "region": "far"})
@@ -215,6 +216,7 @@ def shared_call(house: House, key: str, model: str, brightness: int = 100) -> ht
     return httpx.post(f"{house.url}/models/{model}", headers=headers, content=content, timeout=30)
 
 
+@pytest.mark.heavy
 def test_shared_calls_go_to_the_nearest_region_and_come_home_when_it_is_gone(tmp_path: Path) -> None:
     with pair(tmp_path, forward="nearest") as (near, far, key):
         assert shared_call(near, key, "cars").status_code == 200
@@ -225,6 +227,7 @@ def test_shared_calls_go_to_the_nearest_region_and_come_home_when_it_is_gone(tmp
         assert shared_call(near, key, "cars").status_code == 200
 
 
+@pytest.mark.heavy
 def test_shared_calls_that_are_refused_here_are_answered_by_the_region(tmp_path: Path) -> None:
     with pair(tmp_path, forward="when_busy", queue_calls=1) as (near, far, key):
         assert shared_call(near, key, "slow").status_code == 200
