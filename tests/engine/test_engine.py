@@ -59,10 +59,11 @@ def test_every_caller_gets_the_answer_to_its_own_image(run: Run, isolate: bool) 
 
 def test_a_model_is_loaded_once_however_many_ask_for_it(run: Run, isolate: bool) -> None:
     async def main() -> None:
-        async with running(Shelf(m={"load_ms": 100}), isolate=isolate) as engine:
+        async with running(Shelf(m={"load_ms": 300}), isolate=isolate) as engine:
             assert engine.state("m") == "cold"
             calls = [asyncio.create_task(engine.predict(call())) for _ in range(10)]
-            await asyncio.sleep(0.05)
+            while engine.state("m") == "cold":
+                await asyncio.sleep(0.005)
             assert engine.state("m") == "loading"
             await asyncio.gather(*calls)
             assert engine.state("m") == "warm"
