@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 SERVE  ?= --preload picodet-s
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-all check format bench lock docs clean
+.PHONY: help serve test test-all test-models check format bench lock docs clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -19,6 +19,9 @@ test: $(VENV)/.dev  ## Run the quick tests
 
 test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak (what fails is tried once more)
 	$(BIN)/python -m pytest -m heavy --durations=25 || $(BIN)/python -m pytest -m heavy --last-failed --last-failed-no-failures=none
+
+test-models: $(VENV)/.dev  ## Run the longest tests: models of real size, every architecture, real models on Ray
+	$(BIN)/python -m pytest -m exhaustive --durations=25
 
 check: $(VENV)/.dev  ## Lint, format check and types
 	$(BIN)/ruff check .

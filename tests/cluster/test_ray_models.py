@@ -18,7 +18,7 @@ from tests.services import postgres, redis
 from saccade.server.database import Database
 from saccade.server.keys import Keys
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.exhaustive
 
 TASKS = {
     "detect": "yolov8n",

@@ -26,7 +26,7 @@ from saccade.model import Model
 from saccade.results import Boxes, Labels, Masks
 from saccade.runtimes.session import Compute
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.exhaustive
 
 NAMES = (
     "google/vit-base-patch16-224",

@@ -17,7 +17,7 @@ from saccade.model import Model
 from saccade.results import Depth
 from saccade.runtimes.session import Compute
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.exhaustive
 
 SCRIPT = Path(__file__).with_name("zoo.py")
 NAMES = (
