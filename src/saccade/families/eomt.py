@@ -7,53 +7,27 @@ is cut off; classes of instances are not shared among queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 
 from saccade import imageprocessor
 from saccade.call import Options
-from saccade.card import Card, Pixels
-from saccade.errors import BadOptions
-from saccade.families.family import Prepared, Tensor, as_float32
-from saccade.families.semantic import model_class, semantic_masks
+from saccade.card import Card
+from saccade.families.maskformer import CONF, MASK_THRESHOLD, OVERLAP, MaskFormer
+from saccade.families.semantic import semantic_masks
 from saccade.ops import maps
 from saccade.ops.activations import sigmoid, softmax
-from saccade.ops.resize import Frame
-from saccade.results import ByteArray, Crop, FloatArray, MaskKind, Masks
-
-CONF, MASK_THRESHOLD, OVERLAP = 0.9, 0.5, 0.5
+from saccade.results import Crop, FloatArray, Masks
 
 
-class Eomt:
-    """Graphs with the outputs class logits (n, queries, classes + 1), the last being "nothing", and mask logits
-    (n, queries, h, w)."""
+class Eomt(MaskFormer):
+    """Reads the same two outputs as the MaskFormers; only the subtasks differ."""
+
+    usual_processor = "Eomt"
 
     def __init__(self, card: Card) -> None:
-        self.labels = card.labels
-        self.model_class = model_class(card)
-        config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Eomt")
+        super().__init__(card)
         size = self.processor.facts["size"]
         self.edges = (int(size["shortest_edge"]), int(size.get("longest_edge") or size["shortest_edge"]))
-
-    def pixels(self) -> Mapping[str, Pixels]:
-        return self.processor.pixels()
-
-    def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
-        return Prepared(*self.processor(image_rgb))
-
-    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Masks:
-        """Raises BadOptions for a subtask of another name than panoptic, instance and semantic."""
-        classes, masks = as_float32(outputs[0])[0], as_float32(outputs[1])[0]
-        match options.subtask:
-            case None | "panoptic":
-                return self.panoptic(classes, masks, frame.image_hw, options)
-            case "instance":
-                return self.instance(classes, masks, frame.image_hw, options)
-            case "semantic":
-                return self.semantic(classes, masks, frame.image_hw)
-        raise BadOptions(f"Subtask {options.subtask} is not supported for model {self.model_class}")
 
     def panoptic(
         self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
@@ -83,7 +57,7 @@ class Eomt:
             if area and whole and common.any() and np.float32(area) / np.float32(whole) > overlap:
                 crops.append(maps.cut(common.view(np.uint8)))
                 queries.append(int(kept[place]))
-        return self.named(crops, scores[queries].tolist(), class_ids[queries].tolist(), "panoptic", image_hw)
+        return self.named(crops, scores[queries], class_ids[queries], "panoptic", image_hw)
 
     def instance(
         self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
@@ -105,7 +79,7 @@ class Eomt:
                 scores.append(score)
                 numbers.append(int(class_ids[query]))
         crops = [maps.region(owner, number) for number in range(len(scores))]
-        return self.named(crops, scores, numbers, "instance", image_hw)
+        return self.named(crops, np.array(scores, np.float32), numbers, "instance", image_hw)
 
     def semantic(self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int]) -> Masks:
         """Classes weighed with the masks of all queries, padding and all, as transformers has it."""
@@ -119,17 +93,6 @@ class Eomt:
         height, width = imageprocessor.within(image_hw, *self.edges)
         inside = maps.bilinear(logits, self.edges)[: max(height, 1), : max(width, 1)]
         return maps.bilinear(np.ascontiguousarray(inside), image_hw)
-
-    def named(
-        self,
-        crops: Sequence[Crop],
-        scores: Sequence[float],
-        numbers: Sequence[int],
-        kind: MaskKind,
-        image_hw: tuple[int, int],
-    ) -> Masks:
-        names = tuple(self.labels.get(number, f"LABEL_{number}") for number in numbers)
-        return maps.segments(crops, scores, numbers, names, kind, image_hw)
 
 
 FAMILY = Eomt

@@ -31,11 +31,14 @@ class MaskFormer:
     """Graphs with the outputs class logits (n, queries, classes + 1), the last being "nothing", and mask logits
     (n, queries, h, w)."""
 
+    usual_processor = "Mask2Former"
+    """The kind of processor of a checkpoint that names none."""
+
     def __init__(self, card: Card) -> None:
         self.labels = card.labels
         self.model_class = model_class(card)
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Mask2Former")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, self.usual_processor)
         self.between = BETWEEN.get(self.processor.kind)
 
     def pixels(self) -> Mapping[str, Pixels]:
