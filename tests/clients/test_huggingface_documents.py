@@ -63,12 +63,13 @@ query("cats.jpg").then((response) => {
 });
 """
 
+VIT = "google/vit-base-patch16-224"
 OLD_HOST = "https://api-inference.huggingface.co"
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with canned(tmp_path_factory.mktemp("house")) as served:
+    with canned(tmp_path_factory.mktemp("house"), max_body_bytes=4 << 20) as served:
         yield served
 
 
@@ -78,7 +79,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def curl(folder: Path, *arguments: str) -> Any:
+def said(folder: Path, *arguments: str) -> str:
+    """What curl writes."""
     done = subprocess.run(
         ["curl", "--silent", "--show-error", "--noproxy", "*", *arguments],
         cwd=folder,
@@ -87,7 +89,11 @@ def curl(folder: Path, *arguments: str) -> Any:
         timeout=60,
         check=True,
     )
-    return json.loads(done.stdout)
+    return done.stdout
+
+
+def curl(folder: Path, *arguments: str) -> Any:
+    return json.loads(said(folder, *arguments))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -140,24 +146,68 @@ def test_curl_sends_json_as_a_form(house: Served, folder: Path) -> None:
 
 
 ERRORS = {
-    "wrong token": ("/models/raises/NoKey", "cats.jpg", "Invalid credentials in Authorization header"),
-    "unknown model": ("/models/no/such", "cats.jpg", "Model no/such does not exist"),
-    "wrong task": ("/pipeline/object-detection/google/vit-base-patch16-224", "cats.jpg", "doesn't support task"),
-    "corrupt image": ("/models/google/vit-base-patch16-224", "text", "cannot identify image file"),
-    "bad parameter": ("/models/google/vit-base-patch16-224?top_k=0", "cats.jpg", "`top_k` must be a whole number"),
-    "loading": ("/models/raises/StillLoading", "cats.jpg", "is currently loading"),
+    "wrong token": ("/models/raises/NoKey", "cats.jpg", 401, "Invalid credentials in Authorization header"),
+    "unknown model": ("/models/no/such", "cats.jpg", 404, "Model no/such does not exist"),
+    "wrong task": (f"/pipeline/object-detection/{VIT}", "cats.jpg", 400, "doesn't support task"),
+    "corrupt image": (f"/models/{VIT}", "text", 400, "cannot identify image file"),
+    "bad parameter": (f"/models/{VIT}?top_k=0", "cats.jpg", 400, "`top_k` must be a whole number"),
+    "huge body": (f"/models/{VIT}", "huge", 413, "Payload too large: 20000000 bytes > limit 4194304"),
+    "loading": ("/models/raises/StillLoading", "cats.jpg", 503, "is currently loading"),
 }
+"""What is wrong → address, file, status and words of the answer."""
+
+REQUESTS = """
+import json, sys
+import requests
+
+for url, filename, headers in json.loads(sys.argv[1]):
+    with open(filename, "rb") as f:
+        response = requests.post(url, headers=headers, data=f.read())
+    print(json.dumps([response.status_code, response.json()]))
+"""
+
+FETCH = """
+import fs from "node:fs";
+for (const [url, filename, headers] of JSON.parse(process.argv[1])) {
+	const response = await fetch(url, { headers, method: "POST", body: fs.readFileSync(filename) });
+	console.log(JSON.stringify([response.status, await response.json()]));
+}
+"""
 
 
-@pytest.mark.parametrize("case", ERRORS)
-def test_refusals_are_json_with_the_text_for_curl_requests_and_fetch(house: Served, folder: Path, case: str) -> None:
-    path, name, words = ERRORS[case]
+@pytest.fixture
+def refused(house: Served, folder: Path) -> list[tuple[str, str]]:
+    """Address and file of every case."""
     (folder / "text").write_text("no image")
-    found = curl(folder, house.url + path, "--data-binary", f"@{name}")
-    assert words in found["error"]
+    (folder / "huge").write_bytes(bytes(20_000_000))
+    return [(house.url + path, str(folder / name)) for path, name, _, _ in ERRORS.values()]
+
+
+def check_refusals(found: list[tuple[int, Any]]) -> None:
+    for (case, (_, _, status, words)), (seen, body) in zip(ERRORS.items(), found, strict=True):
+        assert seen == status, case
+        assert words in body["error"], case
+
+
+def test_refusals_reach_curl_with_status_and_text(refused: list[tuple[str, str]], folder: Path) -> None:
+    for more in ((), ("-H", "Expect:"), ("-H", "Connection: close", "-H", "Expect:"), ("-H", "Expect: 100-continue")):
+        found = []
+        for url, name in refused:
+            body, status = said(folder, url, "--data-binary", f"@{name}", "--write-out", "\n%{http_code}", *more).split(
+                "\n"
+            )
+            found.append((int(status), json.loads(body)))
+        check_refusals(found)
+
+
+def test_refusals_reach_requests_with_status_and_text(refused: list[tuple[str, str]]) -> None:
     python = environment("huggingface-hub-2.4.0", "huggingface_hub==2.4.0", "pillow", "requests")
-    script = PYTHON.replace(f"{OLD_HOST}/models/MODEL", house.url + path).replace("cats.jpg", str(folder / name))
-    assert json.loads(run(python, script))["error"] == found["error"]
+    for headers in ({"Authorization": "Bearer hf_***"}, {"Connection": "close"}):
+        said = run(python, REQUESTS, json.dumps([(*case, headers) for case in refused]))
+        check_refusals([json.loads(line) for line in said.splitlines()])
+
+
+def test_refusals_reach_fetch_with_status_and_text(refused: list[tuple[str, str]]) -> None:
     home = node_folder("huggingface-inference-4.13.30", "@huggingface/inference@4.13.30")
-    script = JAVASCRIPT.replace(f"{OLD_HOST}/models/MODEL", house.url + path).replace("cats.jpg", str(folder / name))
-    assert json.loads(run_node(home, script))["error"] == found["error"]
+    said = run_node(home, FETCH, json.dumps([(*case, {"Authorization": "Bearer hf_***"}) for case in refused]))
+    check_refusals([json.loads(line) for line in said.splitlines()])

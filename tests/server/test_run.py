@@ -238,6 +238,30 @@ def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Process
     assert response.status_code == 413
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1\r\nconnection: close", b"HTTP/1.0", b"HTTP/1.1"])
+@pytest.mark.parametrize("path", [b"/plain/one", b"/nothing"])
+def test_who_reads_only_after_sending_all_of_a_refused_body_sees_the_refusal(
+    server: Process, head: bytes, path: bytes
+) -> None:
+    """Without the rest being read, the connection would be reset, and the answer lost with it."""
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+        line.sendall(b"POST " + path + b" " + head + b"\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n")
+        for _ in range(20):
+            line.sendall(bytes(1_000_000))
+        assert line.recv(100).startswith(b"HTTP/1.1 413" if path == b"/plain/one" else b"HTTP/1.1 404")
+
+
+def test_the_rest_of_a_refused_body_is_not_waited_for_for_ever(server: Process) -> None:
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=8) as line:
+        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 20000000\r\n\r\n")
+        assert line.recv(100).startswith(b"HTTP/1.1 413")
+        line.sendall(b"x")
+        while line.recv(65536):
+            pass
+
+
 def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(server: Process) -> None:
     assert b"431" in raw(server.url, b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 70_000 + b"\r\n\r\n")
     assert raw(server.url, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")

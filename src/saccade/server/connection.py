@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -11,7 +12,8 @@ TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\
 
 
 def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
-    """uvicorn's connection, which by itself takes heads of any size and waits for them for ever."""
+    """uvicorn's connection, which by itself takes heads of any size and waits for them for ever, and which resets the
+    connection of a caller that is still sending when the answer is complete: many never see that answer then."""
 
     class Connection(HttpToolsProtocol):
         head_bytes = 0
@@ -43,6 +45,28 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
             self._head_came()
             if self.head_bytes <= max_header_bytes:
                 super().on_headers_complete()
+                if not self.cycle.keep_alive:
+                    self.cycle.transport = cast(asyncio.Transport, Last(self.transport, self._part))
+
+        def on_message_complete(self) -> None:
+            super().on_message_complete()
+            if self.cycle.response_complete:
+                self._head_came()
+                if isinstance(self.cycle.transport, Last):
+                    self.transport.close()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self._refused():
+                self._await_head()
+
+        def _part(self) -> None:
+            if not self._refused():
+                self.transport.close()
+
+        def _refused(self) -> bool:
+            """Whether the answer came before the whole body, whose rest is dropped as it comes, for a while."""
+            return self.cycle.response_complete and self.cycle.more_body and not self.transport.is_closing()
 
         def _measure(self, size: int) -> None:
             self.head_bytes += size
@@ -51,6 +75,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
                 self.transport.close()
 
         def _await_head(self) -> None:
+            self._head_came()
             self.slow = self.loop.call_later(head_timeout_s, self._too_slow)
 
         def _head_came(self) -> None:
@@ -64,3 +89,12 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
                 self.transport.close()
 
     return Connection
+
+
+class Last:
+    """The way out for the last answer on a connection; closing it is left to the connection."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
