@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record, replicas
-from saccade.endpoints.figures import Figures, Line
+from saccade.endpoints.figures import Figures, Ledger, Line
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.local import LocalEndpoint
 from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel
@@ -250,3 +251,61 @@ def test_metrics_count_calls_errors_and_quantiles() -> None:
     assert isinstance(series, dict)
     assert sum(point["value"] for point in series["requests"]) == 100
     assert len(figures.lines(10)) == 10
+
+
+def line(moment: float, message: str = "call", status: int = 200, latency_ms: float = 10.0) -> Line:
+    return Line(timestamp=moment, severity="INFO", message=message, status=status, latency_ms=latency_ms)
+
+
+def test_what_several_processes_counted_reads_like_what_one_counted() -> None:
+    now = 1_700_000_000.0
+    whole, kept = Figures(clock=lambda: now), Figures(clock=lambda: now)
+    parts = [Figures(clock=lambda: now) for _ in range(3)]
+    for i in range(90):
+        told = line(now - i, f"call {i}", 500 if i < 9 else 200, float(i + 1))
+        whole.count(told, 1)
+        parts[i % 3].count(told, 1)
+    for part in parts:
+        report = part.take()
+        assert report is not None
+        kept.add(report)
+        assert part.take() is None, "what was told is counted twice"
+    assert kept.metrics("1h") == whole.metrics("1h")
+    assert [one.message for one in kept.lines(90)] == [f"call {i}" for i in range(90)]
+
+
+def test_figures_of_a_month_are_few_and_still_add_up() -> None:
+    day, every_s = 86400, 240
+    begun = 1_700_000_000 // day * day
+    now = float(begun)
+    figures = Figures(clock=lambda: now)
+    for number in range(30 * day // every_s):
+        now = begun + float(number * every_s)
+        figures.count(line(now, latency_ms=float(1 + number % 50)), 1)
+    report = figures.take()
+    assert report is not None
+    assert len(report.minutes) < 30 * 24 + day // every_s + 10
+    figures.add(report)
+    assert figures.metrics("24h")["summary"]["totalRequests"] == pytest.approx(day // every_s, abs=10)
+    week = figures.metrics("7d")
+    assert week["summary"]["totalRequests"] == pytest.approx(7 * day // every_s, abs=60)
+    assert week["summary"]["p50LatencyMs"] == pytest.approx(25, rel=0.15)
+
+
+def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone() -> None:
+    async def play() -> None:
+        now, ledger = time.time(), Ledger()
+        for id, calls in (("a", 3), ("b", 2)):
+            part = Figures()
+            for _ in range(calls):
+                part.count(line(now), 1)
+            report = part.take()
+            assert report is not None
+            await ledger.add({id: report})
+        assert (await ledger.metrics("a", "1h"))["summary"]["totalRequests"] == 3
+        assert len(await ledger.lines("b", 10, "INFO", None)) == 2
+        assert (await ledger.sparkline("b"))["totalRequests"] == 2
+        await ledger.forget("a")
+        assert await ledger.lines("a", 10, None, None) == []
+
+    asyncio.run(play())

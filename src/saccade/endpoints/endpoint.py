@@ -42,7 +42,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as it is kept: what was asked for, and where it stands. Times are seconds since 1970."""
+    """An endpoint as it is kept: what was asked for, and where it stands. Times are seconds since 1970.
+
+    ``claimed`` is when one of several servers last took it upon itself to bring the endpoint up.
+    """
 
     id: str
     name: str
@@ -52,6 +55,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = ""
     created: float = 0.0
     started: float = 0.0
+    claimed: float = 0.0
 
 
 class Records(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
@@ -14,13 +14,14 @@ import msgspec
 
 Severity: TypeAlias = Literal["INFO", "WARNING", "ERROR"]
 
-MINUTE = 60
+MINUTE, HOUR, DAY = 60, 3600, 86400
 RANGES: dict[str, int] = {"1h": 3600, "6h": 6 * 3600, "24h": 86400, "7d": 7 * 86400, "30d": 30 * 86400}
 POINTS = 60
 """A range is shown in at most this many points."""
 
 KEPT_S = RANGES["30d"]
 KEPT_LINES = 1000
+MOST_ENDPOINTS = 1024
 EDGES_MS = tuple(itertools.accumulate(itertools.repeat(1.12, 110), lambda edge, factor: edge * factor, initial=0.5))
 """Upper edges of the latency histogram: 0.5 ms to about two minutes in steps of 12 %."""
 
@@ -39,7 +40,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Minute:
-    """Counts of one minute."""
+    """Counts of one minute, or of one hour when it is over a day old."""
 
     __slots__ = ("cpu", "errors", "latency_bins", "latency_sum_ms", "memory", "replicas", "requests")
 
@@ -51,6 +52,23 @@ class Minute:
         self.replicas = 0
         self.cpu = 0.0
         self.memory = 0.0
+
+    def add(self, other: Minute) -> None:
+        """Takes in what another counted."""
+        self.requests += other.requests
+        self.errors += other.errors
+        self.latency_sum_ms += other.latency_sum_ms
+        for place, count in other.latency_bins.items():
+            self.latency_bins[place] = self.latency_bins.get(place, 0) + count
+        self.replicas = max(self.replicas, other.replicas)
+        self.cpu, self.memory = max(self.cpu, other.cpu), max(self.memory, other.memory)
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What was counted in one place, on its way to where it is kept."""
+
+    minutes: dict[int, Minute]
+    lines: tuple[Line, ...]
 
 
 class Figures:
@@ -81,6 +99,23 @@ class Figures:
     def note(self, severity: Severity, message: str) -> None:
         """Something that happened to the endpoint itself."""
         self._lines.append(Line(timestamp=self._clock(), severity=severity, message=message))
+
+    def take(self) -> Report | None:
+        """What was counted since this was last asked, and is forgotten here; None if nothing was."""
+        if not self._minutes and not self._lines:
+            return None
+        report = Report(self._minutes, tuple(self._lines))
+        self._minutes = {}
+        self._lines.clear()
+        return report
+
+    def add(self, report: Report) -> None:
+        """Takes in what was counted elsewhere, in the order in which it happened."""
+        for moment, counted in report.minutes.items():
+            self._minute(moment).add(counted)
+        if report.lines:
+            merged = sorted([*self._lines, *report.lines], key=lambda line: line.timestamp)
+            self._lines = deque(merged, maxlen=KEPT_LINES)
 
     def lines(self, limit: int, severity: str | None = None, before: float | None = None) -> list[Line]:
         """The latest entries first, of one severity or all, older than ``before``."""
@@ -131,8 +166,49 @@ class Figures:
         return minute
 
     def _forget(self, now: int) -> None:
-        for moment in [moment for moment in self._minutes if moment < now - KEPT_S]:
-            del self._minutes[moment]
+        """Minutes of a day ago become hours, so that 30 days are some 2,200 entries; what is older goes."""
+        for moment in [moment for moment in self._minutes if moment < now - DAY]:
+            hour = moment // HOUR * HOUR
+            if moment < now - KEPT_S:
+                del self._minutes[moment]
+            elif moment != hour:
+                self._minutes.setdefault(hour, Minute()).add(self._minutes.pop(moment))
+
+
+class Ledger:
+    """The figures of all endpoints of a cluster, told by the processes that counted them; kept by endpoint id."""
+
+    def __init__(self) -> None:
+        self._figures: OrderedDict[str, Figures] = OrderedDict()
+
+    async def add(self, reports: dict[str, Report]) -> None:
+        """Takes in what one process counted."""
+        for id, report in reports.items():
+            self._of(id).add(report)
+
+    async def metrics(self, id: str, span: str) -> dict[str, Any]:
+        """See :meth:`Figures.metrics`."""
+        return self._of(id).metrics(span)
+
+    async def sparkline(self, id: str) -> dict[str, Any]:
+        """See :meth:`Figures.sparkline`."""
+        return self._of(id).sparkline()
+
+    async def lines(self, id: str, limit: int, severity: str | None, before: float | None) -> list[Line]:
+        """See :meth:`Figures.lines`."""
+        return self._of(id).lines(limit, severity, before)
+
+    async def forget(self, id: str) -> None:
+        """Called when an endpoint was removed."""
+        self._figures.pop(id, None)
+
+    def _of(self, id: str) -> Figures:
+        """Those of one endpoint; of too many, the one that was quiet for longest is forgotten."""
+        figures = self._figures.setdefault(id, Figures())
+        self._figures.move_to_end(id)
+        while len(self._figures) > MOST_ENDPOINTS:
+            self._figures.popitem(last=False)
+        return figures
 
 
 def iso(moment: float) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
 from saccade.card import Card
 from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records, State, checked_name
-from saccade.endpoints.figures import Figures
+from saccade.endpoints.figures import Figures, Line, Report
 from saccade.errors import BadOptions, Error, Stopped, UnknownModel, Unreachable
 
 Resolve: TypeAlias = Callable[[Plan], Card]
@@ -75,9 +75,34 @@ class Fleet:
         raise UnknownModel(f"There is no endpoint '{name[:60]}'. `saccade endpoints list` shows those that exist.")
 
     def figures(self, name: str) -> Figures:
-        """What the endpoint did."""
+        """Where this process counts what the endpoint does."""
         self.record(name)
         return self._figures.setdefault(name, Figures())
+
+    def counted(self) -> dict[str, Report]:
+        """What was counted in this process since this was last asked, by endpoint id; it is forgotten here."""
+        taken = {name: figures.take() for name, figures in self._figures.items()}
+        return {self._here[name].id: one for name, one in taken.items() if one is not None and name in self._here}
+
+    def recount(self, reports: Mapping[str, Report]) -> None:
+        """Gives back what :meth:`counted` gave and nobody took."""
+        for name, record in self._here.items():
+            if record.id in reports:
+                self.figures(name).add(reports[record.id])
+
+    async def metrics(self, name: str, span: str) -> dict[str, Any]:
+        """What the endpoint did, wherever it ran; see :meth:`Figures.metrics`."""
+        return self.figures(name).metrics(span)
+
+    async def sparkline(self, name: str) -> dict[str, Any]:
+        """See :meth:`Figures.sparkline`."""
+        return self.figures(name).sparkline()
+
+    async def lines(
+        self, name: str, limit: int, severity: str | None = None, before: float | None = None
+    ) -> list[Line]:
+        """See :meth:`Figures.lines`."""
+        return self.figures(name).lines(limit, severity, before)
 
     def replicas(self, name: str) -> int:
         """How many replicas are up now."""
@@ -110,7 +135,7 @@ class Fleet:
             BadOptions: the name is taken or cannot be used.
             UnknownModel: there is no such model.
         """
-        if checked_name(name) in self._here:
+        if self.knows(checked_name(name)):
             raise BadOptions(
                 f"An endpoint '{name}' exists already. Choose another name, or replace its model: "
                 f"saccade endpoints replace {name} {plan.model}"

@@ -164,8 +164,9 @@ class Deployments:
         limit = min(MOST_LINES, _number(query.get("limit"), USUAL_LINES))
         before = _moment(query.get("pageToken"))
         severity = query.get("severity")
-        figures = self._fleet.figures(request.path_params["name"])
-        lines = figures.lines(limit + 1, severity.upper() if severity else None, before)
+        lines = await self._fleet.lines(
+            request.path_params["name"], limit + 1, severity.upper() if severity else None, before
+        )
         told: dict[str, Any] = {"entries": [_entry(line) for line in lines[:limit]]}
         if len(lines) > limit:
             told["nextPageToken"] = repr(lines[limit - 1].timestamp)
@@ -177,13 +178,13 @@ class Deployments:
         if (there := self._there(record)) is not None:
             told = await there(f"/metrics?{request.url.query}")
             return {**told, "region": record.plan.region} if "deploymentId" in told else told
-        figures = self._fleet.figures(record.name)
         if request.query_params.get("sparkline", "").lower() in ("true", "1"):
-            return figures.sparkline()
+            return await self._fleet.sparkline(record.name)
         span = request.query_params.get("range", "24h")
         if span not in RANGES:
             raise BadOptions(f"range is '{span[:20]}'; expected one of {', '.join(RANGES)}.")
-        return {"deploymentId": record.id, "region": record.plan.region or "local", **figures.metrics(span)}
+        told = await self._fleet.metrics(record.name, span)
+        return {"deploymentId": record.id, "region": record.plan.region or "local", **told}
 
     async def platform_listed(self, request: Request, caller: Caller) -> Any:
         """All endpoints, whoever the owner: this server has one."""

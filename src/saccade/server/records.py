@@ -31,6 +31,16 @@ class SqlRecords:
             changed = insert.on_conflict_do_update(index_elements=[endpoints.c.name], set_={"document": document})
             connection.execute(changed)
 
+    def swap(self, old: Record, new: Record) -> bool:
+        """Writes a change, unless somebody else wrote one since ``old`` was read; whether it did."""
+        at = endpoints.c.name == old.name
+        with self._database.write() as connection:
+            found = connection.execute(sql.select(endpoints.c.document).where(at).with_for_update()).scalar()
+            if found is None or msgspec.json.decode(found, type=Record) != old:
+                return False
+            connection.execute(endpoints.update().where(at).values(document=msgspec.json.encode(new).decode()))
+        return True
+
     def remove(self, name: str) -> None:
         """Forgets one; nothing happens if it is not there."""
         with self._database.write() as connection:
