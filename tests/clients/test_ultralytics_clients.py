@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 import base64
+import contextlib
+import functools
 import json
 import re
 import subprocess
 import textwrap
+import threading
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +368,53 @@ def test_addresses_are_not_fetched_unless_allowed(client: httpx.Client) -> None:
     reply = client.post("/v1/predict/yolov8n", data={"url": "http://127.0.0.1:1/x"})
     assert reply.status_code == 400
     assert "allow" in reply.json()["message"]
+
+
+def test_allowed_addresses_are_answered_like_uploads_on_every_face(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "yolov8n.onnx").symlink_to(data / "models" / "yolov8n.onnx")
+    photo = picture(data, "detect")
+    flags = ("--precision", "f32", "--no-auth", "--allow-url", "127.0.0.0/8", "--default-model", "yolov8n")
+    with (
+        site(photo.parent) as address,
+        served(tmp_path / "home", [tmp_path / "models"], *flags) as house,
+        httpx.Client(base_url=house.url, timeout=120, trust_env=False) as client,
+    ):
+        source, file = {"source": f"{address}/{photo.name}"}, {"file": photo.read_bytes()}
+        for path in ("/v1/predict/yolov8n?response=l1", "/v1/predict/yolov8n?response=l2", "/", "/predict"):
+            by_address, uploaded = (client.post(path, **sent).json() for sent in ({"data": source}, {"files": file}))
+            for body in (by_address, uploaded):
+                assert (body.get("data") or body["images"][0]["results"])[0]["name"] == "person"
+            kept = ("data",) if "data" in uploaded else ("images", 0, "results")
+            assert inside(by_address, *kept) == inside(uploaded, *kept), path
+        asked = client.post("/models/yolov8n", json={"inputs": source["source"]}).json()
+        assert asked == client.post("/models/yolov8n", content=file["file"]).json()
+        gone = client.post("/v1/predict/yolov8n", data={"url": f"{address}/nothing.jpg"})
+        assert (gone.status_code, gone.json()["success"]) == (400, False)
+        assert "404" in gone.json()["message"]
+
+
+@contextlib.contextmanager
+def site(folder: Path) -> Iterator[str]:
+    """A web server of this machine that hands out the files of a folder."""
+
+    class Files(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def inside(body: Any, *path: str | int) -> Any:
+    """What lies there in a JSON answer."""
+    for step in path:
+        body = body[step]
+    return body
 
 
 def test_a_browser_may_ask_first(client: httpx.Client) -> None:

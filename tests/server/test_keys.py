@@ -246,6 +246,32 @@ def test_a_limited_key_sees_its_standing_on_every_answer(store: Database, keys: 
     assert dated.headers["x-ratelimit-reset"].endswith("Z")
 
 
+def test_refusals_and_descriptions_tell_a_limited_key_how_it_stands_and_cost_nothing(
+    store: Database, keys: Keys
+) -> None:
+    app = made(store, quota_calls=3, max_body_bytes=1000)
+    _, secret = keys.create("x", models=["one"])
+    _, free = keys.create("free", quota_calls=0)
+    head = {"x-api-key": secret}
+    assert called(app, secret)[0].status_code == 200
+    answers = [
+        *called(app, secret, b"unreadable"),
+        *called(app, secret, b"bug"),
+        *called(app, secret, model="nobody"),
+        *called(app, secret, model="two"),
+        *called(app, secret, b"x" * 2000),
+        *asked(app, ("GET", "/firsts", {"headers": head})),
+    ]
+    assert [answer.status_code for answer in answers] == [400, 500, 404, 403, 413, 200]
+    for answer in answers:
+        assert answer.headers["x-ratelimit-limit"] == "3"
+        assert answer.headers["x-ratelimit-remaining"] == "2"
+        assert 0 < int(answer.headers["x-ratelimit-reset"]) - time.time() <= 3601
+        assert answer.headers["retry-after"] == "0"
+    assert "x-ratelimit-limit" not in called(app, free, b"unreadable")[0].headers
+    assert "x-ratelimit-limit" not in called(app, "nobody's")[0].headers
+
+
 def test_failed_calls_do_not_eat_the_quota(store: Database, keys: Keys) -> None:
     app = made(store, quota_calls=2)
     _, secret = keys.create("x")

@@ -112,7 +112,7 @@ def ask(
     events = EVENTS in accepted
     return YoloAsk(
         calls=(call,),
-        streamed=clip is not None and picture.url is None and (events or any(kind in accepted for kind in LINES)),
+        streamed=clip is not None and not wanted.export and (events or any(kind in accepted for kind in LINES)),
         stream_type=EVENTS if events else LINES[0],
         shape=wanted.response or shape,
         arguments=wanted,

@@ -71,6 +71,9 @@ class Gate(Protocol):
     async def give_back(self, ticket: Ticket) -> Ticket:
         """Undoes :meth:`take`, for calls that failed."""
 
+    async def standing(self, caller: Caller) -> Standing | None:
+        """How the caller's quota stands, taking nothing; None where there is no limit."""
+
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """Adds to the usage that is shown; no answers means that the calls failed."""
 
@@ -95,6 +98,10 @@ class OpenGate:
     async def give_back(self, ticket: Ticket) -> Ticket:
         """No quota."""
         return ticket
+
+    async def standing(self, caller: Caller) -> Standing | None:
+        """No quota."""
+        return None
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """Nothing to count."""

@@ -100,9 +100,11 @@ class Exchange:
     received: float
     dialect: str = ""
     caller: str = ""
+    who: Caller | None = None
     standing: Standing | None = None
     answers: Sequence[Answer] = ()
     error: str = ""
+    fetched_bytes: int = 0
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
 
@@ -227,6 +229,7 @@ class App:
         finally:
             watch.stop()
             body.release()
+            self.shelf.give(exchange.fetched_bytes)
             for close in exchange.closers:
                 with contextlib.suppress(Exception):
                     await close()
@@ -241,16 +244,18 @@ class App:
         candidate, incoming = chosen(found, incoming, b"")
         try:
             caller = await self.gate.caller(incoming.headers)
-            exchange.caller = caller.id
+            exchange.caller, exchange.who = caller.id, caller
             content = await body.read(self.settings.body_timeout_s)
             watch.start()
             candidate, incoming = chosen(found, incoming, content)
             exchange.dialect = candidate.dialect.name
             if candidate.route.action == "describe":
+                await self._look_at_standing(exchange)
                 return candidate.dialect.describe(incoming, self.desk)
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
             exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
+            await self._look_at_standing(exchange)
             if hot(error, incoming, self.settings):
                 await asyncio.sleep(COLD_PAUSE_S)
             return candidate.dialect.refuse(error, incoming)
@@ -258,7 +263,14 @@ class App:
             raise
         except Exception as error:
             exchange.dialect, exchange.error = candidate.dialect.name, "Bug"
+            await self._look_at_standing(exchange)
             return candidate.dialect.refuse(bug(error, incoming.request_id), incoming)
+
+    async def _look_at_standing(self, exchange: Exchange) -> None:
+        """For answers that took nothing from the caller's quota; every answer to a limited key tells how it stands."""
+        if exchange.standing is None and exchange.who is not None:
+            with contextlib.suppress(Exception):  # what is being answered matters more
+                exchange.standing = await self.gate.standing(exchange.who)
 
     async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
         if self.draining:
@@ -275,7 +287,7 @@ class App:
             raise
         exchange.standing = ticket.standing
         try:
-            calls = [await self._completed(call, incoming, caller, deadline) for call in ask.calls]
+            calls = [await self._completed(exchange, call, deadline) for call in ask.calls]
             outgoing = await self._run_or_pass(exchange, dialect, ask, calls, incoming, deadline)
         except Exception:
             exchange.standing = (await self.gate.give_back(ticket)).standing
@@ -350,25 +362,44 @@ class App:
             return await asyncio.to_thread(dialect.parse, incoming, self.desk)
         return dialect.parse(incoming, self.desk)
 
-    async def _completed(self, call: Call, incoming: Incoming, caller: Caller, deadline: float) -> Call:
+    async def _completed(self, exchange: Exchange, call: Call, deadline: float) -> Call:
         """The call with what only the server knows: who, until when, and the media behind an address."""
-        media, clip = call.media, call.clip
-        if call.media_url is not None and not media:
-            if self.fetch is None:
-                raise BadInput(
-                    "This server does not fetch addresses. Send the image itself, or start the server with --allow-url."
-                )
-            media = await self.fetch(call.media_url)
-            clip = clip if moves(media) else None
+        if call.media_url is not None and not call.media:
+            call = await self._with_media(exchange, call, call.media_url, deadline)
+            if call.clip is None:
+                deadline = min(deadline, time.monotonic() + self.settings.request_timeout_s)
+        kept = exchange.head.headers.get("x-use-cache", "").lower() not in ("false", "0", "no")
         return msgspec.structs.replace(
             call,
-            media=media,
-            clip=clip,
             deadline=deadline if call.deadline is None else min(call.deadline, deadline),
-            caller=caller.id,
+            caller=exchange.caller,
             wait_for_model=call.wait_for_model or not self.settings.hf_cold_503,
-            use_cache=call.use_cache and incoming.headers.get("x-use-cache", "").lower() not in ("false", "0", "no"),
+            use_cache=call.use_cache and kept,
         )
+
+    async def _with_media(self, exchange: Exchange, call: Call, address: str, deadline: float) -> Call:
+        """The call with what lies at its address: held like a body, and a video only if it is one.
+
+        Raises:
+            BadInput, TooLarge: nothing that may be fetched lies there.
+            BadOptions: a picture to draw on was asked for, and there is none.
+            DeadlinePassed, Overloaded: it came too late, or the server holds too much already.
+        """
+        if self.fetch is None:
+            raise BadInput(
+                "This server does not fetch addresses. Send the image itself, or start the server with --allow-url."
+            )
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                media = await self.fetch(address)
+        except TimeoutError:
+            raise DeadlinePassed("The address did not answer before the call's deadline: it timed out.") from None
+        self.shelf.take(len(media))
+        exchange.fetched_bytes += len(media)
+        clip = call.clip if moves(media) else None
+        if clip is not None and call.annotate:
+            raise BadOptions("An annotated picture is made of an image, but the address holds a video or GIF.")
+        return msgspec.structs.replace(call, media=media, clip=clip)
 
     async def _run(
         self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming, deadline: float

@@ -14,7 +14,7 @@ from saccade.dialects.dialect import ModelState
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import Error, Forbidden
-from saccade.server.access import Caller, Gate, Ticket
+from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
@@ -199,6 +199,14 @@ class DedicatedGate:
         if isinstance(self._shared, KeyGate):
             return await self._shared.give_back(ticket)
         return ticket
+
+    async def standing(self, caller: Caller) -> Standing | None:
+        """How the endpoint's own limit stands."""
+        record = self._fleet.record(self._name)
+        limit = record.plan.calls_per_hour
+        if limit and isinstance(self._shared, KeyGate):
+            return await self._shared.standing_of(record.id, limit, HOUR_S)
+        return None
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """The usage is shown with that of the shared API."""

@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from saccade import __version__
-from saccade.errors import BadInput, TooLarge
+from saccade.errors import BadInput, BadSettings, TooLarge
 
 PORTS = (80, 443)
 """Ports that may be asked unless a pattern names another (``images.example.org:9000``)."""
@@ -52,7 +52,8 @@ class Fetcher:
     """Fetches images and videos from the hosts that the operator allowed.
 
     ``allowed`` holds host patterns (``*.example.org``, ``*`` for any public host, with ``:port`` for another port)
-    and networks (``10.1.0.0/16``): addresses inside those may be asked although they are not public.
+    and networks (``10.1.0.0/16``): addresses inside those may be asked although they are not public; anything else in
+    it raises BadSettings.
     """
 
     def __init__(
@@ -106,8 +107,11 @@ class Fetcher:
             raise BadInput("The address must begin with http:// or https:// and name a host.")
         if url.userinfo:
             raise BadInput("The address must not hold a user name or password.")
-        if not self._rules.names(url.host, _port(url)):
-            raise BadInput(f"This server does not fetch from '{url.host}'. Send the image itself, or ask its operator.")
+        if not self._rules.names(url.raw_host.decode("ascii"), _port(url)):
+            raise BadInput(
+                f"This server does not fetch from '{url.host}' on port {_port(url)}. Send the image itself, or ask its "
+                "operator to allow that with --allow-url."
+            )
         return url
 
     async def _asked(self, url: httpx.URL) -> bytes | str:
@@ -159,8 +163,7 @@ class _Rules:
             try:
                 self._networks.append(ipaddress.ip_network(word.strip("[]"), strict=False))
             except ValueError:
-                host, colon, port = word.lower().rpartition(":")
-                self._hosts.append((host, int(port)) if colon and port.isdigit() else (word.lower(), None))
+                self._hosts.append(_pattern(word))
 
     def names(self, host: str, port: int) -> bool:
         """Whether the host may be asked at all; with networks, the addresses will tell."""
@@ -202,7 +205,10 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         """One refused address among several refuses the host: the next connection could get that one."""
         addresses = await self._resolve(host.strip("[]"), port)
         if not addresses or not all(self._rules.allows(host, port, address) for address in addresses):
-            raise BadInput(f"The host '{host}' is not at a public address that this server may fetch from.")
+            raise BadInput(
+                f"The host '{host}' has an address that this server does not fetch from: it asks public ones only, and "
+                "those in networks that its operator allowed with --allow-url."
+            )
         failure: Exception = httpcore.ConnectError("no address")
         for address in addresses:
             try:
@@ -233,6 +239,31 @@ def is_public(ip: Address) -> bool:
     if any(ip in network for network in CLOSED if network.version == ip.version):
         return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_link_local)
+
+
+def _pattern(word: str) -> tuple[str, int | None]:
+    """A host pattern as addresses are compared with it, and its port if it names one.
+
+    Raises:
+        BadSettings: it is no pattern of hosts, such as an address with ``https://``.
+    """
+    host, colon, digits = word.strip().lower().rpartition(":")
+    host, port = (host, int(digits)) if colon and digits.isdigit() else (word.strip().lower(), None)
+    host = host.strip("[]").rstrip(".")
+    if not host or any(sign in host for sign in "/@?#") or any(sign.isspace() for sign in host):
+        raise BadSettings(
+            f"The setting 'allow_url' holds '{word}'; expected a host such as images.example.org, *.example.org or "
+            "images.example.org:9000, a network such as 10.1.0.0/16, or * for any public host."
+        )
+    try:
+        return ".".join(map(_ascii, host.split("."))), port
+    except httpx.InvalidURL:
+        raise BadSettings(f"The setting 'allow_url' holds '{word}', which is no name of a host.") from None
+
+
+def _ascii(label: str) -> str:
+    """A part of a host's name as it goes over the wire."""
+    return label if label.isascii() else httpx.URL(f"http://{label}").raw_host.decode("ascii")
 
 
 def _port(url: httpx.URL) -> int:

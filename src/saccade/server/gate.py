@@ -86,6 +86,14 @@ class KeyGate:
             ticket.token = ""
         return ticket
 
+    async def standing(self, caller: Caller) -> Standing | None:
+        """See :class:`saccade.server.access.Gate`."""
+        return None if caller is ANYBODY else await self.threaded(lambda: self._standing(caller))
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing:
+        """How a window stands that is no key's."""
+        return _standing(await self.threaded(lambda: self.windows.look(window, window_s)), limit, window_s)
+
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """See :class:`saccade.server.access.Gate`."""
         day = datetime.now(UTC).date().isoformat()
@@ -186,18 +194,21 @@ class KeyGate:
         ]
         return {**self._left(caller, sum(row.calls for row in rows)), "days": listed}
 
-    def _left(self, caller: Caller, counted: int) -> dict[str, Any]:
+    def _standing(self, caller: Caller) -> Standing | None:
         key = self.keys.by_id(caller.id)
         limit, window_s = self._limits(key) if key is not None else (0, 0)
-        if key is None or limit == 0:
-            name = None if key is None else {"id": key.id, "name": key.name}
+        return _standing(self.windows.look(caller.id, window_s), limit, window_s) if limit else None
+
+    def _left(self, caller: Caller, counted: int) -> dict[str, Any]:
+        name = {"id": caller.id, "name": caller.name} if caller.name else None
+        standing = None if caller is ANYBODY else self._standing(caller)
+        if standing is None:
             return {"key": name, "limit": None, "window_s": None, "used": counted, "remaining": None, "reset": None}
-        standing = _standing(self.windows.look(key.id, window_s), limit, window_s)
         return {
-            "key": {"id": key.id, "name": key.name},
-            "limit": limit,
-            "window_s": window_s,
-            "used": limit - standing.remaining,
+            "key": name,
+            "limit": standing.limit,
+            "window_s": standing.window_s,
+            "used": standing.limit - standing.remaining,
             "remaining": standing.remaining,
             "reset": iso_time(standing.reset_epoch_s),
         }
