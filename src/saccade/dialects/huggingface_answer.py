@@ -7,6 +7,7 @@ segments score 1.0 (a null would make the JavaScript client throw).
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeAlias, assert_never
 
 import cv2
@@ -46,8 +47,8 @@ def _labelled(names: tuple[str, ...], class_ids: IntArray, scores: FloatArray) -
 
 
 def _boxed(rows: list[Row], boxes_xyxy: FloatArray) -> list[Row]:
-    corners = np.trunc(_finite(boxes_xyxy)).astype(np.int64).reshape(-1, 4).tolist()
-    for row, (left, top, right, bottom) in zip(rows, corners, strict=True):
+    corners = map(int, _numbers(boxes_xyxy.ravel()))  # towards zero, as the pipelines cut
+    for row, left, top, right, bottom in zip(rows, *[corners] * 4, strict=True):
         row["box"] = {"xmin": left, "ymin": top, "xmax": right, "ymax": bottom}
     return rows
 
@@ -97,8 +98,11 @@ def _depth_png(depth: FloatArray) -> str:
     return pybase64.b64encode_as_string(png.tobytes())
 
 
-def _numbers(scores: FloatArray) -> list[float]:
-    values: list[float] = _finite(scores).astype(np.float64).tolist()
+def _numbers(array: FloatArray) -> list[float]:
+    """A flat array's finite numbers; a short list is looked through in a tenth of the time that an array takes."""
+    values: list[float] = array.tolist()
+    if not all(map(math.isfinite, values)):
+        values = np.nan_to_num(array).tolist()
     return values
 
 

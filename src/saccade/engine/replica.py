@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 from msgspec.structs import replace
@@ -59,9 +59,10 @@ class Task:
     answering: Answering
     received: float
     deadline: float | None
+    credit: threading.Semaphore | None = None
+    """Frames that a video may still send."""
     cancelled: bool = False
     decoding_since: float | None = None
-    credit: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def wanted(self) -> bool:
         """Whether somebody still waits for the answer."""
@@ -99,12 +100,12 @@ class Replica:
     def submit(self, job: Job, data: bytes, answering: Answering) -> None:
         """Answers the job from another thread: once with Done, Failed or End, or with Frames before that for a clip."""
         now = time.monotonic()
-        task = Task(job, data, answering, now, None if job.left_s is None else now + job.left_s)
-        self._tasks[job.id] = task
-        if job.clip is None:
+        deadline = None if job.left_s is None else now + job.left_s
+        credit = None if job.clip is None else threading.Semaphore(job.credit)
+        self._tasks[job.id] = task = Task(job, data, answering, now, deadline, credit)
+        if credit is None:
             self._hands.give(task)
             return
-        self.grant(job.id, job.credit)
         threading.Thread(target=self._answer, args=(task,), name=f"clip-{job.id}", daemon=True).start()
 
     def cancel(self, job_id: int) -> None:
@@ -112,12 +113,13 @@ class Replica:
         task = self._tasks.get(job_id)
         if task is not None:
             task.cancelled = True
-            task.credit.release()
+            if task.credit is not None:
+                task.credit.release()
 
     def grant(self, job_id: int, frames: int) -> None:
         """Lets a video go on by so many frames."""
         task = self._tasks.get(job_id)
-        if task is not None and frames > 0:
+        if task is not None and task.credit is not None and frames > 0:
             task.credit.release(frames)
 
     @property
@@ -164,10 +166,10 @@ class Replica:
                 reply: Done | End | Failed = End(job_id)
             elif not task.wanted():
                 reply = Failed(job_id, DeadlinePassed("The call's time was over before its turn came."))
-            elif task.job.clip is None:
+            elif task.job.clip is None or task.credit is None:
                 reply = Done(job_id, self._seen(task))
             else:
-                self._watch(task, task.job.clip)
+                self._watch(task, task.job.clip, task.credit)
                 reply = End(job_id) if task.wanted() or task.cancelled else Failed(job_id, _late())
         except Error as error:
             reply = Failed(job_id, error if task.wanted() or isinstance(error, CallError) else _late())
@@ -217,7 +219,7 @@ class Replica:
             batch_size=batch,
         )
 
-    def _watch(self, task: Task, clip: Clip) -> None:
+    def _watch(self, task: Task, clip: Clip, credit: threading.Semaphore) -> None:
         """Answers a video frame by frame, in order, a few frames side by side, never further than its credit."""
         job = task.job
         finish = _tracked() if clip.track else None
@@ -235,7 +237,7 @@ class Replica:
                 return
             if job.annotate:
                 answer = replace(answer, annotated=_drawn(image_rgb, answer))
-            task.credit.acquire(timeout=None if task.deadline is None else max(0.0, task.deadline - time.monotonic()))
+            credit.acquire(timeout=None if task.deadline is None else max(0.0, task.deadline - time.monotonic()))
             if task.wanted():
                 task.answering(Frame(job.id, answer))
 

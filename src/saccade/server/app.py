@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from saccade.server.dedicated import Dedicated
     from saccade.server.doors import Doors
     from saccade.server.elsewhere import Passing, Regions
+    from saccade.server.fronts import Fronts
 
 log = logging.getLogger("saccade.server")
 
@@ -98,6 +99,7 @@ class Exchange:
 
     head: Incoming
     received: float
+    watch: Watch
     dialect: str = ""
     caller: str = ""
     who: Caller | None = None
@@ -136,6 +138,7 @@ class App:
         self.fleet: Fleet | None = None
         self.dedicated: Dedicated | None = None
         self.doors: Doors | None = None
+        self.fronts: Fronts | None = None
         self.regions: Regions | None = None
         self.shelf = Shelf(settings.max_inflight_bytes)
         self.ready = False
@@ -165,7 +168,7 @@ class App:
         else:
             self.inflight += 1
             try:
-                await self._serve(Exchange(head, received), receive, send, extra)
+                await self._serve(Exchange(head, received, Watch(receive, scope)), receive, send, extra)
             finally:
                 self.inflight -= 1
 
@@ -212,11 +215,11 @@ class App:
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
         head = exchange.head
-        body = Body(receive, head.headers, self.shelf, self.settings.max_body_bytes)
-        watch = Watch(receive)
+        watch = exchange.watch
+        body = Body(receive, head.headers, self.shelf, self.settings.max_body_bytes, watch)
         status, size = 499, 0
         try:
-            outgoing = await self._answer(exchange, body, watch)
+            outgoing = await self._answer(exchange, body)
             extra = extra + self._headers(exchange)
             size = await answering.send_answer(send, outgoing, extra)
             status = outgoing.status
@@ -235,7 +238,7 @@ class App:
                     await close()
             self._note(exchange, status, size)
 
-    async def _answer(self, exchange: Exchange, body: Body, watch: Watch) -> Outgoing:
+    async def _answer(self, exchange: Exchange, body: Body) -> Outgoing:
         """What will be sent, success or refusal."""
         incoming = exchange.head
         found = self.paths.find(incoming.method, incoming.path)
@@ -246,7 +249,7 @@ class App:
             caller = await self.gate.caller(incoming.headers)
             exchange.caller, exchange.who = caller.id, caller
             content = await body.read(self.settings.body_timeout_s)
-            watch.start()
+            exchange.watch.start()
             candidate, incoming = chosen(found, incoming, content)
             exchange.dialect = candidate.dialect.name
             if candidate.route.action == "describe":
@@ -408,7 +411,7 @@ class App:
         if any(call.clip is not None for call in calls):
             return await self._run_video(exchange, dialect, ask, calls, incoming)
         try:
-            async with asyncio.timeout_at(_loop_time(deadline + GRACE_S)):
+            with exchange.watch.within(deadline + GRACE_S - time.monotonic()):
                 if len(calls) == 1:
                     exchange.answers = (await self.engine.predict(calls[0]),)
                 else:
@@ -613,8 +616,3 @@ async def _chained(first: Answer | None, rest: AsyncIterator[Answer]) -> AsyncIt
         yield first
         async for answer in rest:
             yield answer
-
-
-def _loop_time(deadline: float) -> float:
-    """A ``time.monotonic`` moment on the event loop's clock (the two may differ)."""
-    return asyncio.get_running_loop().time() + deadline - time.monotonic()

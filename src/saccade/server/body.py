@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from starlette.types import Receive
 
 from saccade.errors import BadInput, Overloaded, TooLarge
+from saccade.server.watch import Watch
 
 PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content encodings that are undone, with zlib's window bits for each."""
@@ -42,11 +43,14 @@ class Shelf:
 class Body:
     """One request's body; its bytes lie on the shelf until :meth:`release`."""
 
-    def __init__(self, receive: Receive, headers: Mapping[str, str], shelf: Shelf, max_bytes: int) -> None:
+    def __init__(
+        self, receive: Receive, headers: Mapping[str, str], shelf: Shelf, max_bytes: int, watch: Watch
+    ) -> None:
         self._receive = receive
         self._headers = headers
         self._shelf = shelf
         self._max_bytes = max_bytes
+        self._watch = watch
         self._held = 0
 
     async def read(self, timeout_s: float) -> bytes:
@@ -65,7 +69,7 @@ class Body:
         if encoding != "identity" and encoding not in PACKED:
             raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
         try:
-            async with asyncio.timeout(timeout_s):
+            with self._watch.within(timeout_s):
                 body = await self._whole()
         except TimeoutError:
             raise BadInput(f"The request body did not arrive within {timeout_s:g} seconds.") from None

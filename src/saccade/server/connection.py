@@ -1,4 +1,7 @@
-"""One HTTP connection, with limits on the size of a request's head and on the time in which it must come."""
+"""One HTTP connection, with limits on the size of a request's head and on the time in which it must come.
+
+It also tells the request that is being answered when its caller leaves: see :class:`saccade.server.watch.Watch`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from saccade.server.watch import DEPARTURE
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -17,7 +22,10 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
 
     class Connection(HttpToolsProtocol):
         head_bytes = 0
+        begun = False
         slow: asyncio.TimerHandle | None = None
+        lost = False
+        departure: Callable[[], None] | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -26,11 +34,27 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
         def connection_lost(self, exc: Exception | None) -> None:
             self._head_came()
             super().connection_lost(exc)
+            self.lost = True
+            if self.departure is not None:
+                self.departure()
+
+        def tell(self, departure: Callable[[], None] | None) -> None:
+            """Calls this once when the caller has left; None calls nobody any more."""
+            self.departure = departure
+            if departure is not None:
+                self.flow.resume_reading()  # what is not read from shows no end
+                if self.lost:
+                    departure()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # Most heads come whole, and need no timer.
+            if self.begun and self.slow is None and not self.transport.is_closing():
+                self._await_head()
 
         def on_message_begin(self) -> None:
             self.head_bytes = 0
-            if self.slow is None:
-                self._await_head()
+            self.begun = True
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -44,6 +68,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
         def on_headers_complete(self) -> None:
             self._head_came()
             if self.head_bytes <= max_header_bytes:
+                self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
                 super().on_headers_complete()
                 if not self.cycle.keep_alive:
                     self.cycle.transport = cast(asyncio.Transport, Last(self.transport, self._part))
@@ -79,6 +104,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
             self.slow = self.loop.call_later(head_timeout_s, self._too_slow)
 
         def _head_came(self) -> None:
+            self.begun = False
             if self.slow is not None:
                 self.slow.cancel()
                 self.slow = None
