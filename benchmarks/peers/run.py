@@ -1,326 +1,282 @@
-"""saccade beside its peers: the same weights, the same photos, one run, interleaved.
+"""saccade beside its peers: the same weights, the same photos, one run, taking turns.
 
-    python benchmarks/peers/run.py --model yolov8n.onnx --photos FOLDER [--checkpoint yolov8n.pt] [--only NAME …]
+    python -m benchmarks.peers.run --graph yolov8n.onnx --checkpoint yolov8n.pt --photos FOLDER [GROUP …]
 
-Every peer lives in an environment of its own under ``.envs``, made on first use. One server runs at a time; the peers
-take turns for several rounds, so that a slow minute of the machine meets all of them. Requests are a fixed number that
-is drained before the next peer begins. Throughput, latency, CPU seconds per request (of the server's whole process
-tree) and memory (PSS) are medians over the rounds; ratios are against the bare loop of the same run. The load generator
-(``saccade.cli.load``) runs on the same cores; its own share is measured against a bare ASGI server and printed.
+Every peer lives in an environment of its own under ``.envs``, made on first use (``--install`` makes all and ends). One
+server runs at a time. A group is measured several times over, its candidates in another order each time; ratios are of
+saccade and a peer in the same turn of a group, so that a slow minute of the machine meets both. A fixed number of calls
+is drained before the next candidate begins. Told are medians: answers a second, latency, CPU seconds of the server's
+whole process tree, its memory (PSS), failed calls; and what the callers (on the same cores) and other work cost.
+
+Everything is kept in ``--results`` as it is measured: after an interruption, or after ``--minutes``, the same command
+goes on where it stopped, and ``--table`` prints what there is.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import platform
-import socket
-import statistics
+import random
+import re
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from saccade.cli.load import drive
+import msgspec
+import uvloop
+from benchmarks.peers import caller, environments, server, table
+from benchmarks.peers.candidates import CACHE, GROUPS, Candidate, House, Missing, candidates, versions
+from benchmarks.peers.results import Level, Results, Turn
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path.insert(0, str(ROOT))
+PHOTOS = 4
+UNFINISHED = 3
+"""Exit code when ``--minutes`` were over before the end."""
 
-from _pytest.outcomes import Skipped  # noqa: E402
-from tests.clients import environments  # noqa: E402
-
-LEVELS = (1, 4, 16)
-TORCH = "torch==2.13.0"
-PLAIN = ("onnxruntime==1.31.1", "opencv-python-headless==5.0.0.93", "numpy", "openvino==2026.4.1")
-NO_VISION = {
-    "torchvision/__init__.py": "from . import ops\n__version__ = '0.28.0'\n",
-    "torchvision/ops/__init__.py": (
-        "import torch\n"
-        "def nms(boxes, scores, iou_threshold):\n"
-        "    order = scores.sort(descending=True, stable=True).indices\n"
-        "    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])\n"
-        "    keep = []\n"
-        "    while order.numel():\n"
-        "        i, order = order[0], order[1:]\n"
-        "        keep.append(i)\n"
-        "        low = torch.maximum(boxes[i, :2], boxes[order, :2])\n"
-        "        high = torch.minimum(boxes[i, 2:], boxes[order, 2:])\n"
-        "        inside = (high - low).clamp(min=0).prod(1)\n"
-        "        order = order[inside / (area[i] + area[order] - inside) <= iou_threshold]\n"
-        "    return torch.stack(keep) if keep else order\n"
-    ),
-}
-"""No wheel of torchvision loads beside the CPU build of torch; ultralytics needs this one function of it."""
-
-
-@dataclass
-class Peer:
-    """One server under one configuration."""
-
-    name: str
-    python: Path
-    command: list[str]
-    variables: dict[str, str] = field(default_factory=dict)
-    path: str = "/"
-    form: str = ""
-    rows: dict[int, list[dict[str, float]]] = field(default_factory=dict)
-    memory: list[int] = field(default_factory=list)
-    broken: str = ""
-
-
-def peers(options: argparse.Namespace) -> Iterator[Peer]:
-    """All that are asked for, with their environments made."""
-    model = str(Path(options.model).resolve())
-    folder = ROOT / ".cache" / "peers"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "models").mkdir(exist_ok=True)
-    link = folder / "models" / Path(model).name
-    link.unlink(missing_ok=True)
-    link.symlink_to(model)
-    stem = Path(model).stem
-    here = Path(sys.executable)
-    for precision in ("auto", "f32"):
-        words = ["-m", "saccade", "serve", "--models", str(folder / "models"), "--preload", stem, "--no-access-log"]
-        words += ["--home", str(folder / "home"), "--precision", precision, "--port", "{port}"]
-        yield Peer(f"saccade {precision}", here, words, path=f"/v1/predict/{stem}", form="image")
-    plain = {"BENCH_MODEL": model, "BENCH_ENGINE": "onnxruntime"}
-    yield Peer("bare ASGI (floor of the load generator)", here, [str(HERE / "serve_bare.py")])
-    ultralytics = (TORCH, "onnxruntime==1.31.1", "fastapi", "uvicorn")
-    if wanted(options, "ultralytics"):
-        python = environment(
-            "peer-ultralytics", *ultralytics, "ultralytics==8.4.190", "onnx", alone=(), modules=NO_VISION
-        )
-        script = [str(HERE / "serve_ultralytics.py")]
-        if options.checkpoint:
-            yield Peer("FastAPI + ultralytics .pt", python, script, {"BENCH_MODEL": options.checkpoint})
-        yield Peer("FastAPI + ultralytics .onnx", python, script, {"BENCH_MODEL": model})
-    if wanted(options, "litserve"):
-        python = environment("peer-litserve", "litserve==0.2.19", *PLAIN)
-        script = [str(HERE / "serve_litserve.py")]
-        yield Peer("LitServe, ONNX Runtime", python, script, {**plain, "BENCH_THREADS": "2"})
-        tuned = {**plain, "BENCH_WORKERS": "2", "BENCH_THREADS": "1"}
-        yield Peer("LitServe, ONNX Runtime, 2 workers", python, script, tuned)
-        yield Peer("LitServe, OpenVINO, 2 workers", python, script, {**tuned, "BENCH_ENGINE": "openvino"})
-    if wanted(options, "mosec"):
-        python = environment("peer-mosec", "mosec==0.9.8", "msgspec", *PLAIN)
-        tuned = {**plain, "BENCH_WORKERS": "2", "BENCH_THREADS": "1"}
-        yield Peer("Mosec, ONNX Runtime, 2 workers", python, [str(HERE / "serve_mosec.py")], tuned, "/inference")
-    if wanted(options, "bentoml"):
-        python = environment("peer-bentoml", "bentoml==1.4.40", *PLAIN)
-        words = ["-m", "bentoml", "serve", "serve_bentoml:Yolo", "--port", "{port}", "--host", "127.0.0.1"]
-        tuned = {**plain, "BENCH_WORKERS": "2", "BENCH_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True"}
-        yield Peer("BentoML, ONNX Runtime, 2 workers", python, words, tuned, "/predict", "photo")
-    if wanted(options, "ray"):
-        python = environment("peer-ray", "ray[serve]==2.60.0", *PLAIN)
-        script = [str(HERE / "serve_ray.py")]
-        yield Peer("Ray Serve, ONNX Runtime, 1 replica", python, script, {**plain, "BENCH_THREADS": "2"})
-        quick = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-        tuned = {**plain, "BENCH_WORKERS": "2", "BENCH_THREADS": "1", **quick}
-        yield Peer("Ray Serve + HAProxy, ONNX Runtime, 2 replicas", python, script, tuned)
-
-
-def environment(name: str, *requirements: str, **more: Any) -> Path:
-    """The peer's interpreter; one that cannot be installed here is told in the table instead of ending the run."""
-    try:
-        return environments.environment(name, *requirements, **more)
-    except Skipped as skipped:
-        return Path(f"missing: {skipped.msg}"[:300])
-
-
-def wanted(options: argparse.Namespace, name: str) -> bool:
-    return not options.only or name in options.only
-
-
-def measure(peer: Peer, photos: Sequence[bytes], calls: int) -> None:
-    """One round of one peer."""
-    if str(peer.python).startswith("missing"):
-        peer.broken = str(peer.python)
-        return
-    try:
-        with running(peer) as (port, process):
-            url = f"http://127.0.0.1:{port}{peer.path}"
-            for photo in photos[:2]:
-                asyncio.run(sent(url, photo, peer.form, 2, 4))
-            for level in LEVELS:
-                before = cpu_seconds(process)
-                reports = [asyncio.run(sent(url, photo, peer.form, level, calls)) for photo in photos]
-                spent = cpu_seconds(process) - before
-                whole = sum(report.whole_s for report in reports)
-                answered = sum(len(report.seconds) for report in reports)
-                failed = sum(count for report in reports for status, count in report.statuses.items() if status != 200)
-                ordered = sorted(second for report in reports for second in report.seconds)
-                peer.rows.setdefault(level, []).append(
-                    {
-                        "per_second": answered / whole,
-                        "p50_ms": 1e3 * ordered[len(ordered) // 2],
-                        "p99_ms": 1e3 * ordered[int(0.99 * (len(ordered) - 1))],
-                        "cpu_ms": 1e3 * spent / answered,
-                        "failed": failed,
-                    }
-                )
-            peer.memory.append(memory(process))
-    except Exception as error:
-        peer.broken = f"{type(error).__name__}: {error}"[:300]
-
-
-async def sent(url: str, photo: bytes, form: str, concurrency: int, calls: int) -> Any:
-    body, headers = photo, {"content-type": "image/jpeg"}
-    if form:
-        edge = "saccade-edge"
-        head = f'--{edge}\r\nContent-Disposition: form-data; name="{form}"; filename="photo.jpg"\r\n'
-        body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + photo + f"\r\n--{edge}--\r\n".encode()
-        headers = {"content-type": f"multipart/form-data; boundary={edge}"}
-    return await drive(url, body, headers, concurrency=concurrency, calls=calls)
-
-
-@contextmanager
-def running(peer: Peer) -> Iterator[tuple[int, psutil.Process]]:
-    """The peer's server on a free port of this machine, ended with its whole tree."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [word.replace("{port}", str(port)) for word in peer.command]
-    quiet = {"YOLO_AUTOINSTALL": "False", "YOLO_OFFLINE": "True", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    environ = {**os.environ, **quiet, **peer.variables, "BENCH_PORT": str(port), "PYTHONPATH": str(HERE)}
-    child = subprocess.Popen(
-        [str(peer.python), *words], cwd=HERE, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    process = psutil.Process(child.pid)
-    try:
-        await_open(child, port)
-        yield port, process
-    finally:
-        tree = [process, *process.children(recursive=True)] if process.is_running() else []
-        for one in reversed(tree):
-            try:
-                one.terminate()
-            except psutil.NoSuchProcess:
-                continue
-        _, alive = psutil.wait_procs(tree, timeout=10)
-        for one in alive:
-            one.kill()
-        child.wait()
-
-
-def await_open(child: subprocess.Popen[bytes], port: int, patience_s: float = 180) -> None:
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        if child.poll() is not None:
-            raise RuntimeError(f"the server ended with {child.returncode} before it was ready")
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).read()
-            return
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 405):
-                return
-        except OSError:
-            pass
-        time.sleep(0.5)
-    raise RuntimeError("the server was not ready in time")
-
-
-def cpu_seconds(process: psutil.Process) -> float:
-    """User and system seconds of the whole tree."""
-    total = 0.0
-    for one in (process, *process.children(recursive=True)):
-        try:
-            times = one.cpu_times()
-            total += times.user + times.system
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
-def memory(process: psutil.Process) -> int:
-    """Bytes of the whole tree, shared pages counted once."""
-    total = 0
-    for one in (process, *process.children(recursive=True)):
-        try:
-            facts = one.memory_full_info()
-            total += getattr(facts, "pss", facts.rss)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return total
-
-
-def table(found: Sequence[Peer]) -> str:
-    """Markdown: medians over the rounds."""
-    lines = [
-        "| server | req/s at 1 | at 4 | at 16 | p50 ms at 1 | p99 ms at 16 | CPU ms/request | memory MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for peer in found:
-        if not peer.rows.get(LEVELS[-1]):
-            lines.append(f"| {peer.name} | did not run: {peer.broken} | | | | | | |")
-            continue
-        mid = {
-            level: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-            for level, rows in peer.rows.items()
-        }
-        speed = " | ".join(f"{mid[level]['per_second']:.1f}" for level in LEVELS)
-        rest = f"{mid[1]['p50_ms']:.1f} | {mid[16]['p99_ms']:.0f} | {mid[16]['cpu_ms']:.1f}"
-        lines.append(f"| {peer.name} | {speed} | {rest} | {statistics.median(peer.memory) / 1e6:.0f} |")
-    return "\n".join(lines)
-
-
-def ratios(found: Sequence[Peer]) -> str:
-    """How many times faster saccade is, round by round, as medians."""
-    ours = {peer.name: peer for peer in found if peer.name.startswith("saccade")}
-    lines = [
-        "| against | saccade auto: at 1 | at 4 | at 16 | saccade f32: at 1 | at 4 | at 16 |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for peer in found:
-        if peer.name in ours or peer.name.startswith("bare") or not peer.rows.get(LEVELS[-1]):
-            continue
-        cells = []
-        for name in ("saccade auto", "saccade f32"):
-            for level in LEVELS:
-                pairs = zip(ours[name].rows[level], peer.rows[level], strict=False)
-                cells.append(f"{statistics.median(a['per_second'] / b['per_second'] for a, b in pairs):.2f}×")
-        lines.append(f"| {peer.name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+SETTLE_S = 1.5
+"""After the warm-up: what is compiled for a photo's own shape is compiled meanwhile."""
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--model", required=True, help="a YOLO detection graph (.onnx) of 640 pixels")
-    parser.add_argument("--checkpoint", help="the same weights as .pt, for the peer that wants one")
-    parser.add_argument("--photos", required=True, help="a folder of JPEGs")
-    parser.add_argument("--only", nargs="*", default=[], help="ultralytics litserve mosec bentoml ray")
+    given = arguments()
+    if given.install:
+        raise SystemExit(install())
+    results = Results.opened(given.results)
+    if not given.table:
+        finished = measure(given, results)
+        print(table.whole(results))
+        raise SystemExit(0 if finished else UNFINISHED)
+    print(table.whole(results))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)} (default: all)")
+    parser.add_argument("--graph", type=Path, help="a YOLO detection graph (.onnx) of 640 pixels")
+    parser.add_argument("--checkpoint", type=Path, help="the same weights as .pt, for the peer that wants one")
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs, of which the first four are sent")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--calls", type=int, default=48, help="calls per photo and level")
-    parser.add_argument("--count", type=int, default=3, help="how many photos")
-    parser.add_argument("--json", help="also write everything that was measured")
-    options = parser.parse_args()
-    photos = [file.read_bytes() for file in sorted(Path(options.photos).glob("*.jpg"))[: options.count]]
-    found = list(peers(options))
-    for number in range(options.rounds):
-        for peer in found:
-            print(f"round {number + 1} of {options.rounds}: {peer.name}", file=sys.stderr, flush=True)
-            measure(peer, photos, options.calls)
-            if peer.broken:
-                print(f"  {peer.broken}", file=sys.stderr, flush=True)
-    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
-    cores = os.cpu_count()
-    print(f"{date.today()}, {cores} cores of {platform.processor() or platform.machine()}, commit {revision.strip()}\n")
-    print(table(found), ratios(found), sep="\n\n")
-    if options.json:
-        kept = [{"name": peer.name, "rows": peer.rows, "memory": peer.memory, "broken": peer.broken} for peer in found]
-        Path(options.json).write_text(json.dumps(kept, indent=1))
+    parser.add_argument("--share", type=float, default=1.0, help="of the usual number of calls")
+    parser.add_argument("--only", action="append", default=[], help="only candidates whose names hold this")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no further turn of a group after so long")
+    parser.add_argument("--results", type=Path, default=CACHE / "results.json")
+    parser.add_argument("--table", action="store_true", help="print what was measured before")
+    parser.add_argument("--install", action="store_true", help="make the environments of all peers")
+    given = parser.parse_args()
+    if not (given.table or given.install) and not (given.graph and given.photos):
+        parser.error("--graph and --photos are needed")
+    if unknown := set(given.groups) - set(GROUPS):
+        parser.error(f"there is no group {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    given.groups = tuple(given.groups or GROUPS)
+    return given
+
+
+def install() -> int:
+    """Makes all environments; returns how many could not be made."""
+    failed = 0
+    for file in sorted(environments.PINNED.glob("*.txt")):
+        try:
+            print(environments.interpreter(file.stem))
+        except Missing as missing:
+            failed += 1
+            print(f"{file.stem}: {missing}", file=sys.stderr)
+    return failed
+
+
+def measure(given: argparse.Namespace, results: Results) -> bool:
+    """Measures what is not in the results yet; False when the time was over before."""
+    until = time.monotonic() + given.minutes * 60 if given.minutes else float("inf")
+    photos = sorted(given.photos.glob("*.jpg"))[:PHOTOS]
+    house = House(given.graph, given.checkpoint and given.checkpoint.resolve(), photos)
+    results.head = head()
+    for number in range(given.rounds):
+        for group in given.groups:
+            todo = list(candidates(house, (group,)))
+            todo = [one for one in todo if not given.only or any(word in one.name for word in given.only)]
+            if results.has(group, number, [one.name for one in todo]):
+                continue
+            if time.monotonic() > until:
+                return False
+            results.drop(group, number)
+            for candidate in random.Random(number).sample(todo, len(todo)):
+                print(f"round {number + 1} of {given.rounds}, {group}: {candidate.name}", file=sys.stderr, flush=True)
+                turn = measured(candidate, number, [photo.read_bytes() for photo in photos], given.share)
+                if turn.broken:
+                    print(f"  {turn.broken}", file=sys.stderr, flush=True)
+                results.add(turn)
+    return True
+
+
+def head() -> dict[str, str]:
+    """What is needed to judge the figures."""
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout
+    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    names = [line.partition(":")[2].strip() for line in facts.splitlines() if line.startswith("model name")]
+    flags = [flag for flag in ("amx_bf16", "avx512_bf16", "avx512_vnni") if flag in facts]
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "cpu": f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else 'an unknown processor'}",
+        "flags": ", ".join(flags) or "no bf16",
+        "commit": revision.strip(),
+        "versions": versions(),
+    }
+
+
+def measured(candidate: Candidate, number: int, photos: list[bytes], share: float) -> Turn:
+    """One turn of one candidate; what goes wrong is told in it."""
+    turn = Turn(candidate.group, number, candidate.name)
+    try:
+        with (looping if candidate.loop else serving)(candidate, photos) as asked:
+            for callers, calls in candidate.calls.items():
+                turn.levels[callers] = asked.level(callers, max(callers, int(calls * share)))
+            turn.memory_bytes = server.memory_bytes(asked.pid)
+            turn.objects = asked.objects
+    except Missing as missing:
+        turn.broken = f"cannot be installed here: {missing}"
+    except Exception as error:
+        turn.broken = f"{type(error).__name__}: {error}"[:300]
+    return turn
+
+
+@dataclass
+class Asked:
+    """A candidate that is ready: a way to have it answer so many calls, and what it found on the photos."""
+
+    pid: int
+    answered: Any
+    objects: int = 0
+
+    def level(self, callers: int, calls: int) -> Level:
+        """One number of callers, with what the tree, the callers and other work spent meanwhile."""
+        spent, busy = server.cpu_s(self.pid), server.machine_busy_s()
+        found, self.objects = self.answered(callers, calls)
+        spent, busy = server.cpu_s(self.pid) - spent, server.machine_busy_s() - busy
+        cores = len(os.sched_getaffinity(0))
+        count = max(1, len(found.seconds))
+        return Level(
+            per_second=len(found.seconds) / found.whole_s,
+            p50_ms=quantile(found.seconds, 0.5),
+            p99_ms=quantile(found.seconds, 0.99),
+            cpu_ms=1e3 * spent / count,
+            callers_cpu_ms=1e3 * found.own_cpu_s / count,
+            failed=found.failed,
+            others=max(0.0, busy - spent - found.own_cpu_s) / (cores * found.whole_s),
+        )
+
+
+@contextmanager
+def serving(candidate: Candidate, photos: list[bytes]) -> Any:
+    """A server, warmed up."""
+    port, log = server.free_port(), CACHE / f"{slug(candidate.name)}.log"
+    words = [word.replace("{port}", str(port)) for word in candidate.words]
+    variables = {"BENCH_PORT": str(port), **candidate.variables}
+    if candidate.environment:
+        variables["PYTHONPATH"] = str(HERE)
+    requests = [request(candidate, port, photo) for photo in photos]
+
+    def answered(callers: int, calls: int) -> tuple[caller.Found, int]:
+        found = uvloop.run(caller.closed(port, requests, callers, calls))
+        return found, sum(objects(body) for body in found.bodies.values())
+
+    with server.running([str(candidate.python()), *words], HERE, variables, log) as child:
+        server.await_port(child, port, log)
+        await_answer(answered, child, log)
+        for _ in range(3):
+            answered(4, 4 * len(photos))
+            time.sleep(SETTLE_S / 3)
+        yield Asked(child.pid, answered)
+
+
+def await_answer(answered: Any, child: subprocess.Popen[str], log: Path) -> None:
+    """Returns when all photos were answered well."""
+    until = time.monotonic() + server.PATIENCE_S
+    while time.monotonic() < until:
+        if child.poll() is not None:
+            raise RuntimeError(f"it ended with {child.returncode}: {server.last_words(log)}")
+        try:
+            if not answered(1, PHOTOS)[0].failed:
+                return
+        except OSError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"it answered no photo: {server.last_words(log)}")
+
+
+@contextmanager
+def looping(candidate: Candidate, photos: list[bytes]) -> Any:
+    """A loop in a process of its own, warmed up."""
+    log = CACHE / f"{slug(candidate.name)}.log"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with server.running([str(candidate.python()), *candidate.words], HERE, {}, log, **pipes) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        if child.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"it ended: {server.last_words(log)}")
+
+        def answered(callers: int, calls: int) -> tuple[caller.Found, int]:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(json.dumps({"callers": callers, "calls": calls}) + "\n")
+            child.stdin.flush()
+            told = json.loads(child.stdout.readline())
+            return caller.Found(told["seconds"], whole_s=told["whole_s"]), told["objects"]
+
+        for _ in range(3):
+            answered(4, 4 * len(photos))
+            time.sleep(SETTLE_S / 3)
+        yield Asked(child.pid, answered)
+
+
+def slug(name: str) -> str:
+    """A name for a file."""
+    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+
+
+def request(candidate: Candidate, port: int, photo: bytes) -> bytes:
+    """The request that this candidate understands."""
+    if candidate.form == "kserve":
+        length = len(photo).to_bytes(4, "little")
+        size = len(photo) + 4
+        shape = {"name": "photo", "shape": [1, 1], "datatype": "BYTES", "parameters": {"binary_data_size": size}}
+        head = json.dumps({"inputs": [shape]}).encode()
+        headers = (("Inference-Header-Content-Length", str(len(head))),)
+        return caller.request(port, candidate.path, head + length + photo, "application/octet-stream", headers)
+    if candidate.form:
+        return caller.request(port, candidate.path, *caller.form(candidate.form, photo))
+    # The Hugging Face API keeps answers; here every call is to be computed.
+    return caller.request(port, candidate.path, photo, headers=(("x-use-cache", "false"),))
+
+
+def objects(body: bytes) -> int:
+    """How many rows an answer holds, whatever its form: the longest list of objects in it."""
+
+    def longest(value: Any) -> int:
+        match value:
+            case str() if value.startswith(("{", "[")):
+                return longest(msgspec.json.decode(value))
+            case list() if value and isinstance(value[0], dict) and {"box", "xyxy", "label", "score"} & set(value[0]):
+                return len(value)
+            case list():
+                return max(map(longest, value), default=0)
+            case dict():
+                return max(map(longest, value.values()), default=0)
+            case _:
+                return 0
+
+    return longest(msgspec.json.decode(body))
+
+
+def quantile(seconds: list[float], part: float) -> float:
+    """In milliseconds; 0 of nothing."""
+    ordered = sorted(seconds)
+    return 1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
 if __name__ == "__main__":

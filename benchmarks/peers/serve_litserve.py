@@ -1,9 +1,10 @@
 """LitServe around a plain YOLO session. ``BENCH_WORKERS`` workers, ``BENCH_BATCH`` images a batch."""
 
 import os
+from typing import Annotated
 
 import litserve
-from fastapi import Request
+from fastapi import Body
 from plain_yolo import prepare, read, session
 
 
@@ -11,8 +12,8 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.session = session()
 
-    async def decode_request(self, request: Request) -> bytes:
-        return await request.body()
+    def decode_request(self, request: Annotated[bytes, Body()]) -> bytes:
+        return request
 
     def predict(self, data: bytes) -> list:
         tensor, frame = prepare(data)

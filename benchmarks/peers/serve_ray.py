@@ -1,14 +1,24 @@
 """Ray Serve around a plain YOLO session, ``BENCH_WORKERS`` replicas."""
 
 import os
+import socket
 import time
 
-import ray
-from plain_yolo import prepare, read, session
-from ray import serve
-from starlette.requests import Request
 
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+# HAProxy listens on two more ports, always the same ones; another cluster may have them.
+os.environ["RAY_SERVE_HAPROXY_METRICS_PORT"], os.environ["RAY_SERVE_HAPROXY_STATS_PORT"] = free_port(), free_port()
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+import ray  # noqa: E402
+from plain_yolo import prepare, read, session  # noqa: E402
+from ray import serve  # noqa: E402
+from starlette.requests import Request  # noqa: E402
 
 
 @serve.deployment(num_replicas=int(os.environ.get("BENCH_WORKERS", "1")), max_ongoing_requests=32)

@@ -4,12 +4,15 @@ import os
 
 import cv2
 import numpy as np
+import torch
 import uvicorn
 from fastapi import FastAPI, Request
 from ultralytics import YOLO
 
 app = FastAPI()
 model = YOLO(os.environ["BENCH_MODEL"], task="detect")
+if "BENCH_THREADS" in os.environ:
+    torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
 
 
 @app.post("/")
@@ -19,4 +22,11 @@ async def root(request: Request) -> dict:
     return {"images": [{"results": result.summary(), "shape": list(result.orig_shape)}]}
 
 
-uvicorn.run(app, host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), log_level="error")
+if __name__ == "__main__":
+    uvicorn.run(
+        "serve_ultralytics:app",
+        host="127.0.0.1",
+        port=int(os.environ["BENCH_PORT"]),
+        workers=int(os.environ.get("BENCH_WORKERS", "1")),
+        log_level="error",
+    )
