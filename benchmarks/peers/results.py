@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 
+MISSING = "cannot be installed here"
+
 
 class Level(msgspec.Struct):
     """One number of callers. ``others`` is the share of all cores that neither server nor callers used, but were not
@@ -50,8 +52,9 @@ class Results:
         return cls(path, kept.head, kept.turns)
 
     def has(self, group: str, number: int, names: Sequence[str]) -> bool:
-        """Whether a round of a group is complete."""
-        return set(names) <= {turn.name for turn in self.turns if (turn.group, turn.round) == (group, number)}
+        """Whether a round of a group is complete; what failed is tried again, except what cannot be installed."""
+        done = [turn for turn in self.turns if (turn.group, turn.round) == (group, number)]
+        return set(names) <= {turn.name for turn in done if not turn.broken or turn.broken.startswith(MISSING)}
 
     def drop(self, group: str, number: int) -> None:
         """Forgets a round that was not finished: ratios are of one turn."""

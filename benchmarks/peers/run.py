@@ -32,7 +32,7 @@ import msgspec
 import uvloop
 from benchmarks.peers import caller, environments, server, table
 from benchmarks.peers.candidates import CACHE, GROUPS, Candidate, House, Missing, candidates, versions
-from benchmarks.peers.results import Level, Results, Turn
+from benchmarks.peers.results import MISSING, Level, Results, Turn
 
 HERE = Path(__file__).resolve().parent
 PHOTOS = 4
@@ -139,7 +139,7 @@ def measured(candidate: Candidate, number: int, photos: list[bytes], share: floa
             turn.memory_bytes = server.memory_bytes(asked.pid)
             turn.objects = asked.objects
     except Missing as missing:
-        turn.broken = f"cannot be installed here: {missing}"
+        turn.broken = f"{MISSING}: {missing}"
     except Exception as error:
         turn.broken = f"{type(error).__name__}: {error}"[:300]
     return turn
