@@ -22,6 +22,8 @@ FLOORS: dict[str, int] = {
     "tracking": 2,
     "discover": 2,
     "imageprocessor": 2,
+    "lexicon": 2,
+    "tokenizers": 2,
     "families": 3,
     "runtimes": 3,
     "stores": 3,
@@ -43,6 +45,7 @@ OPTIONAL: dict[str, set[str]] = {
     "onnxruntime": {"runtimes/onnxruntime.py"},
     "huggingface_hub": {"stores/hub.py"},
     "ray": {"endpoints/ray.py"},
+    "tokenizers": {"tokenizers.py"},
 }
 """Each optional library and the files that may name it; torch, transformers and redis are checked by file name."""
 

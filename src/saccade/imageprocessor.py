@@ -82,6 +82,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "CLIP": kind(BICUBIC, short(224), CLIP, 224),
     "ChineseCLIP": kind(BICUBIC, short(224), CLIP, 224),
     "Siglip": kind(BICUBIC, square(224), HALF, square=False),
+    "Siglip2": kind(BILINEAR, None, HALF, patch_size=16, max_num_patches=256),
     "Blip": kind(BICUBIC, square(384), CLIP),
     "Segformer": kind(BILINEAR, square(512), IMAGENET),
     "Detr": DETR,
@@ -364,6 +365,28 @@ def glpn(hw: Size, facts: Mapping[str, Any]) -> Size:
     return max(hw[0] // step, 1) * step, max(hw[1] // step, 1) * step
 
 
+def patches(hw: Size, facts: Mapping[str, Any]) -> Size:
+    """SigLIP 2 "NaFlex": as large as ``max_num_patches`` whole patches allow, each side rounded up.
+
+    The scale is found as transformers finds it, by halving an interval; another way ends at other sizes.
+    """
+    side, most = facts["patch_size"], facts["max_num_patches"]
+
+    def scaled(scale: float) -> Size:
+        height, width = (max(side, math.ceil(edge * scale / side) * side) for edge in hw)
+        return height, width
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        scale = (low + high) / 2
+        height, width = scaled(scale)
+        if (height / side) * (width / side) <= most:
+            low = scale
+        else:
+            high = scale
+    return scaled(low)
+
+
 def perceiver_crop(hw: Size, facts: Mapping[str, Any]) -> Size | None:
     """Before the resize: the share of the shorter side that size is of crop_size."""
     if not facts["do_center_crop"]:
@@ -391,6 +414,7 @@ RESIZES: Mapping[str, Callable[[Size, Mapping[str, Any]], Size]] = {
     "PoolFormer": poolformer,
     "DPT": dpt,
     "GLPN": glpn,
+    "Siglip2": patches,
 }
 CROPS: Mapping[str, Callable[[Size, Mapping[str, Any]], Size | None]] = {
     "ConvNext": convnext_crop,

@@ -139,6 +139,8 @@ def compared(
     options: Options,
     progress: Callable[[int, int], None],
 ) -> Report:
+    if options.candidate_labels is None:
+        options = msgspec.structs.replace(options, candidate_labels=exact.trial.candidate_labels)
     pairs: list[tuple[Result, Result]] = []
     times: list[tuple[float, float]] = []
     errors: list[float] = []

@@ -18,8 +18,9 @@ from saccade.results import Boxes, Keypoints, Labels, Masks, OrientedBoxes, Resu
 
 SIZES = [(1, 1), (1, 300), (300, 1), (37, 53), (64, 64), (480, 640), (641, 333)]
 
-ELSEWHERE = {"depth", "transformers"}
-"""Families whose answers are no rows, or whose library is not installed here, have tests of their own."""
+ELSEWHERE = {"clip", "depth", "transformers"}
+"""Families that need words, whose answers are no rows, or whose library is not installed here have tests of their
+own."""
 
 FOUND = [
     name

@@ -213,3 +213,26 @@ def test_the_hub_is_asked_only_when_a_person_pulls(tmp_path: Path, fake: Fake) -
         with pytest.raises(UnknownModel):
             library.pull(name)
     assert not fake.asked
+
+
+def test_a_model_of_pictures_and_texts_comes_as_weights_with_its_tokenizer(tmp_path: Path, fake: Fake) -> None:
+    source = contents(hub_folder(tmp_path / "source", "CLIPModel"))
+    source.pop("preprocessor_config.json", None)
+    together = json.dumps({"image_processor": {"image_processor_type": "CLIPImageProcessor"}}).encode()
+    words = {"tokenizer.json": b"{}", "vocab.json": b"{}", "merges.txt": b"#", "processor_config.json": together}
+    fake.repositories["openai/clip"] = {**source, **words, "onnx/model.onnx": b"graph", "tf_model.h5": b"x"}
+    card = Hub(tmp_path / "home", endpoint=fake.url).pull("openai/clip")
+    assert sorted(fake.asked) == ["config.json", "merges.txt", "model.safetensors", *sorted(words)[1:]]
+    assert (card.task, card.family, card.runtime) == ("zero-shot-classify", "clip", "torch")
+    assert card.config["preprocessor"] == {"image_processor_type": "CLIPImageProcessor"}
+    assert {Path(file).name for file in card.files} >= {"tokenizer.json", "vocab.json", "merges.txt"}
+    assert card.labels == {}
+
+
+def test_ready_graphs_alone_are_not_enough_for_a_model_of_pictures_and_texts(tmp_path: Path, fake: Fake) -> None:
+    source = contents(hub_folder(tmp_path / "source", "SiglipModel"))
+    del source["model.safetensors"]
+    fake.repositories["me/graphs"] = {**source, "onnx/model.onnx": b"graph"}
+    with pytest.raises(UnsupportedModel, match=r"holds ready graphs only; a model of its kind is made of model\.safe"):
+        Hub(tmp_path / "home", endpoint=fake.url).pull("me/graphs")
+    assert "onnx/model.onnx" not in fake.asked

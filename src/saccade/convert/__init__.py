@@ -19,7 +19,7 @@ import msgspec
 import saccade
 from saccade import errors, families
 from saccade.card import Card, Json
-from saccade.convert.job import CERTAIN, GRAPH, Job, Line, Outcome, Report
+from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, texted
 from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
 from saccade.stores.store import Progress, silent
 
@@ -72,8 +72,8 @@ class Converter:
             return None
         if outcome.report is None:
             return marked(readable(card), {"unconverted": outcome.message})
-        files = (folder / GRAPH, folder / (GRAPH.removesuffix("xml") + "bin"))
-        return graph_card(card, outcome.report, files) if all(file.is_file() for file in files) else None
+        files = files_of(folder, outcome.report.texts)
+        return graph_card(card, outcome.report, folder) if all(file.is_file() for file in files) else None
 
     def convert(self, card: Card, progress: Progress = silent) -> Card:
         """The Card of the graph, made now if need be. A checkpoint that does not convert is returned with the reason
@@ -160,8 +160,9 @@ def error_of(outcome: Outcome, card: Card) -> errors.Error:
     return made
 
 
-def graph_card(card: Card, report: Report, files: Sequence[Path]) -> Card:
+def graph_card(card: Card, report: Report, folder: Path) -> Card:
     """The checkpoint's Card with the graph's facts."""
+    files = files_of(folder, report.texts)
     found = msgspec.structs.replace(
         card,
         runtime="openvino",
@@ -170,12 +171,16 @@ def graph_card(card: Card, report: Report, files: Sequence[Path]) -> Card:
         input_hw=report.input_hw,
         size_bytes=sum(file.stat().st_size for file in files),
     )
+    if report.texts is not None:
+        found = texted(found, report.texts, folder)
     certificate: Json = msgspec.to_builtins(report)
     return marked(found, {"precision": report.precision, "certificate": certificate})
 
 
 def readable(card: Card) -> Card:
     """The card with the family that can read it: its own, unless that does not know how the pictures are prepared."""
+    if card.task == "zero-shot-classify":
+        return card  # without graphs nobody can; its family tells
     try:
         families.find(card.family)(card)
     except UnsupportedModel:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 import saccade
 from saccade.call import Options
 from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers
+from saccade.families.clip import TEXT_GRAPH, TOKENIZER
 
 GRAPH = "model.xml"
+LABELS = ("a cat", "two dogs on a beach", "person", "car", "tree", "A big building, at night!", "food", "text")
+"""What zero-shot classifiers are asked for while they are compared."""
 CERTAIN = 0.95
 """The least agreement with the checkpoint at which the fast precision is used without being asked for."""
 
@@ -30,7 +35,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(Options(subtask=name, conf=0.3) for name in ("panoptic", "semantic"))
         if self.card.task == "detect":
             return (Options(conf=-1.0, max_det=20),)
+        if self.card.task == "zero-shot-classify":
+            return (Options(candidate_labels=LABELS),)
         return (Options(),)
+
+
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's second graph, which reads texts: the names of its ``inputs``, the ``longest`` text in tokens, and how
+    far its numbers are from the checkpoint's."""
+
+    inputs: tuple[str, ...]
+    longest: int
+    way: str
+    numbers: Numbers | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +66,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     f32: Agreement
     auto: Agreement
     precision: str
+    texts: Texts | None = None
     tried: tuple[str, ...] = ()
     torch: str
     transformers: str
@@ -73,3 +91,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     done: int = 0
     total: int | None = None
     outcome: Outcome | None = None
+
+
+def files_of(folder: Path, texts: Texts | None) -> tuple[Path, ...]:
+    """What a conversion leaves in its folder, the picture's graph first."""
+    graphs = (GRAPH,) if texts is None else (GRAPH, TEXT_GRAPH)
+    files = [folder / (graph.removesuffix("xml") + end) for graph in graphs for end in ("xml", "bin")]
+    return tuple(files if texts is None else [*files, folder / TOKENIZER])
+
+
+def texted(card: Card, texts: Texts, folder: Path) -> Card:
+    """The card with the files and facts of the graph for texts."""
+    files = dict.fromkeys((*card.files, *map(str, files_of(folder, texts)[2:])))
+    facts = {"inputs": list(texts.inputs), "longest": texts.longest}
+    return msgspec.structs.replace(card, files=tuple(files), config={**card.config, "text": facts})

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 from numpy.typing import NDArray
@@ -22,21 +22,28 @@ from saccade import families
 from saccade.call import Options
 from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers, agreement, numbers
-from saccade.convert.job import GRAPH, Job, Line, Outcome, Report
+from saccade.convert.job import GRAPH, Job, Line, Outcome, Report, Texts, files_of, texted
 from saccade.convert.pictures import pictures
+from saccade.convert.transformers_towers import Reference, picture_tower, text_tower
 from saccade.convert.transformers_tracing import convertible, shapes_stay_traced
 from saccade.errors import Error, RunFailed, UnsupportedModel
-from saccade.families.family import Family, Prepared
-from saccade.model import Model
+from saccade.families.clip import TEXT_GRAPH, TOKENIZER
+from saccade.families.family import Family, Prepared, Worded
+from saccade.model import Model, Words
 from saccade.runtimes.session import Compute
-from saccade.runtimes.torch import normalised
-from saccade.runtimes.transformers import libraries, module
+from saccade.runtimes.torch import PICTURE, normalised
+from saccade.runtimes.transformers import libraries, module, whole
 
 CLOSE = 2e-3
 """Raw outputs may differ by so much of the largest one."""
 FAITHFUL = 0.97
 """Where they differ by more (a model that picks queries may order them otherwise), so many answers must agree."""
 STEPS = 5
+SHORTEST, LONGEST = {"texts": 1, "tokens": 2, "height": 32, "width": 32}, 4096
+"""How long a free axis may be, which torch's exporter wants to know."""
+
+Free: TypeAlias = Mapping[int, str]
+"""The axes of an input that may vary, by number."""
 
 
 def main() -> None:
@@ -67,32 +74,42 @@ def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
     job = msgspec.structs.replace(job, threads=job.threads or os.cpu_count() or 1)
     torch.set_num_threads(job.threads)
     tell("opening the checkpoint", 0)
-    checkpoint = module(card)
+    texts: Texts | None = None
+    beside: list[NDArray[Any]] = []
+    if card.task == "zero-shot-classify":
+        model = whole(card)
+        tell("converting the half for texts", 0)
+        texts, beside = text_half(job, model)
+        card, checkpoint = texted(card, texts, Path(job.folder)), picture_tower(torch, model)
+    else:
+        checkpoint = module(card)
     family = families.find(card.family)(card)
     images = pictures(job.images)
     prepared = [family.prepare(image, Options()) for image in images]
     shapes = {one.tensors[""].shape for one in prepared}
     references = [answered(torch, checkpoint, family, one) for one in prepared]
     checkpoint = convertible(checkpoint)
+    example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
+    free: Free = {2: "height", 3: "width"} if len(shapes) > 1 else {}
     failures: list[str] = []
     for way in (by_openvino, by_onnx):
         tell(f"converting ({way.__name__.removeprefix('by_')})", 1)
         try:
-            way(torch, checkpoint, family, prepared, len(shapes) > 1, Path(job.folder))
+            way(checkpoint, {PICTURE: example}, free, Path(job.folder) / GRAPH)
         except Exception as error:
             failures.append(f"{way.__name__}: {first_line(error)}")
             continue
         converted = msgspec.structs.replace(
-            card, runtime="openvino", files=(str(Path(job.folder) / GRAPH), str(Path(job.folder) / GRAPH[:-3]) + "bin")
+            card, runtime="openvino", files=tuple(map(str, files_of(Path(job.folder), texts)))
         )
         try:
             tell("checking the graph against the checkpoint", 2)
-            exact, errors = checked(converted, family, prepared, references, "f32", job)
+            exact, errors = checked(converted, family, prepared, references, beside, "f32", job)
             if errors.largest_error > CLOSE * max(1.0, errors.largest_value) and exact.share < FAITHFUL:
                 failures.append(f"{way.__name__}: agrees with the checkpoint in {exact.share:.1%} of its answers only")
                 continue
             tell("checking the fast precision", 3)
-            fast, _ = checked(converted, family, prepared, references, "auto", job)
+            fast, _ = checked(converted, family, prepared, references, beside, "auto", job)
         except RunFailed as error:
             failures.append(f"{way.__name__}: {error.message}")
             continue
@@ -105,6 +122,7 @@ def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
             f32=exact,
             auto=fast,
             precision="auto" if fast.share >= job.certain else "f32",
+            texts=texts,
             tried=tuple(failures),
             torch=str(torch.__version__),
             transformers=transformers.__version__,
@@ -125,10 +143,11 @@ def checked(
     family: Family,
     prepared: Sequence[Prepared],
     references: Sequence[Sequence[NDArray[Any]]],
+    beside: Sequence[NDArray[Any]],
     precision: str,
     job: Job,
 ) -> tuple[Agreement, Numbers]:
-    """How far the graph's answers and raw numbers are from the checkpoint's."""
+    """How far the graph's answers and raw numbers are from the checkpoint's; ``beside`` is what became of texts."""
     compute = msgspec.convert({"precision": precision, "threads": job.threads, "lone": False, "shapes": 0}, Compute)
     model = Model(card, compute)
     try:
@@ -137,38 +156,82 @@ def checked(
         model.close()
     differences = numbers(references, outputs)
     pairs = [
-        (family.read(reference, one.frame, options), family.read(output, one.frame, options))
+        (family.read([*reference, *beside], one.frame, options), family.read([*output, *beside], one.frame, options))
         for reference, output, one in zip(references, outputs, prepared, strict=True)
         for options in job.readings()
     ]
     return agreement(pairs), differences
 
 
-def by_openvino(
-    torch: Any, checkpoint: Any, family: Family, prepared: Sequence[Prepared], free: bool, folder: Path
-) -> None:
-    """OpenVINO's own reader of traced torch modules; keeps height and width free if they vary."""
+def text_half(job: Job, model: Any) -> tuple[Texts, list[NDArray[Any]]]:
+    """Writes the graph for texts and their tokenizer, and gives the checkpoint's features of the job's labels.
+
+    Raises:
+        UnsupportedModel: they do not convert, or answer otherwise than the checkpoint.
+    """
+    torch, _ = libraries()
+    card, folder, failures = job.card, Path(job.folder), []
+    reference, tower = Reference(card, model), text_tower(torch, model)
+    reference.write(folder / TOKENIZER)
+    longest = int(model.config.text_config.max_position_embeddings)
+    for way in (by_openvino, by_onnx):
+        texts = Texts(inputs=reference.inputs, longest=longest, way=way.__name__.removeprefix("by_"))
+        family = families.find(card.family)(texted(card, texts, folder))
+        if not isinstance(family, Worded):
+            break
+        options = job.readings()[0]
+        example = reference(family.texts(options))
+        with torch.inference_mode():
+            expected = [output.numpy() for output in tower(*example)]
+        try:
+            named = dict(zip(reference.inputs, example, strict=True))
+            way(tower, named, {0: "texts", 1: "tokens"}, folder / TEXT_GRAPH)
+            words = Words(family, Compute(threads=job.threads))
+            try:
+                errors = numbers([expected], [words(options)])
+            finally:
+                words.close()
+        except Exception as error:
+            failures.append(f"texts {way.__name__}: {first_line(error)}")
+            continue
+        if errors.largest_error <= CLOSE * max(1.0, errors.largest_value):
+            return msgspec.structs.replace(texts, numbers=errors), expected
+        failures.append(f"texts {way.__name__}: numbers differ by {errors.largest_error:.2g}")
+    raise UnsupportedModel(f"The half of '{card.name}' for texts could not be converted ({'; '.join(failures)}).")
+
+
+def by_openvino(checkpoint: Any, example: Mapping[str, Any], free: Free, path: Path) -> None:
+    """OpenVINO's own reader of traced torch modules; every input has the same free axes."""
     openvino = converter()
-    example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
-    shape = [1, 3, -1, -1] if free else list(example.shape)
+    torch, _ = libraries()
+    shapes = [
+        [-1 if axis in free else length for axis, length in enumerate(tensor.shape)] for tensor in example.values()
+    ]
     with torch.no_grad(), shapes_stay_traced():
-        graph = openvino.convert_model(checkpoint, example_input=example, input=shape)
-    openvino.save_model(graph, folder / GRAPH, compress_to_fp16=False)
+        graph = openvino.convert_model(checkpoint, example_input=tuple(example.values()), input=shapes)
+    for port, name in zip(graph.inputs, example, strict=True):
+        port.get_tensor().set_names({name})
+    openvino.save_model(graph, path, compress_to_fp16=False)
 
 
-def by_onnx(
-    torch: Any, checkpoint: Any, family: Family, prepared: Sequence[Prepared], free: bool, folder: Path
-) -> None:
+def by_onnx(checkpoint: Any, example: Mapping[str, Any], free: Free, path: Path) -> None:
     """torch's exporter, whose ONNX OpenVINO then reads."""
     openvino = converter()
-    example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
-    height, width = torch.export.Dim("height", min=32, max=4096), torch.export.Dim("width", min=32, max=4096)
-    shapes = ({2: height, 3: width},) if free else None
-    path = folder / "model.onnx"
+    torch, _ = libraries()
+    axes = {axis: torch.export.Dim(name, min=SHORTEST[name], max=LONGEST) for axis, name in free.items()}
+    between = path.with_suffix(".onnx")
     with torch.no_grad():
-        torch.onnx.export(checkpoint, (example,), path, dynamo=True, dynamic_shapes=shapes, verbose=False)
-    openvino.save_model(openvino.Core().read_model(path), folder / GRAPH, compress_to_fp16=False)
-    for left in folder.glob("model.onnx*"):
+        torch.onnx.export(
+            checkpoint,
+            tuple(example.values()),
+            between,
+            input_names=list(example),
+            dynamo=True,
+            dynamic_shapes=tuple(axes for _ in example) if free else None,
+            verbose=False,
+        )
+    openvino.save_model(openvino.Core().read_model(between), path, compress_to_fp16=False)
+    for left in path.parent.glob(f"{between.name}*"):
         left.unlink()
 
 

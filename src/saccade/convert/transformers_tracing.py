@@ -18,13 +18,28 @@ ABSENT = object()
 
 
 def convertible(checkpoint: Any) -> Any:
-    """The module with the one part replaced that no graph can hold: EfficientNet's mean over the picture, which is
-    written as a pool whose window is larger than any picture, and is the same number as the mean."""
+    """The module with the parts replaced that no graph can hold: EfficientNet's mean over the picture, which is
+    written as a pool whose window is larger than any picture, and is the same number as the mean; and SigLIP 2's
+    loop over pictures of different sizes, where there is one picture."""
     torch = import_module("torch")
     for part in checkpoint.modules():
+        if type(part).__name__ == "Siglip2VisionEmbeddings":
+            part.resize_positional_embeddings = positions
         if type(part).__name__ == "EfficientNetModel" and isinstance(part.pooler, torch.nn.AvgPool2d):
             part.pooler = torch.nn.AdaptiveAvgPool2d(1)
     return checkpoint
+
+
+def positions(known: Any, sizes: Any, max_length: int) -> Any:
+    """Embeddings (height, width, d) of places as (1, places, d) for a picture of ``sizes`` (1, 2) patches."""
+    resized = import_module("torch").nn.functional.interpolate(
+        known.permute(2, 0, 1)[None],
+        size=(sizes[0, 0], sizes[0, 1]),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )
+    return resized.flatten(2).transpose(1, 2)
 
 
 @contextlib.contextmanager

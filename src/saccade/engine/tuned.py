@@ -66,7 +66,7 @@ def tune(
     with contextlib.ExitStack() as stack:
         models = [stack.enter_context(contextlib.closing(Model(card, way))) for way in ways]
         image = np.random.default_rng(7).integers(0, 255, (480, 640, 3), np.uint8)
-        tensors = models[0].prepare(image).tensors
+        tensors = models[0].prepare(image, models[0].trial).tensors
         for number in range(ROUNDS):
             for place, (way, model) in enumerate(zip(ways, models, strict=True)):
                 model.run(tensors)

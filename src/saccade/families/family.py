@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,28 @@ class Family(Protocol):
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Result:
         """The Result of one image; every output has a leading axis of 1."""
+
+
+@runtime_checkable
+class Worded(Protocol):
+    """What a family offers besides, if its models compare pictures with texts that the caller sends.
+
+    Such a model has a second graph, which turns texts into features. The model runs it for texts that are new and
+    remembers what came of them; ``read`` is given that behind the outputs of the picture's graph, with a leading axis
+    for the texts.
+    """
+
+    trial: Options
+    """A call that any model of the family can answer, to try it with."""
+
+    def text_card(self) -> Card:
+        """The Card of the second graph."""
+
+    def texts(self, options: Options) -> tuple[str, ...]:
+        """What the picture is compared with. Raises BadOptions."""
+
+    def tokens(self, texts: Sequence[str]) -> Tensors:
+        """Tensors for the second graph, each with a leading axis for the texts. Raises BadOptions."""
 
 
 def as_float32(tensor: Tensor) -> NDArray[np.float32]:

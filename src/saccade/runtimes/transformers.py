@@ -20,7 +20,6 @@ OUTPUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "detect": (("logits", "pred_boxes"),),
     "segment": (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"), ("logits",)),
     "depth": (("predicted_depth",),),
-    "zero-shot-classify": (("image_embeds",),),
 }
 """By task: the outputs that families read, in their order; the first set that a model has is taken."""
 
@@ -29,11 +28,21 @@ def module(card: Card) -> Any:
     """A ``torch.nn.Module``: pixel_values (n, 3, h, w) float32 → the outputs that the card's family reads, a tuple.
 
     Raises:
+        See :func:`whole`.
+    """
+    torch, _ = libraries()
+    return wrapped(torch, whole(card), OUTPUTS[card.task])
+
+
+def whole(card: Card) -> Any:
+    """The model itself, an object of the class that its config.json names.
+
+    Raises:
         MissingExtra: transformers or torch is not installed.
         UnsupportedModel: this transformers has no such architecture, or cannot open it.
         CorruptFiles: weights are missing.
     """
-    torch, transformers = libraries()
+    _, transformers = libraries()
     name = architecture(card)
     kind = getattr(transformers, name, None)
     if kind is None:
@@ -54,7 +63,7 @@ def module(card: Card) -> Any:
     if found["missing_keys"]:
         some = ", ".join(sorted(found["missing_keys"])[:3])
         raise CorruptFiles(f"'{card.name}' lacks {len(found['missing_keys'])} weights, such as {some}.")
-    return wrapped(torch, model.eval().requires_grad_(False), OUTPUTS[card.task])
+    return model.eval().requires_grad_(False)
 
 
 def architecture(card: Card) -> str:

@@ -29,6 +29,9 @@ SPECIAL: dict[str, Architecture] = {
     "Mask2FormerForUniversalSegmentation": Architecture("segment", "maskformer"),
     "EomtForUniversalSegmentation": Architecture("segment", "eomt"),
     "EomtDinov3ForUniversalSegmentation": Architecture("segment", "eomt"),
+    "CLIPModel": Architecture("zero-shot-classify", "clip"),
+    "SiglipModel": Architecture("zero-shot-classify", "clip"),
+    "Siglip2Model": Architecture("zero-shot-classify", "clip"),
 }
 
 ENDINGS: dict[str, Architecture] = {

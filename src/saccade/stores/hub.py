@@ -29,7 +29,7 @@ REF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]
 """owner/name, and with "@" a branch, tag or commit."""
 ENDPOINT = "https://huggingface.co"
 DRAFTS = ".drafts"
-FACTS = (repository.CONFIG, repository.PREPROCESSOR)
+FACTS = (repository.CONFIG, repository.PREPROCESSOR, repository.PROCESSOR)
 TIMEOUT_S = 30.0
 
 
@@ -89,12 +89,13 @@ class Hub:
         draft = self.home / DRAFTS / f"{ref.replace('/', '--')}-{facts.sha}"
         draft.mkdir(parents=True, exist_ok=True)
         single = lone_graph(listed)
+        graphs = repository.GRAPHS
         if single is None:
-            for name in FACTS:
-                if name in listed:
-                    self.file(repo, facts.sha, listed[name], draft, progress)
-            supported(ref, draft)
-        wanted: tuple[str, ...] = (single,) if single else weights(ref, listed)
+            self.some(repo, facts.sha, FACTS, listed, draft, progress)
+            if supported(ref, draft).task == "zero-shot-classify":
+                graphs = ()
+                self.some(repo, facts.sha, repository.TOKENIZER, listed, draft, progress)
+        wanted: tuple[str, ...] = (single,) if single else weights(ref, listed, graphs)
         if wanted == (repository.SHARDED,):
             table = self.file(repo, facts.sha, listed[repository.SHARDED], draft, silent)
             wanted = shards(ref, repository.document(table, ref), listed)
@@ -102,6 +103,14 @@ class Hub:
             self.file(repo, facts.sha, listed[name], draft, progress)
         shutil.rmtree(draft / ".cache", ignore_errors=True)
         self.place(ref, draft, single, facts)
+
+    def some(
+        self, repo: str, commit: str, names: Iterable[str], listed: Mapping[str, Any], draft: Path, progress: Progress
+    ) -> None:
+        """Those of these files that the repository has."""
+        for name in names:
+            if name in listed:
+                self.file(repo, commit, listed[name], draft, progress)
 
     def file(self, repo: str, commit: str, listed: Any, draft: Path, progress: Progress) -> Path:
         """One file, resumed if it was begun, and as the Hub lists it."""
@@ -148,27 +157,36 @@ def lone_graph(listed: Mapping[str, Any]) -> str | None:
     return graphs[0] if repository.CONFIG not in listed and len(graphs) == 1 else None
 
 
-def supported(ref: str, draft: Path) -> None:
-    """Raises before the weights travel, if no family reads the architecture."""
+def supported(ref: str, draft: Path) -> architectures.Architecture:
+    """The architecture; raises before the weights travel, if no family reads it."""
     if not (draft / repository.CONFIG).is_file():
         raise UnsupportedModel(
             f"'{ref}' has no {repository.CONFIG} and not exactly one ONNX file, so that nothing says how to read it."
         )
     config = repository.document(draft / repository.CONFIG, ref)
     names = config.get("architectures")
-    if not any(architectures.find(str(name)) for name in (names if isinstance(names, list) else ())):
+    known = (architectures.find(str(name)) for name in (names if isinstance(names, list) else ()))
+    found = next((one for one in known if one is not None), None)
+    if found is None:
         raise UnsupportedModel(f"'{ref}' is of the architecture {names}, which no family reads.")
+    return found
 
 
-def weights(ref: str, listed: Mapping[str, Any]) -> tuple[str, ...]:
-    """The files of the best form in which the repository holds its weights; of several shards, their table."""
-    for graph in repository.GRAPHS:
+def weights(ref: str, listed: Mapping[str, Any], graphs: tuple[str, ...] = repository.GRAPHS) -> tuple[str, ...]:
+    """The files of the best form in which the repository holds its weights; of several shards, their table.
+    ``graphs`` are the ready ones that can be used."""
+    for graph in graphs:
         partner = graph.removesuffix(".xml") + ".bin" if graph.endswith(".xml") else graph + "_data"
         if graph in listed and (partner in listed or not graph.endswith(".xml")):
             return (graph, *((partner,) if partner in listed else ()))
     for single in (repository.PLAIN, repository.SHARDED):
         if single in listed:
             return (single,)
+    if any(graph in listed for graph in repository.GRAPHS):
+        raise UnsupportedModel(
+            f"'{ref}' holds ready graphs only; a model of its kind is made of {repository.PLAIN}. Look for the "
+            "repository from which the graphs were made."
+        )
     raise UnsupportedModel(
         f"'{ref}' holds its weights neither as safetensors nor as ONNX or OpenVINO. Pickles can run any code when they "
         "are opened, so saccade never fetches them. Look for a revision or a copy with model.safetensors."

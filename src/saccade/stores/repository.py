@@ -12,12 +12,17 @@ from saccade.card import Json
 from saccade.errors import CorruptFiles, UnsupportedModel
 from saccade.stores import architectures
 
-GRAPHS = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
+GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
 """Ready graphs, best first; they open faster than weights that must be converted."""
 PLAIN = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "model.pt", "pytorch_model.pt")
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+TOKENIZER = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
+)
+"""Files of which a tokenizer is made; a repository has some of them."""
 HEADER_LIMIT = 100_000_000
 """The safetensors format allows no longer header."""
 
@@ -46,21 +51,32 @@ def read(folder: Path, name: str) -> Repository:
     if known is None:
         what = ", ".join(wanted) or str(config.get("model_type", "unknown"))
         raise UnsupportedModel(f"'{name}' is of the architecture {what}, which no family reads.")
-    runtime, files = weights(folder, name)
-    extra = folder / PREPROCESSOR
-    preprocessor = document(extra, name) if extra.is_file() else None
+    worded = known.task == "zero-shot-classify"
+    runtime, files = weights(folder, name, () if worded else GRAPHS)
+    extra, preprocessor = processor(folder, name)
+    tokens = [folder / file for file in TOKENIZER if worded and (folder / file).is_file()]
     return Repository(
         architecture=known,
         runtime=runtime,
-        files=(*files, folder / CONFIG, *((extra,) if preprocessor is not None else ())),
-        labels=labels(config),
+        files=(*files, folder / CONFIG, *extra, *tokens),
+        labels={} if worded else labels(config),
         config={"config": config, "preprocessor": preprocessor},
     )
 
 
-def weights(folder: Path, name: str) -> tuple[str, tuple[Path, ...]]:
-    """The runtime and its files, checked for completeness."""
-    for graph in GRAPHS:
+def processor(folder: Path, name: str) -> tuple[tuple[Path, ...], dict[str, Any] | None]:
+    """How pictures are prepared, and the file that says so: of its own, or the one of pictures and texts together."""
+    path = folder / PREPROCESSOR
+    if path.is_file():
+        return (path,), document(path, name)
+    path = folder / PROCESSOR
+    found = document(path, name).get("image_processor") if path.is_file() else None
+    return ((path,), found) if isinstance(found, dict) else ((), None)
+
+
+def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[str, tuple[Path, ...]]:
+    """The runtime and its files, checked for completeness; ``graphs`` are the ready ones that can be used."""
+    for graph in graphs:
         path = folder / graph
         if path.is_file():
             partner = path.with_suffix(".bin") if path.suffix == ".xml" else path.with_name(path.name + "_data")
@@ -76,6 +92,10 @@ def weights(folder: Path, name: str) -> tuple[str, tuple[Path, ...]]:
         raise UnsupportedModel(
             f"'{name}' holds its weights as a pickle only, which can run any code when it is opened, so saccade never "
             f"opens it. Get a revision with {PLAIN}, or save one with save_pretrained(safe_serialization=True)."
+        )
+    if any((folder / graph).is_file() for graph in GRAPHS):
+        raise UnsupportedModel(
+            f"'{name}' holds ready graphs only; a model of its kind is made of {PLAIN}. Get that file."
         )
     raise CorruptFiles(f"'{name}' has a {CONFIG} but no weights; expected {PLAIN} or {GRAPHS[0]} or {GRAPHS[2]}.")
 
