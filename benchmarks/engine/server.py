@@ -51,7 +51,15 @@ def main() -> None:
     from saccade.server.settings import Settings
 
     with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=home, port=port, no_auth=True, access_log=False, isolate=name == "worker", threads=2)
+        settings = Settings(
+            home=home,
+            port=port,
+            no_auth=True,
+            access_log=False,
+            isolate=name != "in-process",
+            threads=2,
+            fronts=2 if name == "fronts" else 1,
+        )
         run.serve(settings, library=Cards(m={"batchable": False}))
 
 

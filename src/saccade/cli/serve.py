@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from saccade.errors import BadSettings
 from saccade.server import settings as rooms
 
 UNFLAGGED = {"regions"}
@@ -52,6 +53,8 @@ def COMMAND(config: str | None, ray_address: str | None, **flags: Any) -> None:
     """
     settings = rooms.load(given_in(flags), os.environ, file=Path(config) if config else None)
     if ray_address is not None:
+        if settings.fronts > 1:
+            raise BadSettings("On Ray every replica takes callers. Leave 'fronts' out, and set 'ray_replicas' instead.")
         from saccade.server import cluster
 
         cluster.serve(settings, ray_address or None)

@@ -144,7 +144,7 @@ KINDS: dict[str, type[Any]] = {
 """The results that can cross, by name."""
 
 
-def packed(message: ToWorker | FromWorker, body: bytes = b"") -> bytes:
+def packed(message: msgspec.Struct, body: bytes = b"") -> bytes:
     """The prefix and the head of a frame; the body is sent after it."""
     head = _encoder.encode(message)
     return PREFIX.pack(len(head), len(body)) + head

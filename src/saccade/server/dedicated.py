@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.types import Scope
@@ -18,7 +18,7 @@ from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
-from saccade.server.metrics import Metrics
+from saccade.server.metrics import Family, Metrics
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
@@ -99,6 +99,7 @@ class Dedicated:
             journal=shared.journal,
             fetch=shared.fetch,
         )
+        app.fronts = shared.fronts
         self._furnish(app)
         app.ready = True
         return app
@@ -247,6 +248,6 @@ class DedicatedMetrics(Metrics):
         )
         self._fleet.figures(self._name).count(line, self._fleet.replicas(self._name))
 
-    def text(self) -> bytes:
+    def text(self, others: Iterable[Iterable[Family]] = ()) -> bytes:
         """The whole server's."""
-        return self._shared.text()
+        return self._shared.text(others)

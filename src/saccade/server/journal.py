@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TextIO
+from typing import Protocol
 
 FLUSH_S = 0.2
 MOST_CHARACTERS = 200
 
 
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Journal:
     """Collects lines and writes them together, because a write per request would cost more than all else here."""
 
-    def __init__(self, enabled: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(self, enabled: bool = True, stream: Sink | None = None) -> None:
         self.enabled = enabled
         self._stream = stream
         self._lines: list[str] = []
@@ -43,6 +51,12 @@ class Journal:
         if not self._lines:
             self._later()
         self._lines.append(" ".join(parts))
+
+    def add(self, lines: str) -> None:
+        """Lines that another process has collected."""
+        if not self._lines:
+            self._later()
+        self._lines.append(lines.rstrip("\n"))
 
     def flush(self) -> None:
         """Writes what was collected."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -18,6 +19,15 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 STAGES = ("queue", "decode", "preprocess", "inference", "postprocess")
 REMEMBERED = 1024
 """How many label combinations are kept at hand; models are names that were loaded, so there are few."""
+
+
+class Family(msgspec.Struct, frozen=True):
+    """A metric with its samples (name, labels, value), as it travels between processes."""
+
+    name: str
+    documentation: str
+    kind: str
+    samples: tuple[tuple[str, dict[str, str], float], ...]
 
 
 class Metrics:
@@ -76,9 +86,15 @@ class Metrics:
             stages[3].observe(timings.inference_ms * 1e-3)
             stages[4].observe(timings.postprocess_ms * 1e-3)
 
-    def text(self) -> bytes:
-        """Everything in Prometheus' text format."""
-        return generate_latest(self.registry)
+    def families(self) -> Iterator[Family]:
+        """Everything, for another process."""
+        for metric in self.registry.collect():
+            samples = tuple((sample.name, sample.labels, sample.value) for sample in metric.samples)
+            yield Family(metric.name, metric.documentation, metric.type, samples)
+
+    def text(self, others: Iterable[Iterable[Family]] = ()) -> bytes:
+        """Everything in Prometheus' text format, with what other processes counted added."""
+        return generate_latest(_Sum(summed([self.families(), *others])))
 
     def _series_of(
         self, dialect: str, model: str, status: str
@@ -90,6 +106,44 @@ class Metrics:
             self._hits.labels(model),
             tuple(self._stage.labels(model, stage) for stage in STAGES),
         )
+
+
+def summed(parts: Iterable[Iterable[Family]]) -> list[Family]:
+    """The same metrics of several processes as one; what was created several times was created when it was first."""
+    first: dict[str, Family] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for family in (family for part in parts for family in part):
+        first.setdefault(family.name, family)
+        values = sums.setdefault(family.name, {})
+        for name, labels, value in family.samples:
+            key = name, tuple(labels.items())
+            if name.endswith("_created"):
+                values[key] = min(value, values.get(key, value))
+            else:
+                values[key] = values.get(key, 0.0) + value
+    return [
+        Family(
+            name,
+            family.documentation,
+            family.kind,
+            tuple((key[0], dict(key[1]), value) for key, value in sums[name].items()),
+        )
+        for name, family in first.items()
+    ]
+
+
+class _Sum(Collector):
+    """Families as the library wants to see them."""
+
+    def __init__(self, families: Sequence[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family.name, family.documentation, family.kind)
+            for sample in family.samples:
+                metric.add_sample(*sample)
+            yield metric
 
 
 class _EngineState(Collector):

@@ -95,7 +95,8 @@ class Pages:
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
         self.app.metrics.inflight.set(self.app.inflight)
-        return Response(self.app.metrics.text(), media_type=metrics.MEDIA_TYPE)
+        others = [] if self.app.fronts is None else await self.app.fronts.families()
+        return Response(self.app.metrics.text(others), media_type=metrics.MEDIA_TYPE)
 
     async def info(self, request: Request) -> Response:
         """What this server is and does, for people who run it."""
@@ -108,6 +109,7 @@ class Pages:
                 "uptime_s": round(self.app.desk.uptime_s(), 3),
                 "default_model": self.app.desk.default_model(),
                 "dialects": [dialect.name for dialect in self.app.dialects],
+                "fronts": [] if self.app.fronts is None else self.app.fronts.info(),
                 "engine": engine,
             }
 

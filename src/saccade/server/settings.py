@@ -64,6 +64,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         64 << 20
     )
     isolate: Annotated[bool, Meta(description="Run every model in a process of its own.")] = True
+    fronts: Annotated[
+        int,
+        Meta(ge=0, le=64, description="Processes that take callers (on Linux); 0: one for every 8 threads, 1 to 4."),
+    ] = 0
 
     no_auth: Annotated[bool, Meta(description="Ask for no key, on any host.")] = False
     database_url: Annotated[
