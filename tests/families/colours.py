@@ -3,17 +3,31 @@ a text say how often it names each colour. Two OpenVINO graphs and a tokenizer, 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import openvino
 from openvino import opset13 as ops
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from saccade.card import Card
+from saccade.card import Card, Json
+from saccade.convert import Converter
+from saccade.convert.agreement import Agreement, Numbers
+from saccade.convert.job import Outcome, Report, Texts
+from saccade.stores.local import Local
 
 WORDS = ("<pad>", "<unk>", "red", "green", "blue")
 LONGEST = 12
+INPUTS = ("input_ids", "attention_mask")
+PROCESSOR: dict[str, Json] = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"height": 8, "width": 8},
+    "do_center_crop": False,
+    "resample": 2,
+    "do_normalize": False,
+}
 
 
 def card(folder: Path, name: str = "colours") -> Card:
@@ -24,9 +38,6 @@ def card(folder: Path, name: str = "colours") -> Card:
     openvino.save_model(text_graph(), text, compress_to_fp16=False)
     tokenizer().save(str(folder / "tokenizer.json"))
     graphs = [path.with_suffix(end) for path in (picture, text) for end in (".xml", ".bin")]
-    size = {"height": 8, "width": 8}
-    processor = {"image_processor_type": "CLIPImageProcessor", "size": size, "do_center_crop": False, "resample": 2}
-    plain = {**processor, "do_normalize": False}
     return Card(
         name=name,
         task="zero-shot-classify",
@@ -37,10 +48,40 @@ def card(folder: Path, name: str = "colours") -> Card:
         revision="colours-1",
         config={
             "config": {"model_type": "clip"},
-            "preprocessor": plain,
-            "text": {"inputs": ["input_ids", "attention_mask"], "longest": LONGEST},
+            "preprocessor": PROCESSOR,
+            "text": {"inputs": list(INPUTS), "longest": LONGEST},
         },
     )
+
+
+def checkpoint(models: Path, home: Path, name: str = "colours") -> None:
+    """A folder ``name`` among models that looks like a Hub checkpoint, and in ``home`` what its conversion left."""
+    folder = models / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"architectures": ["CLIPModel"], "model_type": "clip"}')
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    header = b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}'
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    known = Local([models]).find(name)
+    assert known is not None
+    graphs = Converter(home).folder(known)
+    card(graphs)
+    same = Agreement(share=1.0, score=0.0, compared=1)
+    report = Report(
+        way="openvino",
+        dynamic=False,
+        images=1,
+        input_hw=(8, 8),
+        numbers=Numbers(largest_error=0.0, largest_value=1.0),
+        f32=same,
+        auto=same,
+        precision="auto",
+        texts=Texts(inputs=INPUTS, longest=LONGEST, way="openvino"),
+        torch="none",
+        transformers="none",
+        seconds=0.0,
+    )
+    (graphs / "report.json").write_bytes(msgspec.json.encode(Outcome(report=report)))
 
 
 def picture_graph() -> openvino.Model:

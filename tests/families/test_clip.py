@@ -100,11 +100,12 @@ def test_the_template_says_where_the_label_goes(model: Model) -> None:
         (Options(), "looks for what it is told. Tell it with candidate_labels"),
         (Options(candidate_labels=()), "looks for what it is told"),
         (Options(candidate_labels=("cat", "  ")), "candidate_labels is empty"),
+        (Options(candidate_labels=("x",) * 1001), "has 1001 labels; at most 1000 are allowed"),
         (Options(candidate_labels=("x" * 1001,)), "is longer than 1000 characters"),
         (Options(candidate_labels=("cat",), hypothesis_template="a photo"), "'a photo' has no {} where the label goes"),
         (Options(candidate_labels=("a b c d e f g h i j k",)), "has 17 tokens; the model takes 12 at most"),
     ],
-    ids=["no words", "no labels", "empty", "long", "template", "tokens"],
+    ids=["no words", "no labels", "empty", "many", "long", "template", "tokens"],
 )
 def test_what_cannot_be_looked_for_is_refused_before_the_picture_is(model: Model, options: Options, why: str) -> None:
     with pytest.raises(BadOptions, match=why):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -22,6 +23,8 @@ from saccade.cli.load import drive, loopback_only
 from saccade.errors import BadOptions, Error
 
 WARM_UP = 5
+LABELS = "cat,dog,person,car"
+"""What a zero-shot model looks for if nobody says."""
 READY = re.compile(r"saccade ready on (http://\S+)")
 
 
@@ -32,6 +35,7 @@ READY = re.compile(r"saccade ready on (http://\S+)")
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Callers at one time, with commas between.")
 @click.option("--url", help="Measure the server that runs there, instead of starting one. This machine only.")
 @click.option("--key", envvar="SACCADE_KEY", help="An access key, where the server asks for one.")
+@click.option("--labels", help="What a zero-shot model looks for, for example cat,dog.")
 @click.option("--precision", type=click.Choice(["auto", "f32"]), help="auto: fastest; f32: the reference's numbers.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
@@ -43,6 +47,7 @@ def COMMAND(
     concurrency: str,
     url: str | None,
     key: str | None,
+    labels: str | None,
     precision: str | None,
     device: str | None,
     as_json: bool,
@@ -55,13 +60,15 @@ def COMMAND(
     report: dict[str, Any] = {"model": ref, "bytes": len(photo)}
     if url:
         loopback_only(url)
-        report["http"] = _over_http(url, ref, photo, key, levels, calls)
+        report["http"] = _over_http(_target(url, ref, labels), photo, key, levels, calls)
     else:
         given = settings(home=home, models=folders or None, precision=precision, device=device)
         card = fetched(library(given), ref)
-        report["bare"] = _bare(card, given, photo, calls)
+        if card.task == "zero-shot-classify":
+            labels = labels or LABELS
+        report["bare"] = _bare(card, given, photo, labels, calls)
         with _served(given, ref) as (address, process):
-            report["http"] = _over_http(address, ref, photo, None, levels, calls)
+            report["http"] = _over_http(_target(address, ref, labels), photo, None, levels, calls)
             report["memory_bytes"] = _memory(process.pid)
     click.echo(json.dumps(report, indent=1)) if as_json else _print(report)
 
@@ -91,13 +98,15 @@ def _levels(text: str) -> list[int]:
     return levels
 
 
-def _bare(card: Any, given: Any, photo: bytes, calls: int) -> list[dict[str, Any]]:
+def _bare(card: Any, given: Any, photo: bytes, labels: str | None, calls: int) -> list[dict[str, Any]]:
     """Bytes to result in this process: one call after the other, then as many at a time as there are cores."""
     from saccade import media
+    from saccade.call import Options
     from saccade.discover import budget
     from saccade.model import Model
     from saccade.runtimes.session import Compute
 
+    options = Options(candidate_labels=tuple(map(str.strip, labels.split(","))) if labels else None)
     threads = given.threads or budget().threads
     compute = Compute(
         precision=given.precision,
@@ -110,7 +119,7 @@ def _bare(card: Any, given: Any, photo: bytes, calls: int) -> list[dict[str, Any
 
     def once(_: int) -> float:
         started = time.perf_counter()
-        model.predict(media.decode(photo).rgb)
+        model.predict(media.decode(photo).rgb, options)
         return time.perf_counter() - started
 
     try:
@@ -129,13 +138,15 @@ def _measured(once: Any, calls: int, callers: int) -> dict[str, Any]:
         return Report(callers, seconds, whole_s=time.perf_counter() - started).figures()
 
 
-def _over_http(
-    url: str, ref: str, photo: bytes, key: str | None, levels: list[int], calls: int
-) -> list[dict[str, Any]]:
+def _target(url: str, ref: str, labels: str | None) -> str:
+    words = f"?candidate_labels={quote(labels)}" if labels else ""
+    return f"{url.rstrip('/')}/models/{ref}{words}"
+
+
+def _over_http(target: str, photo: bytes, key: str | None, levels: list[int], calls: int) -> list[dict[str, Any]]:
     headers = {"content-type": "image/jpeg", "x-use-cache": "false"} | (
         {"authorization": f"Bearer {key}"} if key else {}
     )
-    target = f"{url.rstrip('/')}/models/{ref}"
 
     async def all_levels() -> list[dict[str, Any]]:
         await drive(target, photo, headers, concurrency=max(levels), calls=max(levels) + WARM_UP)

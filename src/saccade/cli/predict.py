@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--classes", help="Keep only these class ids, for example 0,2,5.")
 @click.option("--max-det", type=click.IntRange(1), help="Most objects per image.")
 @click.option("--top-k", type=click.IntRange(1), help="How many labels a classifier gives.")
+@click.option("--labels", multiple=True, help="What a zero-shot model looks for, for example cat,dog; may be repeated.")
+@click.option("--hypothesis-template", help="Sentence with {} where the label goes.")
 @click.option(
     "--stride", type=click.IntRange(1), default=1, show_default=True, help="Every how many frames of a video."
 )
@@ -50,6 +52,7 @@ def COMMAND(
     sources: tuple[str, ...],
     ref: str,
     classes: str | None,
+    labels: tuple[str, ...],
     stride: int,
     track: bool,
     as_json: bool,
@@ -68,8 +71,13 @@ def COMMAND(
     wanted = expand(sources)
     from saccade.call import Options
 
-    options = Options(classes=_ids(classes), **{name: value for name, value in chosen.items() if value is not None})
+    options = Options(
+        classes=_ids(classes),
+        candidate_labels=tuple(label.strip() for words in labels for label in words.split(",")) or None,
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
     card = fetched(library(given), ref)
+    _told(card, options)
     album = _album(Path(save), wanted) if save else {}
     look = Look(options=options, stride=stride, track=track, album=album)
     model = _open(card, given, len(wanted))
@@ -112,6 +120,17 @@ def _ids(text: str | None) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise BadOptions(f"--classes is {text!r}; expected class ids with commas between, for example 0,2,5.") from None
+
+
+def _told(card: Any, options: Options) -> None:
+    """Raises BadOptions: labels are missing, or the model cannot use them."""
+    zero_shot, labels = card.task == "zero-shot-classify", options.candidate_labels
+    if zero_shot and labels is None:
+        raise BadOptions(
+            f"'{card.name}' looks for what it is told. Tell it with --labels, for example --labels cat,dog."
+        )
+    if not zero_shot and (labels is not None or options.hypothesis_template is not None):
+        raise BadOptions(f"'{card.name}' knows its own labels; --labels is for zero-shot models such as CLIP.")
 
 
 def _open(card: Any, given: Any, count: int) -> Model:

@@ -23,6 +23,7 @@ MAX_PICTURES = 64
 
 MAX_CANDIDATES = 1000
 """Labels that a zero-shot request may bring along."""
+LABELS = "a list of texts, or one text with commas between the labels"
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
 SUBTASKS = ("panoptic", "instance", "semantic")
@@ -245,11 +246,15 @@ def _subtask(value: Value, model: str) -> str | None:
 
 def _zero_shot(given: Mapping[str, Value]) -> Options:
     labels = given.get("candidate_labels", given.get("candidateLabels"))
+    if labels is None:
+        raise BadOptions(f"`candidate_labels` is missing: the model looks for what it is told. Send {LABELS}.")
     if isinstance(labels, str):
-        labels = [label.strip() for label in labels.split(",")]
-    names = [label for label in labels if isinstance(label, str) and label] if isinstance(labels, list) else []
-    if not names or not isinstance(labels, list) or len(names) != len(labels):
-        raise BadOptions("`candidate_labels` must be a list of texts, or one text with commas between the labels.")
+        labels = [label for label in map(str.strip, labels.split(",")) if label]
+    names = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
+    if not isinstance(labels, list) or not names or len(names) != len(labels):
+        raise BadOptions(f"`candidate_labels` must be {LABELS}.")
+    if not all(name.strip() for name in names):
+        raise BadOptions("One of `candidate_labels` is empty.")
     if len(names) > MAX_CANDIDATES:
         raise BadOptions(f"`candidate_labels` has {len(names)} labels; at most {MAX_CANDIDATES} are allowed.")
     template = given.get("hypothesis_template")

@@ -28,8 +28,8 @@ TEXT_GRAPH, TOKENIZER = "text.xml", "tokenizer.json"
 """Files beside the picture's graph."""
 TEMPLATE = "This is a photo of {}."
 PLACE = "{}"
-LONGEST_LABEL = 1000
-"""Characters; what a model reads of a text is a fraction of it."""
+MOST_LABELS, LONGEST_LABEL = 1000, 1000
+"""Of one call, and of one label in characters; what a model reads of a text is a fraction of it."""
 
 
 class Clip:
@@ -107,11 +107,13 @@ def candidates(options: Options) -> tuple[str, ...]:
     """The caller's labels.
 
     Raises:
-        BadOptions: there are none, or one of them says nothing or too much.
+        BadOptions: there are none or too many, or one of them says nothing or too much.
     """
     labels = options.candidate_labels
     if not labels:
         raise BadOptions("This model looks for what it is told. Tell it with candidate_labels, such as cat, dog.")
+    if len(labels) > MOST_LABELS:
+        raise BadOptions(f"candidate_labels has {len(labels)} labels; at most {MOST_LABELS} are allowed.")
     for label in labels:
         if not label.strip():
             raise BadOptions("One of candidate_labels is empty. Send labels that say something, such as cat, dog.")

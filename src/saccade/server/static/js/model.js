@@ -39,7 +39,12 @@ function About({ model }) {
     <details class="card"><summary>${many((model.labels ?? []).length, "class", "classes")}</summary>
       <p class="labels">${(model.labels ?? []).slice(0, 1000).map((label) => html`<span>${label}</span> `)}</p>
     </details>
-    <${Snippets} model=${model.name} />`;
+    <${Snippets} model=${model.name} labels=${looked(model)} />`;
+}
+
+// What a zero-shot model is told to look for in an example; other models know their labels.
+function looked(model) {
+  return model.task === "zero-shot-classify" ? "cat, dog, person, car" : null;
 }
 
 function Deploy({ session, model }) {
@@ -58,7 +63,7 @@ function Deploy({ session, model }) {
       <h2>Dedicated Inference API</h2>
       <p>A URL of its own for this model, with reserved replicas and without the shared limit.</p>
       <${Problem} error=${endpoints.error} />
-      ${mine.map((one) => html`<${Endpoint} key=${one.name} session=${session} endpoint=${one} reload=${endpoints.reload} />`)}
+      ${mine.map((one) => html`<${Endpoint} key=${one.name} session=${session} endpoint=${one} labels=${looked(model)} reload=${endpoints.reload} />`)}
       ${!mine.length && endpoints.data && html`<${Empty}>No dedicated endpoint runs this model.<//>`}
       ${session?.admin ? html`<${Start} model=${model} reload=${endpoints.reload} />` : html`<p class="hint">An admin key may start one.</p>`}
     </article>
@@ -125,7 +130,7 @@ function Regions({ places, value, onChange }) {
   </table>`;
 }
 
-export function Endpoint({ session, endpoint, reload }) {
+export function Endpoint({ session, endpoint, labels, reload }) {
   const [open, setOpen] = useState(false);
   const [asking, setAsking] = useState(null);
   const [error, setError] = useState(null);
@@ -146,7 +151,7 @@ export function Endpoint({ session, endpoint, reload }) {
       ${session?.admin && html`<button class="quiet" onClick=${() => setAsking("delete")}>Delete</button>`}
       <button class="quiet" aria-expanded=${open} onClick=${() => setOpen(!open)}>${open ? "Hide" : "Metrics, logs and code"}</button>
     </div>
-    ${open && html`<${Metrics} at=${at} /><${Logs} at=${at} /><${Snippets} model=${endpoint.model} url=${endpoint.url} dedicated=${true} />`}
+    ${open && html`<${Metrics} at=${at} /><${Logs} at=${at} /><${Snippets} model=${endpoint.model} url=${endpoint.url} dedicated=${true} labels=${labels} />`}
     ${asking === "stop" && html`<${Confirm} question="Stop ${endpoint.name}?" detail="Its URL answers 503 until it is started again." action="Stop" onYes=${() => send("PATCH", at, { action: "stop" }).then(reload)} onClose=${() => setAsking(null)} />`}
     ${asking === "delete" && html`<${Confirm} question="Delete ${endpoint.name}?" detail="Its URL and settings are gone for good." action="Delete" onYes=${() => send("DELETE", at).then(reload)} onClose=${() => setAsking(null)} />`}
     ${asking === "replace" && html`<${Replace} at=${at} endpoint=${endpoint} reload=${reload} onClose=${() => setAsking(null)} />`}

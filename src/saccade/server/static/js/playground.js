@@ -6,29 +6,33 @@ import { Snippets } from "./snippets.js";
 
 const FLOOR = 0.05;
 const SMALL_SCREEN = 1600;
+const MOST_LABELS = 1000;
 
 export function Playground({ session, chosen, onChoose }) {
   const models = useLoad(() => get("/v1/console/models"), [session]);
   const names = (models.data?.models ?? []).map((model) => model.name);
   const model = names.includes(chosen) ? chosen : (session?.default_model ?? names[0]);
+  const told = (name) => models.data?.models.find((one) => one.name === name)?.task === "zero-shot-classify";
   const [shot, setShot] = useState(null);
   const [answer, setAnswer] = useState(null);
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const [conf, setConf] = useState(0.25);
   const [iou, setIou] = useState(0.7);
+  const [labels, setLabels] = useState("cat, dog, person, car");
   const [camera, setCamera] = useState(false);
   const turn = useRef(null);
 
-  const look = async (file, name = model, overlap = iou) => {
+  const look = async (file, name = model, overlap = iou, words = labels) => {
     turn.current?.abort();
     const mine = (turn.current = new AbortController());
     setError(null);
     setBusy(true);
     setAnswer(null);
     try {
-      if (file.type.startsWith("video/") || file.type === "image/gif") await film(file, name, overlap, mine, setAnswer);
-      else setAnswer(await photo(file, name, overlap, mine));
+      const body = form(file, overlap, told(name) ? words : null);
+      if (file.type.startsWith("video/") || file.type === "image/gif") await film(body, name, mine, setAnswer);
+      else setAnswer(await photo(body, name, mine));
     } catch (problem) {
       if (problem.name !== "AbortError") setError(problem);
     }
@@ -58,16 +62,26 @@ export function Playground({ session, chosen, onChoose }) {
           )}
         </select>
       </label>
-      <${Slider} id="confidence" name="Confidence" low=${FLOOR} value=${conf} onInput=${setConf} />
-      <${Slider} id="overlap" name="Overlap (IoU)" low=${0.1} value=${iou} onInput=${setIou} onChange=${(value) => shot && look(shot.file, model, value)} />
+      ${told(model)
+        ? html`<${Labels} value=${labels} onInput=${setLabels} onChange=${(words) => shot && look(shot.file, model, iou, words)} />`
+        : html`<${Slider} id="confidence" name="Confidence" low=${FLOOR} value=${conf} onInput=${setConf} />
+            <${Slider} id="overlap" name="Overlap (IoU)" low=${0.1} value=${iou} onInput=${setIou} onChange=${(value) => shot && look(shot.file, model, value)} />`}
       <button onClick=${() => setCamera(!camera)} aria-pressed=${camera}>${camera ? "Close camera" : "Use camera"}</button>
     </section>
     <${Problem} error=${models.error ?? error} />
     ${camera && html`<${Camera} onShot=${take} />`}
     ${!shot && html`<${Drop} onFile=${take} />`}
     ${shot && html`<${Result} shot=${shot} answer=${answer} busy=${busy} conf=${conf} onFile=${take} />`}
-    ${model && html`<${Snippets} model=${model} />`}
+    ${model && html`<${Snippets} model=${model} labels=${told(model) ? labels : null} />`}
   </div>`;
+}
+
+// What a model that knows no labels of its own looks for.
+function Labels({ value, onInput, onChange }) {
+  return html`<label class="wanted">Labels, with commas between
+    <input type="text" value=${value} autocomplete="off" onInput=${(event) => onInput(event.target.value)}
+      onChange=${(event) => onChange(event.target.value)} />
+  </label>`;
 }
 
 function Slider({ id, name, low, value, onInput, onChange }) {
@@ -79,11 +93,11 @@ function Slider({ id, name, low, value, onInput, onChange }) {
   </div>`;
 }
 
-async function photo(file, model, iou, { signal }) {
+async function photo(body, model, { signal }) {
   const started = performance.now();
   const answer = await call(`/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`, {
     method: "POST",
-    body: form(file, iou),
+    body,
     signal,
   });
   const said = await answer.json();
@@ -91,12 +105,12 @@ async function photo(file, model, iou, { signal }) {
 }
 
 // Entries arrive one per frame; the picture of the video is drawn from those that are here.
-async function film(file, model, iou, { signal }, show) {
+async function film(body, model, { signal }, show) {
   const started = performance.now();
   const frames = [];
   const path = `/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`;
   const headers = { accept: "application/x-ndjson" };
-  for await (const line of lines(path, { method: "POST", body: form(file, iou), headers, signal })) {
+  for await (const line of lines(path, { method: "POST", body, headers, signal })) {
     if (line.error) throw new Error(line.error);
     const entry = line.images ? line.images[0] : line;
     if (!entry?.results) continue;
@@ -106,12 +120,16 @@ async function film(file, model, iou, { signal }, show) {
   show({ frames, said: { images: frames.slice(0, 3) }, took: performance.now() - started, done: true });
 }
 
-function form(file, iou) {
+function form(file, iou, labels) {
   const body = new FormData();
   body.append("file", file, file.name || "photo");
   body.append("conf", FLOOR);
   body.append("iou", iou);
   body.append("decimals", 3);
+  if (labels !== null) {
+    body.append("candidate_labels", labels);
+    body.append("topk", MOST_LABELS);
+  }
   return body;
 }
 

@@ -5,11 +5,12 @@ import { origin } from "./api.js";
 const APIS = ["Hugging Face", "YOLO v1", "HUB", "Platform"];
 const LANGUAGES = ["Python", "JavaScript", "cURL"];
 
-export function Snippets({ model, url = origin, dedicated = false }) {
+// labels: what a zero-shot model is told to look for; null for other models.
+export function Snippets({ model, url = origin, dedicated = false, labels = null }) {
   const [api, setApi] = useState(APIS[0]);
   const [language, setLanguage] = useState(LANGUAGES[0]);
   const apis = dedicated ? APIS.filter((name) => name !== "YOLO v1") : APIS;
-  const text = program(api, language, model, url, dedicated);
+  const text = program(api, language, model, url, dedicated, labels);
   return html`<section class="card snippets" aria-label="Ready-to-copy code">
     <div class="row between">
       <${Tabs} names=${apis} value=${api} onChange=${setApi} label="API" />
@@ -23,25 +24,27 @@ export function Snippets({ model, url = origin, dedicated = false }) {
 }
 
 // How each API is addressed: where to post, what to send, and the header that carries the key.
-export function program(api, language, model, url, dedicated) {
+export function program(api, language, model, url, dedicated, labels = null) {
+  const wanted = labels === null ? "" : `?candidate_labels=${encodeURIComponent(labels)}`;
+  const told = (fields) => (labels === null ? fields : { candidate_labels: labels });
   const face = {
-    "Hugging Face": { url: dedicated ? url : `${url}/models/${model}`, raw: true, auth: ["Authorization", "Bearer API_KEY"] },
+    "Hugging Face": { url: (dedicated ? url : `${url}/models/${model}`) + wanted, raw: true, auth: ["Authorization", "Bearer API_KEY"] },
     "YOLO v1": {
       url: `${url}/v1/predict/${model}`,
       file: "image",
-      fields: { size: 640, confidence: 0.25, iou: 0.45 },
+      fields: told({ size: 640, confidence: 0.25, iou: 0.45 }),
       auth: ["x-api-key", "API_KEY"],
     },
     HUB: {
       url,
       file: "file",
-      fields: { ...(dedicated ? {} : { model }), imgsz: 640, conf: 0.25, iou: 0.45 },
+      fields: { ...(dedicated ? {} : { model }), ...told({ imgsz: 640, conf: 0.25, iou: 0.45 }) },
       auth: ["x-api-key", "API_KEY"],
     },
     Platform: {
       url: dedicated ? `${url}/predict` : `${url}/api/models/${model}/predict`,
       file: "file",
-      fields: { conf: 0.25, iou: 0.7 },
+      fields: told({ conf: 0.25, iou: 0.7 }),
       auth: ["Authorization", "Bearer API_KEY"],
     },
   }[api];
