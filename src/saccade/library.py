@@ -111,12 +111,9 @@ class Library:
             BadOptions: the name cannot be used or is taken, or nothing lies at ``path``.
             CorruptFiles, UnsupportedModel: it is no model that can be served.
         """
-        if not NAME.fullmatch(name):
-            raise BadOptions(f"'{name}' cannot be a model's name. Use letters, digits, '.', '_', '-', and '/' between.")
+        self.check_free(name)
         if not path.exists():
             raise BadOptions(f"There is nothing at '{path}'.")
-        if self.own.entry(name) is not None:
-            raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
         source = Local([path])
         entries = source.entries()
         if len(entries) != 1:
@@ -124,6 +121,13 @@ class Library:
         card = source.card(entries[0])
         copied(entries[0].path, entries[0].sidecar, card, self.home / name)
         return self.card(name)
+
+    def check_free(self, name: str) -> None:
+        """Raises BadOptions: the name cannot be used or is taken. Worth asking before long work for a model."""
+        if not NAME.fullmatch(name):
+            raise BadOptions(f"'{name}' cannot be a model's name. Use letters, digits, '.', '_', '-', and '/' between.")
+        if self.own.entry(name) is not None:
+            raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
 
     def remove(self, ref: str) -> None:
         """Deletes an added or fetched model from this machine.

@@ -23,8 +23,9 @@ def photo(path: Path, brightness: int, size: tuple[int, int] = (160, 120)) -> Pa
     return path
 
 
-def detector(path: Path) -> Path:
+def detector(path: Path, dynamic: bool = False) -> Path:
     """A graph with NMS inside: one box of class 0 over the middle half, scored with the picture's mean brightness."""
+    sides: list[str | int] = ["height", "width"] if dynamic else [SIDE, SIDE]
     row = np.zeros((1, 300, 6), np.float32)
     row[0, 0, :4] = SIDE / 4, SIDE / 4, SIDE * 3 / 4, SIDE * 3 / 4
     score = np.zeros_like(row)
@@ -37,7 +38,7 @@ def detector(path: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "lamps",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *sides])],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 300, 6])],
         [constant("row", row), constant("score", score)],
     )

@@ -61,6 +61,27 @@ def test_pulling_what_nobody_has_says_how_to_add_it(typed: Typed) -> None:
     assert "--models" in told.stderr
 
 
+def test_a_checkpoint_is_refused_before_anything_long_begins(typed: Typed, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "my best.pt").write_bytes(b"x")
+    program = tmp_path / "env" / "bin" / "yolo"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\ntouch ran\n")
+    program.chmod(0o755)
+    python = program.with_name("python")
+    python.touch()
+    assert typed("add", "taken", models / "lamps.onnx").exit_code == 0
+    for words, reason in (
+        (("pull", "my best.pt", "--ultralytics", python), "cannot be a model's name"),
+        (("add", "taken", "my best.pt", "--install-ultralytics"), "saccade remove taken"),
+        (("add", "new", "my best.pt", "--install-ultralytics", "--ultralytics", python), "one of the two"),
+    ):
+        told = typed(*words)
+        assert (told.exit_code, told.exception and type(told.exception)) == (2, SystemExit)
+        assert reason in told.stderr
+    assert not (tmp_path / "home" / "ultralytics").exists()
+    assert list(tmp_path.rglob("ran")) == []
+
+
 def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Typed) -> None:
     made = json.loads(typed("keys", "create", "laptop", "--limit", "5/minute", "--json").stdout)
     (row,) = json.loads(typed("keys", "list", "--json").stdout)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.errors import UnsupportedModel
+from saccade.errors import BadSettings, UnsupportedModel
 from saccade.stores.ultralytics import Exporter
 
 
@@ -22,7 +22,9 @@ def program(folder: Path, script: str) -> Path:
 
 def test_without_an_environment_the_error_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"x")
-    with pytest.raises(UnsupportedModel, match=r"yolo export model=best\.pt.*AGPL-3\.0.*--install-ultralytics"):
+    with pytest.raises(
+        UnsupportedModel, match=r"AGPL-3\.0.*best\.pt --install-ultralytics.*yolo export model=best\.pt"
+    ):
         Exporter(tmp_path).export(tmp_path / "best.pt", tmp_path / "best.onnx")
 
 
@@ -37,6 +39,7 @@ def test_the_program_gets_a_copy_under_a_neutral_name_and_none_of_our_variables(
     written = (tmp_path / "out" / "yolo11n.onnx").read_text()
     assert written.startswith("weightsexport model=checkpoint.pt format=onnx dynamic=True")
     assert "secret" not in written
+    assert "YOLO_OFFLINE=True" in written
     assert os.environ["SACCADE_DATABASE_URL"] == "secret"
 
 
@@ -54,3 +57,24 @@ def test_a_program_that_leaves_nothing_is_a_failure(tmp_path: Path) -> None:
     exporter = Exporter(tmp_path, program(tmp_path / "env", "echo fine\n"))
     with pytest.raises(UnsupportedModel, match="fine"):
         exporter.export(tmp_path / "best.pt", tmp_path / "best.onnx")
+
+
+def test_an_environment_without_the_program_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"x")
+    exporter = Exporter(tmp_path, tmp_path / "env" / "bin" / "python")
+    with pytest.raises(BadSettings, match=r"no program 'yolo' beside .*env/bin/python.*pip install ultralytics onnx"):
+        exporter.export(tmp_path / "best.pt", tmp_path / "best.onnx")
+
+
+def test_an_environment_that_was_not_finished_is_none(tmp_path: Path) -> None:
+    program(tmp_path / "ultralytics", "exit 0\n").write_text("")
+    assert Exporter(tmp_path).program() is None
+    (tmp_path / "ultralytics" / "saccade-checked").touch()
+    assert Exporter(tmp_path).program() == tmp_path / "ultralytics" / "bin" / "yolo"
+
+
+def test_the_command_to_type_can_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "my best.pt").write_bytes(b"x")
+    with pytest.raises(UnsupportedModel) as caught:
+        Exporter(tmp_path).export(tmp_path / "my best.pt", tmp_path / "best.onnx")
+    assert f"'{tmp_path}/my best.pt' --install-ultralytics" in caught.value.message

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from saccade.cli.house import Function, library, progress, settings
+from saccade.errors import BadOptions
 
 if TYPE_CHECKING:
     from saccade.card import Card
@@ -62,9 +63,12 @@ def checkpoint(name: str, path: Path, home: str | None, interpreter: str | None,
     from saccade.convert.checkpoints import add_checkpoint
     from saccade.stores.ultralytics import Exporter
 
+    if install and interpreter:
+        raise BadOptions("--ultralytics names an environment, --install-ultralytics makes one: give one of the two.")
     given = settings(home=home)
-    exporter = Exporter(Path(given.home), Path(interpreter) if interpreter else None)
+    exporter, shelf = Exporter(Path(given.home), Path(interpreter) if interpreter else None), library(given)
+    shelf.check_free(name)
     with progress() as report:
-        if install and exporter.program() is None:
+        if install:
             exporter.install(report)
-        return add_checkpoint(library(given), exporter, name, path, report)
+        return add_checkpoint(shelf, exporter, name, path, report)

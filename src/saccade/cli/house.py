@@ -75,13 +75,20 @@ def fetched(shelf: Library, ref: str) -> Card:
 def progress() -> Iterator[Progress]:
     """A progress bar on standard error; silent when that is not a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Amount(DownloadColumn):
+        """Bytes; nothing for a step that is only under way or done."""
+
+        def render(self, task: Task) -> Text:
+            return super().render(task) if task.completed > 1 or (task.total or 0) > 1 else Text()
 
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
+        Amount(),
         TimeRemainingColumn(),
         console=console,
         transient=True,
