@@ -91,8 +91,8 @@ def test_other_replicas_go_on_while_one_is_replaced(run: Run) -> None:
 
 def test_a_call_that_kills_every_worker_is_given_up_and_the_others_are_not(run: Run) -> None:
     async def main() -> None:
-        # Each worker dies at its third run after the warm-up's (five with two streams).
-        async with running(Shelf(m={"crash_after": 7})) as engine:
+        # Each worker dies at its third run after the warm-up's (two with two streams).
+        async with running(Shelf(m={"crash_after": 4})) as engine:
             await engine.load("m")
             results = [await _outcome(engine, n) for n in range(6)]
             assert all(isinstance(result, Answer) for result in results)
@@ -113,8 +113,8 @@ def test_a_model_whose_workers_always_die_is_reported_as_failed(run: Run) -> Non
 
 def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> None:
     async def main() -> None:
-        # The first run after the warm-up hangs, in every worker: the second try must be given up, too.
-        async with running(Shelf(m={"hang_after": 6}), hang_s=0.6) as engine:
+        # The second run after the warm-up's two hangs, in every worker.
+        async with running(Shelf(m={"hang_after": 3}), hang_s=0.6) as engine:
             await engine.load("m")
             assert isinstance(await _outcome(engine, 1), Answer)
             begun = time.monotonic()
@@ -173,11 +173,13 @@ def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
         "from tests.engine.shelf import Shelf\n"
         "from saccade.engine import Engine, Rules\n"
         "async def main():\n"
-        "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2))\n"
+        "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2, spare_workers=2))\n"
         "    await engine.start()\n"
         "    await engine.load('m')\n"
         "    await engine.load('n')\n"
         "    print(*[r['pid'] for m in engine.info()['models'] for r in m['replicas']], flush=True)\n"
+        "    while not engine.info()['spare_workers']: await asyncio.sleep(0.01)\n"
+        "    print('spare', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -187,8 +189,12 @@ def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
     )
     assert front.stdout is not None
     workers = [int(word) for word in front.stdout.readline().split()]
-    front.stdout.close()
     assert len(workers) == 2
+    assert front.stdout.readline() == "spare\n"
+    front.stdout.close()
+    # One spare waits, another one is just being started: both must go, too.
+    workers += {child.pid for child in psutil.Process(front.pid).children()} - set(workers)
+    assert len(workers) > 2
     assert all(psutil.pid_exists(pid) for pid in workers)
     front.kill()
     front.wait()

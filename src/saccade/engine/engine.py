@@ -21,6 +21,7 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
+from saccade.engine.spares import Spares
 from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
@@ -44,6 +45,9 @@ MEMORY_SHARE = 0.6
 
 TEND_S = 0.5
 
+RUNTIMES = {"cpu": "openvino", "cuda": "onnxruntime"}
+"""What most models of a device run on, so that a spare worker knows what to bring in."""
+
 State = Literal["cold", "loading", "warm", "failed"]
 
 
@@ -57,7 +61,8 @@ class Library(Protocol):
 class Engine:
     """All methods are called from one event loop, the one that ran :meth:`start`."""
 
-    def __init__(self, library: Library, rules: Rules | None = None) -> None:
+    def __init__(self, library: Library, rules: Rules | None = None, spares: Spares | None = None) -> None:
+        """``spares`` are those of another engine in this process, which this one may use, too."""
         self._library = library
         self.rules = rules = Rules() if rules is None else rules
         self.budget = budget()
@@ -65,12 +70,15 @@ class Engine:
         self._cards: dict[str, tuple[Card, float]] = {}
         self._asking: dict[str, asyncio.Task[Card]] = {}
         self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
+        self._guest = spares is not None
+        self.spares = spares or Spares(rules.spare_workers if rules.isolate else 0, RUNTIMES[rules.device])
         self._residency = Residency(
             rules,
             rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),
             self._connect,
             self._room,
             getattr(library, "ready", lambda card: card),
+            self._beside,
         )
         self._draining = False
         self._started = time.monotonic()
@@ -99,6 +107,7 @@ class Engine:
                 await self.load(ref)
             except Error as error:
                 raise BadSettings(f"The model '{ref}', which is to be preloaded, cannot be: {error.message}") from error
+        self.spares.refill()
 
     async def predict(self, call: Call) -> Answer:
         """The answer to a call about one image.
@@ -202,6 +211,8 @@ class Engine:
             "machine_load": self.budget.load,
             "memory_budget_bytes": self._residency.budget_bytes,
             "resident_bytes": self._residency.used_bytes,
+            "spare_workers": 0 if self._guest else self.spares.ready,
+            "spare_bytes": self._beside(),
             "resident_models": len(residents),
             "loads": self._residency.loads,
             "evictions": self._residency.evictions,
@@ -225,6 +236,8 @@ class Engine:
         if self._tending is not None:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
+        if not self._guest:
+            await self.spares.close()
         await self._residency.close(_stopping())
         await self._cache.close()
 
@@ -287,6 +300,8 @@ class Engine:
             cache_dir=rules.cache_dir,
             lone=rules.lone,
             shapes=rules.shapes,
+            # A replica that has a limit should show at once what it holds.
+            hasty=not rules.worker_memory_bytes,
         )
         compute = tuned(card, compute)
         duty = Duty(limits=rules.limits, max_batch=rules.max_batch)
@@ -298,6 +313,7 @@ class Engine:
             duty,
             on_reply,
             on_lost,
+            spares=self.spares,
             decode_s=rules.decode_s,
             hang_s=rules.hang_s,
             memory_bytes=rules.worker_memory_bytes,
@@ -312,6 +328,10 @@ class Engine:
 
     def _room(self) -> int:
         return self.rules.queue_total - self._queued()
+
+    def _beside(self) -> int:
+        """Memory that belongs to no model."""
+        return 0 if self._guest else self.spares.memory_bytes
 
     def _enter(self) -> None:
         self._serving += 1

@@ -7,11 +7,13 @@ does not notice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade import media
 from saccade.results import ByteArray
 
 TOLERANCE = 0.05
@@ -20,11 +22,14 @@ TOLERANCE = 0.05
 
 def picture(height: int = 480, width: int = 640) -> ByteArray:
     """Slopes, edges and some grain: (height, width, 3), the same on every machine."""
-    y, x = np.mgrid[0:height, 0:width]
-    slopes = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], axis=-1)
-    discs = ((x % 160 - 80) ** 2 + (y % 120 - 60) ** 2 < 45**2)[..., None] * np.array([90, -60, 40])
-    grain = np.random.default_rng(7).integers(-12, 13, (height, width, 1))
-    return np.asarray(np.clip(slopes + discs + grain, 0, 255), dtype=np.uint8)
+    y, x = np.ogrid[0:height, 0:width]
+    slopes = np.empty((height, width, 3), dtype=np.int16)
+    slopes[..., 0] = x * 255 // width
+    slopes[..., 1] = y * 255 // height
+    slopes[..., 2] = (x + y) * 255 // (width + height)
+    disc = (x % 160 - 80) ** 2 + (y % 120 - 60) ** 2 < 45**2
+    discs = disc[..., None] * np.array([90, -60, 40], dtype=np.int16)
+    return np.asarray(np.clip(slopes + discs + _grain(y, x)[..., None], 0, 255), dtype=np.uint8)
 
 
 def jpeg(image_rgb: ByteArray) -> bytes:
@@ -32,6 +37,12 @@ def jpeg(image_rgb: ByteArray) -> bytes:
     import cv2
 
     return bytes(cv2.imencode(".jpg", image_rgb[..., ::-1])[1])
+
+
+@cache
+def scene() -> ByteArray:
+    """The picture as it comes out of its file; nobody changes it."""
+    return media.decode(jpeg(picture())).rgb
 
 
 def sight(outputs: Sequence[NDArray[Any]]) -> list[tuple[float, float]]:
@@ -51,3 +62,10 @@ def blindness(before: Sequence[tuple[float, float]], now: Sequence[tuple[float, 
         if abs(new_mean - mean) > allowed or abs(new_spread - spread) > allowed:
             return f"output {index} has another mean and spread than when the model was loaded"
     return None
+
+
+def _grain(y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.int16]:
+    """-12 to 12 for every pixel, without an order that one could see (numpy's generators take long to import)."""
+    mixed = y.astype(np.uint32) * np.uint32(668265263) + x.astype(np.uint32) * np.uint32(374761393)
+    mixed = (mixed ^ (mixed >> np.uint32(13))) * np.uint32(1274126177)
+    return np.asarray((mixed >> np.uint32(16)) % np.uint32(25), dtype=np.int16) - np.int16(12)

@@ -6,9 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import cast
@@ -20,6 +18,7 @@ from saccade.engine import wire
 from saccade.engine.job import Job
 from saccade.engine.link import OnLost, OnReply
 from saccade.engine.replica import Duty
+from saccade.engine.spares import BIRTH_S, Fresh, Spares, ended, started
 from saccade.errors import Error, RunFailed, place
 from saccade.runtimes.session import Compute
 
@@ -27,9 +26,6 @@ log = logging.getLogger("saccade.engine")
 
 ONE_WRITE = 256 << 10
 """Up to this size head and body go out together; the copy is cheaper than a second system call."""
-
-BIRTH_S = 60.0
-"""How long a new process may take until its pulse begins; a busy machine starts slowly."""
 
 LISTEN_S = 0.5
 """How often the pulse is felt."""
@@ -49,6 +45,7 @@ class ProcessLink(asyncio.Protocol):
         on_reply: OnReply,
         on_lost: OnLost,
         *,
+        spares: Spares,
         decode_s: float,
         hang_s: float,
         memory_bytes: int,
@@ -60,6 +57,7 @@ class ProcessLink(asyncio.Protocol):
         self._order = wire.Open(card, compute, duty, decode_s, memory_bytes)
         self._on_reply = on_reply
         self._on_lost = on_lost
+        self._spares = spares
         self._hang_s = hang_s
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,27 +81,31 @@ class ProcessLink(asyncio.Protocol):
 
     async def open(self) -> None:
         """See the contract."""
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "saccade.engine.worker", str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                # A Ctrl-C at the terminal is for the front, which lets the workers finish first.
-                start_new_session=True,
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        transport, _ = await self._loop.create_connection(lambda: self, sock=ours)
-        self._transport = transport
+        with self._spares.opening() as spare:
+            if spare is None or not await self._opened_by(spare, lively=True):
+                await self._opened_by(await started())
+
+    async def _opened_by(self, fresh: Fresh, *, lively: bool = False) -> bool:
+        """Gives the order to a new process. A ``lively`` one has shown that it lives: its pulse begins at once, and
+        when it dies although nobody ended it, that is no fault of the model's; only then the outcome is False."""
+        self._opened = self._loop.create_future()
+        self._gone = asyncio.Event()
+        self._rest = b""
+        self._alive = lively
+        self._pulse_at = self._felt_at = time.monotonic()
+        self._process = fresh.process
+        self._transport = fresh.hand_over(self)
         self._write(wire.Hello(wire.VERSION, os.getpid()))
         self._write(self._order)
         self._listen()
-        await self._opened
+        try:
+            await self._opened
+        except RunFailed:
+            if lively and self._gone.is_set() and not self._why and not self._closing:
+                return False
+            raise
         self._warm = True
+        return True
 
     def send(self, job: Job, data: bytes) -> None:
         """See the contract."""
@@ -236,7 +238,7 @@ class ProcessLink(asyncio.Protocol):
 
     async def _bury(self) -> None:
         """Waits for the process's end, so that no zombie stays, and tells who needs to know."""
-        code = await self._ended()
+        code = await ended(cast("subprocess.Popen[bytes]", self._process))
         reason = self._why or _told(code)
         self._settle(RunFailed(f"The worker of '{self._order.card.name}' died while it opened the model: {reason}."))
         self._opened.exception()
@@ -245,19 +247,7 @@ class ProcessLink(asyncio.Protocol):
         if self._warm and not self._closing:
             self._on_lost(self, reason)
 
-    async def _ended(self) -> int:
-        process = cast("subprocess.Popen[bytes]", self._process)
-        patience = time.monotonic() + FAREWELL_S
-        while (code := process.poll()) is None:
-            if time.monotonic() > patience:
-                process.kill()
-            await asyncio.sleep(0.005)
-        return code
-
     async def _buried(self) -> None:
-        if self._transport is None:
-            await self._ended()
-            return
         await self._gone.wait()
         if self._burial is not None:
             await self._burial

@@ -23,7 +23,7 @@ from saccade import media
 from saccade.call import Answer, Clip, Options
 from saccade.card import Card
 from saccade.engine.batcher import Batcher
-from saccade.engine.golden import blindness, jpeg, picture, sight
+from saccade.engine.golden import blindness, scene, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.engine.pace import measured, recall, remember
@@ -84,9 +84,9 @@ class Replica:
         self._window = max(1, compute.streams)
         self._tasks: dict[int, Task] = {}
         self._answered = False
-        self._golden = media.decode(jpeg(picture())).rgb
+        self._golden = scene()
         try:
-            self._sight = self._warmed()
+            self._sight = self._warmed(self._window if compute.hasty else self._window + 1)
             self.batch = self._best_batch(compute, duty)
         except BaseException:
             self._shut()
@@ -265,7 +265,7 @@ class Replica:
             yield image_rgb
 
     def _look(self) -> list[tuple[float, float]]:
-        return sight(self.model.run(self.model.prepare(self._golden, self.model.trial).tensors))
+        return sight(self.model.run(self.model.prepare(self._golden).tensors))
 
     def _best_batch(self, compute: Compute, duty: Duty) -> int:
         """The size of batches that this model is fastest with; 1 for none."""
@@ -275,25 +275,23 @@ class Replica:
             return duty.max_batch
         pace = recall(self.model.card, compute)
         if pace is None:
-            tensors = self.model.prepare(self._golden, self.model.trial).tensors
+            tensors = self.model.prepare(self._golden).tensors
             pace = measured(self.model.run, tensors, self._window, duty.largest_batch)
             remember(self.model.card, compute, pace)
         return pace.batch
 
-    def _warmed(self) -> list[tuple[float, float]]:
+    def _warmed(self, side_by_side: int) -> list[tuple[float, float]]:
         """One picture through every way that a call may take, so that no caller pays for a first time."""
-        trial = self.model.trial
         try:
-            prepared = self.model.prepare(self._golden, trial)
+            prepared = self.model.prepare(self._golden)
         except CallError:
-            return []  # a family of another package may need what nobody can guess
-        outputs = self.model.run(prepared.tensors)
+            return []  # a model that needs words beside the picture cannot be warmed up without them
+        with ThreadPoolExecutor(side_by_side) as pool:
+            runs = [pool.submit(self.model.run, prepared.tensors) for _ in range(side_by_side)]
+            outputs, *_ = [run.result() for run in runs]
         with suppress(CallError):
-            self.model.read([output[:1] for output in outputs], prepared.frame, trial)
-        with ThreadPoolExecutor(self._window + 1) as pool:
-            for run in [pool.submit(self.model.run, prepared.tensors) for _ in range(self._window + 1)]:
-                run.result()
-        return sight(self.model.run(prepared.tensors))
+            self.model.read([output[:1] for output in outputs], prepared.frame)
+        return sight(outputs)
 
 
 def _late() -> DeadlinePassed:

@@ -40,7 +40,9 @@ class Residency:
         connect: Connect,
         room: Callable[[], int],
         ready: Ready = lambda card: card,
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
+        """``beside`` tells how many bytes of the budget something else holds."""
         self.budget_bytes = budget_bytes
         self.residents: dict[str, Resident] = {}
         self.loads = 0
@@ -49,13 +51,14 @@ class Residency:
         self._connect = connect
         self._room = room
         self._ready = ready
+        self._beside = beside
         self._loading: dict[str, asyncio.Task[Resident]] = {}
         self._failed: dict[str, tuple[str, float, Error]] = {}
         self._needs: dict[str, int] = {}
         self._took: dict[str, float] = {}
         self._reload_from: dict[str, float] = {}
         self._order = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], Resident] = {}
 
     @property
     def used_bytes(self) -> int:
@@ -128,7 +131,8 @@ class Residency:
         resident = self.residents.pop(name, None)
         if resident is None:
             return task is not None
-        await resident.retire()
+        self._needs[name] = resident.memory_bytes
+        await asyncio.shield(self._retire(resident))
         return True
 
     def tend(self) -> None:
@@ -142,10 +146,9 @@ class Residency:
         for task in tuple(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
-        residents, self.residents = tuple(self.residents.values()), {}
+        residents, self.residents = [*self.residents.values(), *self._retiring.values()], {}
         await asyncio.gather(*(resident.close(error) for resident in residents), return_exceptions=True)
-        for leaving in tuple(self._retiring):
-            leaving.cancel()
+        # Those that were leaving have nothing to wait for any more; cut short, they would leave processes behind.
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _objection(self, card: Card) -> Error | None:
@@ -213,7 +216,7 @@ class Residency:
             Overloaded: what is in memory may not leave yet.
         """
         need = self._needs.get(card.name, int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES)
-        while self.residents and self.used_bytes + need > self.budget_bytes:
+        while self.residents and self.used_bytes + self._beside() + need > self.budget_bytes:
             others = [resident for name, resident in self.residents.items() if name != card.name]
             free = [resident for resident in others if not self._must_stay(resident)]
             if not free:
@@ -227,7 +230,9 @@ class Residency:
             self.evictions += 1
             log.info("model '%s' makes room for '%s'", victim.card.name, card.name)
             del self.residents[victim.card.name]
-            await victim.retire()
+            # More than when it was loaded: some of what makes it faster came later.
+            self._needs[victim.card.name] = victim.memory_bytes
+            await asyncio.shield(self._retire(victim))
 
     def _must_stay(self, resident: Resident) -> bool:
         return resident.card.name in self._rules.pins or self._age_s(resident) < self._rules.min_residency_s
@@ -243,10 +248,12 @@ class Residency:
         ]
         return max(1.0, min(waits, default=60.0))
 
-    def _retire(self, resident: Resident) -> None:
+    def _retire(self, resident: Resident) -> asyncio.Task[None]:
+        """Lets a model leave; whoever waits for that may be cut short, the leaving not."""
         task = asyncio.create_task(resident.retire())
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._retiring[task] = resident
+        task.add_done_callback(self._retiring.pop)
+        return task
 
 
 def _broken(name: str) -> Error:

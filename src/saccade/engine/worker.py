@@ -1,4 +1,4 @@
-"""The process in which one replica lives: ``python -m saccade.engine.worker FD``, started by the front.
+"""What a worker does: it opens one replica and answers the front's jobs; see :mod:`saccade.engine.worker_process`.
 
 One thread reads, the replica's threads compute and answer, one thread beats the pulse. When the front is gone, so is
 the worker: its socket ends, and the kernel was asked to end it, too. What cannot be stopped in a thread — a decoder
@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -21,8 +20,10 @@ from typing import NoReturn
 
 import msgspec
 
+from saccade import model
 from saccade.discover import resident_bytes, share_out
 from saccade.engine import wire
+from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
 from saccade.engine.replica import Replica
 from saccade.errors import Error, place
@@ -31,7 +32,6 @@ log = logging.getLogger("saccade.engine")
 
 PULSE_S = 0.25
 TRIM_S = 5.0
-PR_SET_PDEATHSIG = 1
 
 READ_BYTES = 128 << 10
 """A whole frame with a usual photo is read at once: a copy is cheaper than asking the kernel three times."""
@@ -176,22 +176,16 @@ class Worker:
         os._exit(code)
 
 
-def die_with(parent: int) -> None:
-    """Asks the kernel (Linux) to end this process together with its parent, however that ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
-
-
-def main() -> None:
-    """``python -m saccade.engine.worker FD PARENT``: the socket to the front, and the front's process id."""
-    die_with(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def serve(front: socket.socket) -> None:
+    """Serves the front to the end of this process."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     share_out(1)
-    Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
+    Worker(front).serve()
 
 
-if __name__ == "__main__":
-    main()
+def furnish(runtime: str) -> None:
+    """Does what any model of a runtime would begin with, so that opening one does not have to wait for it."""
+    share_out(1)
+    scene()
+    with suppress(Error):
+        model.furnish(runtime)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 from importlib.metadata import entry_points
 from typing import cast
 
@@ -23,3 +24,9 @@ def find(name: str) -> type[Family]:
     for point in entry_points(group="saccade.families", name=name):
         return cast(type[Family], point.load())
     raise UnsupportedModel(f"The model asks for the family '{name}', which this saccade does not have.")
+
+
+def furnish() -> None:
+    """Imports all families of this package, so that opening a model later does not have to."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from importlib.metadata import entry_points
 from typing import cast
 
@@ -23,3 +24,14 @@ def find(name: str) -> Runtime:
     for point in entry_points(group="saccade.runtimes", name=name):
         return cast(Runtime, point.load())
     raise UnsupportedModel(f"The model asks for the runtime '{name}', which this saccade does not have.")
+
+
+def furnish(name: str) -> None:
+    """Imports a runtime and, where it has a FURNISH, its library, so that opening a model later does not have to.
+
+    Raises:
+        UnsupportedModel: no runtime has this name.
+        MissingExtra: its library is not installed.
+    """
+    find(name)
+    getattr(sys.modules.get(f"{__name__}.{name}"), "FURNISH", lambda: None)()

@@ -80,6 +80,11 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Sessi
     return ProcessorSession(opened, arithmetic)
 
 
+def FURNISH() -> None:
+    """Loads the library; the card is left alone."""
+    _library("cpu")
+
+
 class _Input:
     """What one input of the graph takes; free axes are names or None."""
 

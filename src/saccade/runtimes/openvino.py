@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -35,6 +37,11 @@ SIGHT = 64
 COMMON = 3
 """A shape seen this often within sight is compiled on its own."""
 
+SETTLE_S = 0.3
+SETTLE_FACTOR = 3
+"""When a graph was opened in haste, its first answers have so many seconds, or so many times what opening it took,
+before further compiles compete with them."""
+
 _compiling = threading.Lock()
 
 
@@ -43,6 +50,11 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Sessi
     graph = _read(card)
     _put_arithmetic_into(graph, card, pixels)
     return OpenVinoSession(graph, card.name, compute)
+
+
+def FURNISH() -> None:
+    """Loads the library and its part for processors; no thread is started."""
+    _core().get_property("CPU", "FULL_DEVICE_NAME")
 
 
 class OpenVinoSession:
@@ -60,12 +72,18 @@ class OpenVinoSession:
         self._active = 0
         self._free_shape = graph.is_dynamic()
         self.batchable = all(given.shape.rank.is_static and given.shape[0].is_dynamic for given in self._inputs)
-        self._lanes: _Lanes | None = self._compile(graph)
+        begun = time.monotonic()
+        lanes = self._compile(graph, compute.hasty)
+        self._settle_s = max(SETTLE_S, SETTLE_FACTOR * (time.monotonic() - begun)) if compute.hasty else 0.0
+        self._lanes: _Lanes | None = lanes
         self._fixed: OrderedDict[Shapes, _Lanes] = OrderedDict()
         self._recent: deque[Shapes] = deque(maxlen=SIGHT)
         self._refused: set[Shapes] = set()
         self._pending: set[Shapes] = set()
-        self._builder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile") if self._free_shape else None
+        self._closing = threading.Event()
+        self._builder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+        if compute.hasty:
+            self._builder.submit(self._settle, lanes)
 
     @property
     def precision(self) -> str:
@@ -96,8 +114,8 @@ class OpenVinoSession:
 
     def close(self) -> None:
         """Waits for a compile that is under way, then frees all compiled graphs."""
-        if self._builder is not None:
-            self._builder.shutdown(wait=True, cancel_futures=True)
+        self._closing.set()
+        self._builder.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             self._fixed.clear()
             self._lanes = None
@@ -122,7 +140,7 @@ class OpenVinoSession:
         with self._lock:
             if self._lanes is None:
                 raise RunFailed(f"The model '{self._name}' is closed.")
-            if self._builder is None:
+            if not self._free_shape:
                 return self._lanes
             self._recent.append(shapes)
             found = self._fixed.get(shapes)
@@ -164,20 +182,39 @@ class OpenVinoSession:
                 self._fixed.pop(min(self._fixed, key=lambda known: seen[known]))
             self._fixed[shapes] = lanes
 
-    def _compile(self, graph: Any) -> _Lanes:
-        compute = self._compute
-        # More streams than threads would leave streams without a core.
-        streams = max(1, min(compute.streams, compute.threads))
+    def _compile(self, graph: Any, hasty: bool = False) -> _Lanes:
         try:
-            many = _Compiled(_compiled(graph, compute, streams), graph.is_dynamic())
-            lone = None
-            if compute.lone and streams > 1:
-                lone = _Compiled(_compiled(graph, compute, 1), graph.is_dynamic())
+            many = _Compiled(_compiled(graph, self._compute, self._streams), graph.is_dynamic())
+            # A graph that is compiled for the first time takes long; then the whole is there when it's done.
+            later = hasty and many.compiled.get_property("LOADED_FROM_CACHE")
+            return _Lanes(many, self._lone(graph) if self._wants_lone and not later else None)
         except RuntimeError:
             raise UnsupportedModel(
                 f"The graph of '{self._name}' can be read, but this version of OpenVINO cannot compile it."
             ) from None
-        return _Lanes(many, lone)
+
+    def _settle(self, lanes: _Lanes) -> None:
+        """Compiles what was left out in haste; the shapes that are waiting come after it."""
+        if self._closing.wait(self._settle_s) or lanes.lone is not None or not self._wants_lone:
+            return
+        with suppress(RuntimeError):
+            lone = self._lone(self._graph)
+            # Its first run takes longer than the others; no caller should pay for that.
+            shapes = self._recent[-1] if self._recent else [given.shape.get_shape() for given in self._inputs]
+            lone.run([np.zeros(tuple(shape), given.type) for shape, given in zip(shapes, self._inputs, strict=True)])
+            lanes.lone = lone
+
+    def _lone(self, graph: Any) -> _Compiled:
+        return _Compiled(_compiled(graph, self._compute, 1), graph.is_dynamic())
+
+    @property
+    def _streams(self) -> int:
+        # More streams than threads would leave streams without a core.
+        return max(1, min(self._compute.streams, self._compute.threads))
+
+    @property
+    def _wants_lone(self) -> bool:
+        return self._compute.lone and self._streams > 1
 
 
 class _Lanes:

@@ -21,7 +21,7 @@ class Compute(msgspec.Struct, frozen=True, kw_only=True):
     ``precision`` "auto" is the device's best, "f32" the reference's. ``threads`` is the whole CPU budget of the
     session, ``streams`` how many calls run side by side inside it. ``cache_dir`` holds compiled graphs.
     ``lone`` compiles a second copy that gives a lone call all threads; ``shapes`` is how many static compiles of a
-    dynamic graph are kept.
+    dynamic graph are kept. ``hasty``: what only makes calls faster may come a moment after the first answers.
     """
 
     precision: Literal["auto", "f32"] = "auto"
@@ -31,6 +31,7 @@ class Compute(msgspec.Struct, frozen=True, kw_only=True):
     cache_dir: str | None = None
     lone: bool = True
     shapes: int = 4
+    hasty: bool = False
 
 
 class Session(Protocol):
