@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from saccade import families, runtimes
 from saccade.call import Answer, Options
 from saccade.card import Card
-from saccade.families.family import Prepared
+from saccade.families.family import Prepared, Worded
+from saccade.lexicon import Lexicon
 from saccade.meter import Timings
 from saccade.ops.masks import rendered
 from saccade.ops.resize import Frame
@@ -37,9 +38,14 @@ class Model:
         self.session = runtimes.find(runtime_on(card, compute.device))(
             card, self.family.pixels(), certified(card, compute)
         )
+        self.words = Words(self.family, compute) if isinstance(self.family, Worded) else None
+        self.trial = self.family.trial if isinstance(self.family, Worded) else DEFAULTS
+        """Options with which the model can be tried when nobody has chosen any."""
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""
+        if self.words is not None:
+            self.words(options)  # so that a text that cannot be used is refused before the picture costs anything
         return self.family.prepare(image_rgb, options)
 
     def run(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -48,7 +54,8 @@ class Model:
 
     def read(self, outputs: Sequence[NDArray[Any]], frame: Frame, options: Options = DEFAULTS) -> Result:
         """The Result of one image; masks come in the form that the options ask for."""
-        result = self.family.read(outputs, frame, options)
+        beside = () if self.words is None else self.words(options)
+        result = self.family.read([*outputs, *beside], frame, options)
         return rendered(result, options.mask_form) if isinstance(result, Masks) else result
 
     def predict(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Answer:
@@ -74,6 +81,28 @@ class Model:
 
     def close(self) -> None:
         """Gives the memory back; a closed model is not used again."""
+        self.session.close()
+        if self.words is not None:
+            self.words.close()
+
+
+class Words:
+    """The second graph of a model that compares pictures with texts, and what it made of them so far."""
+
+    def __init__(self, family: Worded, compute: Compute) -> None:
+        """Always in f32: a text costs its time once, and its error would be in every answer."""
+        card = family.text_card()
+        exact = msgspec.structs.replace(compute, precision="f32", streams=1, lone=False, shapes=0)
+        self.family = family
+        self.session = runtimes.find(runtime_on(card, compute.device))(card, {}, exact)
+        self.lexicon = Lexicon(lambda texts: self.session.run(family.tokens(texts)))
+
+    def __call__(self, options: Options) -> list[NDArray[Any]]:
+        """What the graph makes of the texts of a call. Raises BadOptions."""
+        return self.lexicon(self.family.texts(options))
+
+    def close(self) -> None:
+        """Gives the memory back."""
         self.session.close()
 
 

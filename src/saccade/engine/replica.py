@@ -265,7 +265,7 @@ class Replica:
             yield image_rgb
 
     def _look(self) -> list[tuple[float, float]]:
-        return sight(self.model.run(self.model.prepare(self._golden).tensors))
+        return sight(self.model.run(self.model.prepare(self._golden, self.model.trial).tensors))
 
     def _best_batch(self, compute: Compute, duty: Duty) -> int:
         """The size of batches that this model is fastest with; 1 for none."""
@@ -275,22 +275,23 @@ class Replica:
             return duty.max_batch
         pace = recall(self.model.card, compute)
         if pace is None:
-            tensors = self.model.prepare(self._golden).tensors
+            tensors = self.model.prepare(self._golden, self.model.trial).tensors
             pace = measured(self.model.run, tensors, self._window, duty.largest_batch)
             remember(self.model.card, compute, pace)
         return pace.batch
 
     def _warmed(self, side_by_side: int) -> list[tuple[float, float]]:
         """One picture through every way that a call may take, so that no caller pays for a first time."""
+        trial = self.model.trial
         try:
-            prepared = self.model.prepare(self._golden)
+            prepared = self.model.prepare(self._golden, trial)
         except CallError:
-            return []  # a model that needs words beside the picture cannot be warmed up without them
+            return []  # a family of another package may need what nobody can guess
         with ThreadPoolExecutor(side_by_side) as pool:
             runs = [pool.submit(self.model.run, prepared.tensors) for _ in range(side_by_side)]
             outputs, *_ = [run.result() for run in runs]
         with suppress(CallError):
-            self.model.read([output[:1] for output in outputs], prepared.frame)
+            self.model.read([output[:1] for output in outputs], prepared.frame, trial)
         return sight(outputs)
 
 
