@@ -9,10 +9,13 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+
+from saccade.errors import BadSettings
 
 UNLIMITED = 1 << 60
 """cgroup v1 writes "no limit" as a huge number; anything above an exbibyte is that."""
@@ -84,6 +87,22 @@ def resident_bytes(pid: int | None = None, root: Path = Path("/")) -> int:
     """Memory that a process (None: this one) really holds; 0 when it is gone."""
     words = _words(root / "proc" / ("self" if pid is None else str(pid)) / "statm")
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
+
+
+def nvidia_driver() -> None:
+    """Returns where there is a driver for NVIDIA's cards.
+
+    Raises:
+        BadSettings: there is none.
+    """
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        raise BadSettings(
+            f"The device 'cuda' was asked for, but this machine has no NVIDIA driver ({name} was not found). "
+            "Install it, give the container its card (docker run --gpus all), or use --device cpu."
+        ) from None
 
 
 def share_out(threads: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes.util
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -346,6 +347,17 @@ def test_a_preloaded_model_that_is_missing_stops_the_start(run: Run) -> None:
     async def main() -> None:
         engine = Engine(Shelf(), _rules(pins=("nobody",)))
         with pytest.raises(BadSettings, match="nobody"):
+            await engine.start()
+        await engine.close()
+
+    run(main())
+
+
+@pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="this machine has a driver")
+def test_a_server_for_a_card_does_not_start_without_a_driver(run: Run) -> None:
+    async def main() -> None:
+        engine = Engine(Shelf(), _rules(device="cuda"))
+        with pytest.raises(BadSettings, match=r"no NVIDIA driver.*--device cpu"):
             await engine.start()
         await engine.close()
 

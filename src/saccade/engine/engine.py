@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.discover import budget, share_out
+from saccade.discover import budget, nvidia_driver, share_out
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
@@ -91,8 +91,11 @@ class Engine:
         """Returns when the pinned models are warm.
 
         Raises:
-            BadSettings: one of them is not known or cannot be loaded; the message names it.
+            BadSettings: one of them is not known or cannot be loaded; the message names it. Or models are to run on a
+                card, and there is no driver.
         """
+        if self.rules.device == "cuda":
+            nvidia_driver()
         if self.rules.redis_url:
             from saccade.engine.redis import RedisShelf
 

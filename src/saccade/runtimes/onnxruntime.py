@@ -6,8 +6,12 @@ channel order are left to the provider. On a processor the arithmetic is done wi
 
 from __future__ import annotations
 
+import ctypes
+import io
+import sys
 import threading
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
+from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
 from saccade.runtimes.session import Compute, Session
 
@@ -58,7 +63,9 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Sessi
         raise _told(error, card) from None
     if compute.device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise BadSettings(
-            "The device 'cuda' was asked for, but CUDA cannot be started here. Check driver and libraries."
+            "The device 'cuda' was asked for and there is a driver, but no card is free or CUDA's libraries cannot be "
+            f"loaded. ONNX Runtime {library.__version__} wants CUDA {getattr(library, 'cuda_version', '') or '13'} and "
+            "cuDNN 9: install them with pip install 'saccade[cuda]', or use --device cpu."
         )
     given = {
         entry.name: _Input(entry.name, entry.shape, TYPES.get(entry.type, "float32")) for entry in session.get_inputs()
@@ -287,7 +294,7 @@ def _providers(library: Any, compute: Compute, card: Card) -> list[Any]:
     if compute.device != "cuda":
         return ["CPUExecutionProvider"]
     providers: list[Any] = []
-    if compute.precision == "auto" and "TensorrtExecutionProvider" in library.get_available_providers():
+    if compute.precision == "auto" and _tensorrt(library):
         folder = Path(compute.cache_dir or ".") / "tensorrt-fp16" / (card.revision or card.name).replace("/", "_")
         if compute.cache_dir is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -326,6 +333,21 @@ def _library(device: str) -> ModuleType:
     if device == "cuda":
         if "CUDAExecutionProvider" not in library.get_available_providers():
             raise MissingExtra("Running on NVIDIA cards", extra="cuda")
+        nvidia_driver()
+        library.set_default_logger_severity(SILENT)
         if hasattr(library, "preload_dlls"):
-            library.preload_dlls()
+            with redirect_stdout(io.StringIO()):
+                library.preload_dlls()
     return library
+
+
+@cache
+def _tensorrt(library: ModuleType) -> bool:
+    """Whether TensorRT can be used; ONNX Runtime names its provider also where its libraries are missing."""
+    if "TensorrtExecutionProvider" not in library.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL("nvinfer_10.dll" if sys.platform == "win32" else "libnvinfer.so.10")
+    except OSError:
+        return False
+    return True
