@@ -23,8 +23,8 @@ LINES = (
     "a plate of food and a cup of coffee on a wooden table",
 )
 ASKED: tuple[dict[str, Any], ...] = (
-    {"candidate_labels": ["a cat", "two dogs", "a red car, parked before a big blue house"]},
-    {"candidate_labels": ["Airplane!", "FOOD", "two dogs"], "hypothesis_template": "{}"},
+    {"candidate_labels": ["a cat", "two dogs", "a red car parked before a big blue house"]},
+    {"candidate_labels": ["Airplane, flying!", "FOOD", "two dogs"], "hypothesis_template": "{}"},
     {"candidate_labels": ["naïve café 😀 猫", "it's 3.14"], "hypothesis_template": "I see {} in the LIGHT"},
     {"candidate_labels": ["dog"]},
 )
