@@ -20,6 +20,7 @@ from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call
 from saccade.engine import Engine
+from saccade.engine.murmur import MOST_BYTES, Murmur
 from saccade.errors import Error, RunFailed, TooLarge
 from saccade.results import Boxes
 
@@ -99,6 +100,32 @@ def test_a_call_that_kills_every_worker_is_given_up_and_the_others_are_not(run: 
             assert engine.info()["models"][0]["crashes"] >= 2
 
     run(main())
+
+
+def test_the_last_words_of_a_worker_that_crashed_are_logged(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"abort_after": 4})) as engine:
+            await engine.load("m")
+            for n in range(4):
+                await _outcome(engine, n)
+
+    run(main())
+    assert "the last words of a worker of 'm': simulated(): damaged heap in" in caplog.text
+    assert "/home" not in caplog.text
+
+
+def test_what_libraries_murmur_is_kept_small(tmp_path: Path) -> None:
+    murmur = Murmur()
+    with (tmp_path / "stream").open("w") as stream:
+        murmur.take(stream.fileno())
+        for _ in range(3):
+            os.write(stream.fileno(), b"x" * (MOST_BYTES // 2))
+            os.write(stream.fileno(), b"\nlibpng error: the end\n\n")
+            murmur.trim()
+        assert os.fstat(stream.fileno()).st_size < MOST_BYTES
+        os.write(stream.fileno(), b"and on\n")
+    assert murmur.last_words() == "and on"
+    murmur.close()
 
 
 def test_a_model_whose_workers_always_die_is_reported_as_failed(run: Run) -> None:

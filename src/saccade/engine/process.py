@@ -17,6 +17,7 @@ from saccade.card import Card
 from saccade.engine import wire
 from saccade.engine.job import Job
 from saccade.engine.link import OnLost, OnReply
+from saccade.engine.murmur import Murmur
 from saccade.engine.replica import Duty
 from saccade.engine.spares import BIRTH_S, Fresh, Spares, ended, started
 from saccade.errors import Error, RunFailed, place
@@ -32,6 +33,10 @@ LISTEN_S = 0.5
 
 FAREWELL_S = 5.0
 """How long a worker may take to leave when it was asked to."""
+
+
+EXPECTED = (0, 70, 71, 72, -signal.SIGKILL, -signal.SIGTERM)
+"""Exit codes of workers that were ended, or ended themselves, for a reason that is told elsewhere."""
 
 
 class ProcessLink(asyncio.Protocol):
@@ -61,6 +66,7 @@ class ProcessLink(asyncio.Protocol):
         self._hang_s = hang_s
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
+        self._murmur: Murmur | None = None
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -93,7 +99,7 @@ class ProcessLink(asyncio.Protocol):
         self._rest = b""
         self._alive = lively
         self._pulse_at = self._felt_at = time.monotonic()
-        self._process = fresh.process
+        self._process, self._murmur = fresh.process, fresh.murmur
         self._transport = fresh.hand_over(self)
         self._write(wire.Hello(wire.VERSION, os.getpid()))
         self._write(self._order)
@@ -240,12 +246,23 @@ class ProcessLink(asyncio.Protocol):
         """Waits for the process's end, so that no zombie stays, and tells who needs to know."""
         code = await ended(cast("subprocess.Popen[bytes]", self._process))
         reason = self._why or _told(code)
+        self._tell_last_words(code)
         self._settle(RunFailed(f"The worker of '{self._order.card.name}' died while it opened the model: {reason}."))
         self._opened.exception()
         if self._checked is not None and not self._checked.done():
             self._checked.set_result(None)
         if self._warm and not self._closing:
             self._on_lost(self, reason)
+
+    def _tell_last_words(self, code: int) -> None:
+        """Logs what a worker that crashed said at its end, and gives up the file that it said it into."""
+        murmur, self._murmur = self._murmur, None
+        if murmur is None:
+            return
+        words = "" if code in EXPECTED else murmur.last_words()
+        murmur.close()
+        if words:
+            log.warning("the last words of a worker of '%s': %s", self._order.card.name, words)
 
     async def _buried(self) -> None:
         await self._gone.wait()

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import cast
 
 from saccade.discover import resident_bytes
+from saccade.engine.murmur import Murmur
 
 log = logging.getLogger("saccade.engine")
 
@@ -37,8 +38,9 @@ BACK_OFF_S = (1.0, 60.0)
 class Fresh(asyncio.Protocol):
     """A worker's process that was not told yet what to open, and the way to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], murmur: Murmur) -> None:
         self.process = process
+        self.murmur = murmur
         self.settled = asyncio.Event()
         """Set when it has said Hello, and when it has ended."""
         self.gone = asyncio.Event()
@@ -80,26 +82,29 @@ class Fresh(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         await ended(self.process)
+        self.murmur.close()
 
 
 async def started(runtime: str = "") -> Fresh:
     """A new worker's process; named a runtime, it gets ready for models of it before it says Hello."""
     ours, theirs = socket.socketpair()
-    words = [str(theirs.fileno()), str(os.getpid()), *([runtime] if runtime else [])]
+    murmur = Murmur()
+    words = [str(theirs.fileno()), str(os.getpid()), str(murmur.descriptor), *([runtime] if runtime else [])]
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "saccade.engine.worker_process", *words],
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
+            pass_fds=(theirs.fileno(), murmur.descriptor),
             # A Ctrl-C at the terminal is for the front, which lets the workers finish first.
             start_new_session=True,
         )
     except BaseException:
         ours.close()
+        murmur.close()
         raise
     finally:
         theirs.close()
-    fresh = Fresh(process)
+    fresh = Fresh(process, murmur)
     try:
         await asyncio.get_running_loop().create_connection(lambda: fresh, sock=ours)
     except BaseException:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import msgspec
 
@@ -25,6 +25,7 @@ from saccade.discover import resident_bytes, share_out
 from saccade.engine import wire
 from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
+from saccade.engine.murmur import Murmur
 from saccade.engine.replica import Replica
 from saccade.errors import Error, place
 
@@ -41,6 +42,9 @@ BYTES_PER_PIXEL = 16
 
 SPARE_BYTES = 512 << 20
 
+STDERR = 2
+"""The descriptor of standard error, to which libraries write whatever Python thinks of it."""
+
 FAILED, GUILTY, SWOLLEN = 70, 71, 72
 """Exit codes: broken wire; a decoder ran away; too much memory."""
 
@@ -48,8 +52,9 @@ FAILED, GUILTY, SWOLLEN = 70, 71, 72
 class Worker:
     """Serves one front over one socket, until either ends."""
 
-    def __init__(self, front: socket.socket) -> None:
+    def __init__(self, front: socket.socket, murmur: Murmur) -> None:
         self._front = front
+        self._murmur = murmur
         self._coming = front.makefile("rb", buffering=READ_BYTES)
         self._sending = threading.Lock()
         self._replica: Replica | None = None
@@ -77,6 +82,7 @@ class Worker:
         room = replica.slots * order.duty.limits.max_pixels * BYTES_PER_PIXEL + SPARE_BYTES
         # The front renews a worker over its limit in peace; one that outruns that is ended here.
         self._limit_bytes = int(order.memory_bytes * 1.25) or held * 2 + room
+        self._murmur.take(STDERR)
         self._send(wire.Opened(replica.slots, held))
         self._take_jobs(replica)
 
@@ -130,6 +136,7 @@ class Worker:
 
     def _trim(self, replica: Replica) -> None:
         """Gives memory of large images back to the machine in quiet moments; the allocator would keep it."""
+        self._murmur.trim()
         now = time.monotonic()
         if replica.idle and now - self._trimmed_at > TRIM_S and replica.answered_since_trim():
             self._trimmed_at = now
@@ -176,11 +183,27 @@ class Worker:
         os._exit(code)
 
 
-def serve(front: socket.socket) -> None:
+def serve(front: socket.socket, murmur: Murmur) -> None:
     """Serves the front to the end of this process."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=_voice())
+    threading.excepthook = _fallen
     share_out(1)
-    Worker(front).serve()
+    Worker(front, murmur).serve()
+
+
+def _voice() -> TextIO:
+    """Where standard error leads now: the log keeps that way when libraries lose it."""
+    try:
+        descriptor = os.dup(STDERR)
+    except OSError:  # the server was started without
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    return os.fdopen(descriptor, "w", buffering=1)
+
+
+def _fallen(what: threading.ExceptHookArgs) -> None:
+    """Logs a thread that was ended by an error of ours; the traceback would hold folders."""
+    if what.exc_value is not None:
+        log.error("a thread of the worker has ended: %s", place(what.exc_value))
 
 
 def furnish(runtime: str) -> None:

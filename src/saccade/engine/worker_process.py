@@ -1,4 +1,4 @@
-"""How a worker begins: ``python -P -m saccade.engine.worker_process FD PARENT [RUNTIME]``, started by the front.
+"""How a worker begins: ``python -P -m saccade.engine.worker_process FD PARENT MURMUR [RUNTIME]``, started by the front.
 
 With a RUNTIME it is a spare: before it says Hello it brings in what the models of that runtime need, at the lowest
 priority, and then waits to be told which one to open. Nothing of weight is imported before the process is bound to
@@ -20,8 +20,9 @@ LOWEST = 19
 
 
 def main() -> None:
-    """The socket to the front, the front's process id, and the runtime that a spare should know."""
-    descriptor, parent, *runtime = sys.argv[1:]
+    """The socket to the front, the front's process id, the file for what libraries say, and the runtime that a spare
+    should know."""
+    descriptor, parent, murmur, *runtime = sys.argv[1:]
     die_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A worker computes in threads of its own; numpy's library would start one for every core when it is imported.
@@ -31,9 +32,10 @@ def main() -> None:
         furnishing = threading.Thread(target=_furnish, args=(runtime[0],))
         furnishing.start()
         furnishing.join()
+    from saccade.engine.murmur import Murmur
     from saccade.engine.worker import serve
 
-    serve(socket.socket(fileno=int(descriptor)))
+    serve(socket.socket(fileno=int(descriptor)), Murmur(int(murmur)))
 
 
 def _furnish(runtime: str) -> None:

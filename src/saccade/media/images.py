@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +49,10 @@ SRGB_BOX: Final = re.compile(rb"colr\x01..\x00\x00\x00\x10", re.DOTALL)
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # or strangers' damaged files would fill the server's log
+
+
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80"
 USUAL_FPS: Final = 25.0
 MAX_BOXES: Final = 100_000
 
+os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
+"""Nothing of what FFmpeg thinks of strangers' damaged files; OpenCV reads it when the first video is opened."""
+
 Kind = Literal["image", "animation", "video"]
 
 

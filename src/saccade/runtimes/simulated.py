@@ -3,7 +3,7 @@
 A Card with the family and the runtime "simulated" needs no files. What it does is in ``card.config["simulated"]``:
 ``ms`` is how long one run takes (``per_image_ms`` more for every image of a batch beyond the first), ``parallel`` how
 many runs the device does at one time, ``load_ms`` how long opening takes, ``mib`` how much memory it holds. What goes
-wrong is there, too: ``crash_after``, ``hang_after`` and ``blind_after`` count runs.
+wrong is there, too: ``crash_after``, ``abort_after``, ``hang_after`` and ``blind_after`` count runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, RunFailed
 from saccade.runtimes.session import Compute
 
+LAST_WORDS = b"simulated(): damaged heap in /home/somebody\n"
+"""What an allocator would say before it ends the process."""
+
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     """See the module's own description."""
@@ -36,6 +39,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     crash_on_load: bool = False
     corrupt: bool = False
     crash_after: int = 0
+    abort_after: int = 0
     hang_after: int = 0
     blind_after: int = 0
     fail_above: float = 0.0
@@ -86,6 +90,9 @@ class SimulatedSession:
             runs = self._runs
         if 0 < self._behaviour.crash_after < runs:
             os.kill(os.getpid(), signal.SIGKILL)
+        if 0 < self._behaviour.abort_after < runs:
+            os.write(2, LAST_WORDS)
+            os.abort()
         if 0 < self._behaviour.hang_after < runs:
             time.sleep(3600)
         pause_ms = self._behaviour.ms + self._behaviour.per_image_ms * (count - 1)
