@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from yolo_made import BOXES, LABELS, NOTHING, ORIENTED, POSE, SEGMENT, Desk, answer, card, form, photo, posted, told
 
@@ -181,3 +184,22 @@ def test_frames_can_be_streamed_one_by_one(accept: str, start: bytes) -> None:
 def test_a_drawn_picture_is_not_made_of_a_video() -> None:
     with pytest.raises(errors.BadOptions):
         Hub().parse(call({**FORM, "annotated": "true"}, files={"file": GIF}), Desk())
+
+
+def test_an_export_of_a_video_is_a_whole_file_and_no_stream_of_entries() -> None:
+    incoming = call({**FORM, "format": "csv"}, files={"file": GIF}, headers={"accept": "application/x-ndjson"})
+    ask = Hub().parse(incoming, Desk())
+    assert not ask.streamed
+    assert Hub().render(ask, [answer(BOXES), answer(BOXES)]).body.startswith(b"frame,class,name,")
+
+
+def test_the_outlines_of_a_long_video_are_written_in_little_more_room_than_they_take() -> None:
+    outline = np.random.default_rng(0).random((10_000, 2), np.float32)
+    crowd = answer(replace(SEGMENT, polygons=(outline,)))
+    ask = Hub().parse(call(files={"file": GIF}), Desk())
+    tracemalloc.start()
+    body = Hub().render(ask, [crowd] * 50).body
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(json.loads(body)["images"]) == 50
+    assert peak < 3 * len(body)

@@ -123,6 +123,11 @@ def test_bodies_over_the_limit_are_refused_announced_or_not() -> None:
     assert app.shelf.held_bytes == 0
 
 
+def test_what_the_platform_took_is_taken_here() -> None:
+    """100 MB, also in base64: the largest image or video of its documents."""
+    assert asked(made(), "POST", "/first/one", content=bytes(100_000_000 * 4 // 3)).status_code == 200
+
+
 def test_all_bodies_together_are_limited_too() -> None:
     app = made(max_inflight_bytes=100)
     assert asked(app, "POST", "/first/one", content=b"x" * 101).status_code == 503
@@ -178,7 +183,8 @@ def test_a_browser_may_call_from_any_page_unless_told_otherwise() -> None:
     assert "POST" in response.headers["access-control-allow-methods"]
     response = asked(made(), "POST", "/first/one", headers=asking, content=b"x")
     assert response.headers["access-control-allow-credentials"] == "true"
-    assert "x-request-id" in response.headers["access-control-expose-headers"]
+    for name in ("x-request-id", "x-imgsz", "x-ignored-arguments", "x-ratelimit-reset"):
+        assert name in response.headers["access-control-expose-headers"]
     refused = asked(made(), "POST", "/first/one", headers=asking, content=b"unreadable")
     assert refused.headers["access-control-allow-origin"] == "https://page.example"
     closed = made(cors_origins=("https://own.example",))

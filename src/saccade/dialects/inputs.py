@@ -30,8 +30,8 @@ MAX_PARTS = 64
 
 MAX_PART_HEADERS = 16
 MAX_PART_HEADER_BYTES = 8192
-MAX_FIELD_BYTES = 96 * 2**20
-"""Text parts may hold base64 images, so their cap is only that of a large image."""
+MAX_FIELD_BYTES = 128 * 2**20
+"""Text parts may hold images and videos in base64, so their cap is that of a large body."""
 
 LONG_STRING = 16 * 2**10
 """Length in bytes from which a JSON string is left undecoded, because it can only be an image."""

@@ -53,7 +53,9 @@ def render(ask: YoloAsk, answers: Sequence[Answer]) -> Outgoing:
         return Outgoing(body=body, media_type=MEDIA_TYPES[ask.arguments.export], headers=headers)
     if ask.shape in ("l1", "l2") and len(answers) == 1:
         return Outgoing(body=_plain.encode(_legacy(ask, answers[0])), headers=headers)
-    whole = {"images": [entry(ask, answer) for answer in answers], "metadata": metadata(ask, len(answers))}
+    # Entry by entry: as lists of Python's numbers, the outlines of a long video would take ten times the room.
+    entries = [msgspec.Raw(_encoded(ask, entry(ask, answer))) for answer in answers]
+    whole = {"images": entries, "metadata": metadata(ask, len(answers))}
     return Outgoing(body=_encoded(ask, whole), headers=headers)
 
 

@@ -79,11 +79,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 100
     quota_window_s: Annotated[int, Meta(ge=1, description="Length of the sliding quota window in seconds.")] = 3600
 
-    max_body_bytes: Annotated[int, Meta(ge=1, description="Largest request body, also after decompression.")] = 64 << 20
+    max_body_bytes: Annotated[
+        int, Meta(ge=1, description="Largest request body, also after decompression.")
+    ] = 128 << 20
     max_inflight_bytes: Annotated[int, Meta(ge=1, description="All request bodies held at one time.")] = 1 << 30
     max_header_bytes: Annotated[int, Meta(ge=1024, description="Largest request head.")] = 64 << 10
     max_pixels: Annotated[int, Meta(ge=1, description="Largest image, in pixels.")] = 64_000_000
-    max_frames: Annotated[int, Meta(ge=1, description="Longest video, in answered frames.")] = 9_000
+    max_frames: Annotated[int, Meta(ge=1, description="Longest video, in frames, whatever the stride.")] = 9_000
     max_seconds: Annotated[float, Meta(gt=0, description="Longest video, in seconds.")] = 600.0
     request_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time for one call; `X-Request-Timeout` may shorten it.")
