@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from lamps import Typed
 
-from saccade.cli.bench import made_photo
+from saccade.cli.bench import _refusal, made_photo
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 from saccade.media import decode
@@ -20,10 +21,10 @@ Client = Callable[[str], Awaitable[Report]]
 
 
 def test_figures_are_quantiles_of_the_answered_calls() -> None:
-    report = Report(4, [n / 1000 for n in range(1, 101)], Counter({200: 98, 503: 2}), whole_s=2.0)
+    report = Report(4, [n / 1000 for n in range(1, 101)], Counter({200: 100, 503: 2}), whole_s=2.0)
     figures = report.figures()
     assert figures == {
-        "concurrency": 4, "calls": 100, "failed": 2, "per_second": 50.0,
+        "concurrency": 4, "calls": 102, "failed": 2, "refused": {"503": 2}, "per_second": 50.0,
         "p50_ms": 51.0, "p90_ms": 91.0, "p99_ms": 100.0,
     }  # fmt: skip
     assert Report(1).figures()["per_second"] == 0
@@ -64,7 +65,7 @@ def test_every_call_is_sent_and_counted_by_its_status() -> None:
         b"HTTP/1.1 503 Busy\r\ncontent-length: 2\r\n\r\nno",
         lambda url: drive(url, b"abcd", {"x-a": "1"}, concurrency=3, calls=10),
     )
-    assert (len(heads), report.statuses) == (10, Counter({503: 10}))
+    assert (len(heads), report.statuses, report.seconds, report.refusal) == (10, Counter({503: 10}), [], b"no")
     assert heads[0].startswith(b"POST /models/x HTTP/1.1\r\n")
     assert b"x-a: 1" in heads[0]
 
@@ -72,6 +73,21 @@ def test_every_call_is_sent_and_counted_by_its_status() -> None:
 def test_a_server_that_hangs_up_is_an_error_in_words() -> None:
     with pytest.raises(Error, match="closed the connection"):
         served(b"", lambda url: drive(url, b"abcd", {}, concurrency=1, calls=1))
+
+
+def test_an_address_where_nobody_listens_is_an_error_in_words(typed: Typed) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        told = typed("bench", "any", "--url", f"http://127.0.0.1:{free.getsockname()[1]}", "--calls", "5")
+    assert told.exit_code == 1
+    assert "Nobody listens at 127.0.0.1:" in told.stderr
+    assert "saccade serve" in told.stderr
+
+
+def test_a_server_that_refuses_every_call_is_quoted() -> None:
+    report = Report(1, [], Counter({404: 3}), refusal=b'{"error": "There is no model \'x\'."}')
+    assert _refusal(report) == "404 There is no model 'x'."
+    assert _refusal(Report(1, [], Counter({502: 3}), refusal=b"<html>")) == "502"
 
 
 def test_the_made_photo_is_always_the_same() -> None:
@@ -93,3 +109,13 @@ def test_a_model_is_measured_alone_and_behind_a_server(typed: Typed, models: Pat
     assert all(row["failed"] == 0 and row["calls"] == 5 for row in report["http"])
     assert report["bare"][0]["calls"] == 5
     assert report["memory_bytes"] > 1e7
+    assert 0 < report["callers_cpu_ms"] < 100
+
+
+def test_a_server_that_cannot_start_is_told_in_its_own_words(typed: Typed, models: Path, tmp_path: Path) -> None:
+    flags = ("--models", models, "--home", tmp_path, "--calls", "1", "--concurrency", "1")
+    (tmp_path / "saccade.db").mkdir()
+    told = typed("bench", "lamps", *flags)
+    assert told.exit_code == 1
+    assert "The server that was to be measured did not start: " in told.stderr
+    assert "INFO" not in told.stderr

@@ -8,18 +8,19 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import click
 
-from saccade.cli.house import compiled, fetched, library, model_options, settings
-from saccade.cli.load import drive, loopback_only
+from saccade.cli.house import compiled, counted, fetched, library, model_options, settings
+from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 
 WARM_UP = 5
@@ -60,15 +61,18 @@ def COMMAND(
     report: dict[str, Any] = {"model": ref, "bytes": len(photo)}
     if url:
         loopback_only(url)
-        report["http"] = _over_http(_target(url, ref, labels), photo, key, levels, calls)
+        with counted("measuring") as tell:
+            report |= _over_http(_target(url, ref, labels), photo, key, levels, calls, tell)
     else:
         given = settings(home=home, models=folders or None, precision=precision, device=device)
         card = fetched(library(given), ref)
+        report |= {"precision": given.precision, "device": given.device, "threads": _threads(given)}
         if card.task == "zero-shot-classify":
             labels = labels or LABELS
-        report["bare"] = _bare(card, given, photo, labels, calls)
-        with _served(given, ref) as (address, process):
-            report["http"] = _over_http(_target(address, ref, labels), photo, None, levels, calls)
+        with counted("measuring the bare model"):
+            report["bare"] = _bare(card, given, photo, labels, calls)
+        with counted("measuring a server") as tell, _served(given, ref) as (address, process):
+            report |= _over_http(_target(address, ref, labels), photo, None, levels, calls, tell)
             report["memory_bytes"] = _memory(process.pid)
     click.echo(json.dumps(report, indent=1)) if as_json else _print(report)
 
@@ -102,12 +106,11 @@ def _bare(card: Any, given: Any, photo: bytes, labels: str | None, calls: int) -
     """Bytes to result in this process: one call after the other, then as many at a time as there are cores."""
     from saccade import media
     from saccade.call import Options
-    from saccade.discover import budget
     from saccade.model import Model
     from saccade.runtimes.session import Compute
 
     options = Options(candidate_labels=tuple(map(str.strip, labels.split(","))) if labels else None)
-    threads = given.threads or budget().threads
+    threads = _threads(given)
     compute = Compute(
         precision=given.precision,
         device=given.device,
@@ -128,9 +131,13 @@ def _bare(card: Any, given: Any, photo: bytes, labels: str | None, calls: int) -
         model.close()
 
 
-def _measured(once: Any, calls: int, callers: int) -> dict[str, Any]:
-    from saccade.cli.load import Report
+def _threads(given: Any) -> int:
+    from saccade.discover import budget
 
+    return int(given.threads or budget().threads)
+
+
+def _measured(once: Any, calls: int, callers: int) -> dict[str, Any]:
     with ThreadPoolExecutor(callers) as pool:
         list(pool.map(once, range(WARM_UP * callers)))
         started = time.perf_counter()
@@ -143,22 +150,40 @@ def _target(url: str, ref: str, labels: str | None) -> str:
     return f"{url.rstrip('/')}/models/{ref}{words}"
 
 
-def _over_http(target: str, photo: bytes, key: str | None, levels: list[int], calls: int) -> list[dict[str, Any]]:
+def _over_http(
+    target: str, photo: bytes, key: str | None, levels: list[int], calls: int, tell: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Rows of the callers' numbers, and what the callers themselves took of the processor; ``tell`` hears how many
+    measurements are done."""
     headers = {"content-type": "image/jpeg", "x-use-cache": "false"} | (
         {"authorization": f"Bearer {key}"} if key else {}
     )
 
-    async def all_levels() -> list[dict[str, Any]]:
+    async def all_levels() -> list[Report]:
         await drive(target, photo, headers, concurrency=max(levels), calls=max(levels) + WARM_UP)
-        return [
-            (await drive(target, photo, headers, concurrency=level, calls=max(calls, level))).figures()
-            for level in levels
-        ]
+        reports = []
+        for number, level in enumerate(levels):
+            tell(number, len(levels))
+            reports.append(await drive(target, photo, headers, concurrency=level, calls=max(calls, level)))
+        return reports
 
-    rows = asyncio.run(all_levels())
-    if all(row["failed"] == row["calls"] for row in rows):
-        raise Error(f"Every call to {target} was refused. Does the server know the model, and does it ask for a key?")
-    return rows
+    reports = asyncio.run(all_levels())
+    if not any(report.seconds for report in reports):
+        raise Error(f"Every call to {target} was refused: {_refusal(reports[0])}")
+    answered = sum(len(report.seconds) for report in reports)
+    own_ms = 1e3 * sum(report.own_cpu_s for report in reports) / answered
+    return {"http": [report.figures() for report in reports], "callers_cpu_ms": round(own_ms, 3)}
+
+
+def _refusal(report: Report) -> str:
+    """Status and message of the first refusal."""
+    status = next(iter(report.statuses))
+    try:
+        told = json.loads(report.refusal)
+        text = str(told.get("error") or told.get("message")) if isinstance(told, dict) else ""
+    except ValueError:
+        text = ""
+    return f"{status} {text}".strip()
 
 
 @contextmanager
@@ -167,22 +192,28 @@ def _served(given: Any, ref: str) -> Iterator[tuple[str, subprocess.Popen[str]]]
     words = ["--port", "0", "--preload", ref, "--home", given.home, "--precision", given.precision, "--no-access-log"]
     words += ["--device", given.device, *(word for folder in given.models for word in ("--models", folder))]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "saccade", "serve", *words], stdout=subprocess.PIPE, text=True, env=environ
-    )
-    try:
-        yield _address(process), process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
+    command = [sys.executable, "-m", "saccade", "serve", *words]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)
+        try:
+            yield _address(process, log), process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _address(process: subprocess.Popen[str], log: IO[str]) -> str:
     for line in process.stdout or ():
         found = READY.search(line)
         if found:
             return found[1]
-    raise Error("The server that was to be measured did not start; its own message is above.")
+    log.seek(0)
+    last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
+    raise Error(f"The server that was to be measured did not start: {last.removeprefix('Error: ')}")
 
 
 def _memory(pid: int) -> int:
@@ -192,8 +223,9 @@ def _memory(pid: int) -> int:
     server = psutil.Process(pid)
     total = 0
     for process in (server, *server.children(recursive=True)):
-        used = process.memory_full_info()
-        total += getattr(used, "pss", used.rss)
+        with suppress(psutil.Error):
+            used = process.memory_full_info()
+            total += getattr(used, "pss", used.rss)
     return total
 
 
@@ -201,15 +233,20 @@ def _print(report: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, header_style="bold", title=f"{report['model']}, {report['bytes'] / 1e3:.0f} kB a photo")
+    how = f", {report['precision']} on {report['device']}, {report['threads']} threads" if "bare" in report else ""
+    table = Table(
+        box=None, header_style="bold", title=f"{report['model']}{how}, {report['bytes'] / 1e3:.0f} kB a photo"
+    )
     for title in ("", "callers", "calls/s", "p50 ms", "p90 ms", "p99 ms", "failed"):
         table.add_column(title, justify="right" if title else "left")
     for name, rows in (("bare model", report.get("bare", ())), ("over HTTP", report["http"])):
         for row in rows:
             shown = (row["per_second"], row["p50_ms"], row["p90_ms"], row["p99_ms"])
-            failed = f"[red]{row['failed']}[/red]" if row["failed"] else "0"
+            refused = ", ".join(f"{count} × {status}" for status, count in row["refused"].items())
+            failed = f"[red]{refused}[/red]" if refused else "0"
             table.add_row(name, str(row["concurrency"]), *(f"{value:.1f}" for value in shown), failed)
     console = Console()
     console.print(table)
     if "memory_bytes" in report:
         console.print(f"Server and workers hold {report['memory_bytes'] / 1e6:.0f} MB.")
+    console.print(f"Of the processor, the callers themselves took {report['callers_cpu_ms']:.2f} ms a call.")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from saccade.errors import BadOptions, Error
@@ -15,24 +16,30 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(slots=True)
 class Report:
-    """What came back: seconds of each answered call, counts by status, and the whole time."""
+    """What came back: seconds of each good answer, counts of all by status, the whole time, and how much of it the
+    callers themselves computed. ``refusal`` is the body of the first answer that was none."""
 
     concurrency: int
     seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     whole_s: float = 0.0
+    own_cpu_s: float = 0.0
+    refusal: bytes = b""
 
-    def figures(self) -> dict[str, float | int]:
-        """Throughput in calls a second and latencies in milliseconds."""
+    def figures(self) -> dict[str, Any]:
+        """Good answers a second, their latencies in milliseconds, and what else came, by status."""
         ordered = sorted(self.seconds)
 
         def quantile(share: float) -> float:
             return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1e3, 3) if ordered else 0.0
 
+        refused = {str(status): count for status, count in sorted(self.statuses.items()) if status != 200}
+        failed = sum(refused.values())
         return {
             "concurrency": self.concurrency,
-            "calls": len(ordered),
-            "failed": sum(count for status, count in self.statuses.items() if status != 200),
+            "calls": len(ordered) + failed,
+            "failed": failed,
+            "refused": refused,
             "per_second": round(len(ordered) / self.whole_s, 2) if self.whole_s else 0.0,
             "p50_ms": quantile(0.50),
             "p90_ms": quantile(0.90),
@@ -65,33 +72,38 @@ async def drive(url: str, body: bytes, headers: dict[str, str], *, concurrency: 
 
     async def caller() -> None:
         nonlocal left
-        reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+        try:
+            reader, writer = await asyncio.open_connection(host, port, limit=1 << 24)
+        except OSError:
+            raise Error(f"Nobody listens at {host}:{port}. Start a server there with 'saccade serve'.") from None
         try:
             while left > 0:
                 left -= 1
                 started = time.perf_counter()
                 writer.write(request)
-                status = await _status(reader)
-                report.seconds.append(time.perf_counter() - started)
+                status, body = await _answer(reader)
                 report.statuses[status] += 1
+                if status == 200:
+                    report.seconds.append(time.perf_counter() - started)
+                elif not report.refusal:
+                    report.refusal = body
         finally:
             writer.close()
 
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(caller() for _ in range(min(concurrency, calls))))
-    report.whole_s = time.perf_counter() - started
+    report.whole_s, report.own_cpu_s = time.perf_counter() - started, time.process_time() - cpu
     return report
 
 
-async def _status(reader: asyncio.StreamReader) -> int:
-    """Reads one answer whole and returns its status."""
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Reads one answer whole: its status and its body."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
+        first, *fields = head.split(b"\r\n")
+        lines = [line.split(b":", 1)[1] for line in fields if line.lower().startswith(b"content-length:")]
+        if not lines:
+            raise Error("The server's answer has no Content-Length, which this load generator needs.")
+        return int(first.split(b" ", 2)[1]), await reader.readexactly(int(lines[0]))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise Error("The server closed the connection before it answered.") from error
-    first, *fields = head.split(b"\r\n")
-    length = next((int(line.split(b":", 1)[1]) for line in fields if line.lower().startswith(b"content-length:")), None)
-    if length is None:
-        raise Error("The server's answer has no Content-Length, which this load generator needs.")
-    await reader.readexactly(length)
-    return int(first.split(b" ", 2)[1])
