@@ -79,7 +79,7 @@ def test_every_saccade_command_in_the_pages_has_the_options_that_are_typed(page:
             words = line.split("#")[0].split()
             if words[:1] == ["saccade"] and len(words) > 1:
                 inner = words[1:3] if words[1] in ("keys", "endpoints") else words[1:2]
-                told = CliRunner().invoke(cli, [*inner, "--help"])
+                told = CliRunner().invoke(cli, [*inner, "--help-all" if inner[0] in ("serve", "deploy") else "--help"])
                 assert told.exit_code == 0, line
                 options = {word.split("=")[0] for word in words if word.startswith("--")}
                 assert options <= set(re.findall(r"--[\w-]+", told.output)), line

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from saccade.cli import cli, serve
 from saccade.errors import BadSettings
-from saccade.server.settings import NAMES, load, table
+from saccade.server.settings import NAMES, Settings, grouped, load, table
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,3 +69,69 @@ def test_the_documentation_lists_every_setting_with_its_default() -> None:
     page = (ROOT / "docs" / "settings.md").read_text()
     assert table() in page
     assert all(f"`{name}`" in page for name in NAMES)
+
+
+RULES: dict[str, object] = {
+    "replicas": 3,
+    "spare_workers": 2,
+    "worker_memory_bytes": 1 << 30,
+    "min_residency_s": 1.5,
+    "max_batch": 8,
+    "decode_timeout_s": 2.5,
+    "hang_timeout_s": 4.5,
+    "check_interval_s": 0.0,
+    "queue_total_calls": 9,
+    "admission_dry_run": True,
+    "cache_ttl_s": 0.5,
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_of_the_engine_can_be_set_in_the_file_the_environment_and_by_a_flag(
+    tmp_path: Path, name: str
+) -> None:
+    value = RULES[name]
+    assert getattr(Settings(), name) != value
+    (tmp_path / "saccade.toml").write_text(f"{name} = {str(value).lower()}\n")
+    assert getattr(load({}, {}, tmp_path), name) == value
+    assert getattr(load({}, {f"SACCADE_{name.upper()}": str(value)}, tmp_path / "none"), name) == value
+    given: dict[str, object] = {}
+    command = click.Command("serve", params=list(serve.COMMAND.params), callback=lambda **flags: given.update(flags))
+    flag = f"--{name.replace('_', '-')}"
+    command.main([flag] if value is True else [flag, str(value)], standalone_mode=False)
+    assert getattr(load(serve.given_in({name: given[name]}), {}, tmp_path / "none"), name) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("replicas", 0, ["replicas", "0", ">= 1"]),
+        ("replicas", 65, ["replicas", "65", "<= 64"]),
+        ("spare_workers", -1, ["spare_workers", "-1", ">= 0"]),
+        ("max_batch", "many", ["max_batch", "many", "int"]),
+        ("hang_timeout_s", 0.2, ["hang_timeout_s", "0.2", ">= 1"]),
+        ("decode_timeout_s", 0, ["decode_timeout_s", "0", "> 0"]),
+        ("cache_ttl_s", 0, ["cache_ttl_s", "> 0"]),
+        ("queue_total_calls", 0, ["queue_total_calls", ">= 1"]),
+        ("min_residency_s", -1, ["min_residency_s", "-1"]),
+        ("admission_dry_run", "perhaps", ["admission_dry_run", "perhaps"]),
+    ],
+)
+def test_a_rule_outside_its_range_is_refused_with_what_was_expected(
+    tmp_path: Path, name: str, value: object, words: list[str]
+) -> None:
+    with pytest.raises(BadSettings) as caught:
+        load({name: value}, {}, tmp_path)
+    assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_the_short_help_shows_what_everybody_needs_and_leads_to_the_rest() -> None:
+    short = CliRunner().invoke(cli, ["serve", "--help"]).output
+    whole = CliRunner().invoke(cli, ["serve", "--help-all"]).output
+    assert len(short.splitlines()) < 50
+    assert "--port" in short
+    assert "--hang-timeout-s" not in short
+    assert f"{len(NAMES) - 1} settings in all: cli serve --help-all" in short
+    flags = {f"--{name.replace('_', '-')}" for name in NAMES if name not in serve.UNFLAGGED}
+    assert flags <= set(re.findall(r"--[\w-]+", whole))
+    assert all(f"{title}:" in whole for title in grouped())

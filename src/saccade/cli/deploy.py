@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from saccade.cli.serve import given_in, setting_options
+from saccade.cli.serve import Grouped, given_in, setting_options
 
 
-@click.command(name="deploy")
+@click.command(name="deploy", cls=Grouped)
 @setting_options
 @click.option("--address", default="auto", show_default=True, help="The cluster's address, as of 'ray start --head'.")
 @click.option("--down", is_flag=True, help="Take saccade off the cluster instead; keys and endpoints are remembered.")

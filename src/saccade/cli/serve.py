@@ -15,11 +15,45 @@ from saccade.server import settings as rooms
 UNFLAGGED = {"regions"}
 """Settings that only the file can hold."""
 
+GROUPS = rooms.grouped()
+EVERYTHING = f"{__name__}.everything"
+
+
+FIRST = ("The server", "Computing")
+"""The groups of settings that everybody should see; the others are for those who look for something."""
+
+
+class Grouped(click.Command):
+    """A command with the settings as flags: ``--help`` tells the first ones, ``--help-all`` all, in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        records = {param.name: record for param in self.get_params(ctx) if (record := param.get_help_record(ctx))}
+        everything = ctx.meta.get(EVERYTHING, False)
+        groups = {title: [records.pop(name) for name in names if name in records] for title, names in GROUPS.items()}
+        with formatter.section("Options"):
+            formatter.write_dl(list(records.values()))
+        for title in groups if everything else FIRST:
+            if groups[title]:
+                with formatter.section(title):
+                    formatter.write_dl(groups[title])
+        if not everything:
+            formatter.write_paragraph()
+            formatter.write_text(f"{sum(map(len, groups.values()))} settings in all: {ctx.command_path} --help-all")
+
 
 def setting_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for name in reversed([name for name in rooms.NAMES if name not in UNFLAGGED]):
         function = _option(name)(function)
-    return function
+    return click.option(
+        "--help-all", is_flag=True, is_eager=True, expose_value=False, callback=_tell_all, help="Show all settings."
+    )(function)
+
+
+def _tell_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        ctx.meta[EVERYTHING] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -38,7 +72,7 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     )
 
 
-@click.command(name="serve")
+@click.command(name="serve", cls=Grouped)
 @setting_options
 @click.option("--config", type=click.Path(dir_okay=False), help="The settings file (default: saccade.toml here).")
 @click.option(

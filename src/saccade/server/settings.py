@@ -44,32 +44,66 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     default_model: Annotated[
         str, Meta(description="Model of requests that name none (default: the only one, else picodet-s).")
     ] = ""
+    no_auth: Annotated[bool, Meta(description="Ask for no key, on any host.")] = False
 
     precision: Annotated[
         Literal["auto", "f32"], Meta(description="`auto`: the machine's fastest; `f32`: the reference's numbers.")
     ] = "auto"
-    converter_python: Annotated[
-        str,
-        Meta(description="Python with `saccade[transformers]` that makes graphs of checkpoints (default: this one)."),
-    ] = ""
     device: Annotated[Literal["cpu", "cuda"], Meta(description="What models run on.")] = "cpu"
     threads: Annotated[int, Meta(ge=0, description="CPU threads for everything; 0: all that this process may use.")] = 0
     memory_bytes: Annotated[
         int, Meta(ge=0, description="Memory for resident models; 0: chosen from what this machine has.")
     ] = 0
-    queue_calls: Annotated[
-        int, Meta(ge=1, description="Calls that may wait for one model before more are refused.")
-    ] = 64
-    cache_bytes: Annotated[int, Meta(ge=0, description="Memory for cached answers; 0 switches the cache off.")] = (
-        64 << 20
-    )
-    isolate: Annotated[bool, Meta(description="Run every model in a process of its own.")] = True
+    converter_python: Annotated[
+        str,
+        Meta(description="Python with `saccade[transformers]` that makes graphs of checkpoints (default: this one)."),
+    ] = ""
+
     fronts: Annotated[
         int,
         Meta(ge=0, le=64, description="Processes that take callers (on Linux); 0: one for every 8 threads, 1 to 4."),
     ] = 0
+    isolate: Annotated[bool, Meta(description="Run every model in a process of its own.")] = True
+    replicas: Annotated[
+        int, Meta(ge=1, le=64, description="Processes for every model of the shared API, side by side.")
+    ] = 1
+    spare_workers: Annotated[
+        int,
+        Meta(ge=0, le=16, description="Processes that wait for the next model, so that it is there sooner; 0: none."),
+    ] = 1
+    worker_memory_bytes: Annotated[
+        int, Meta(ge=0, description="Memory of one worker before it is replaced; 0: no limit of its own.")
+    ] = 0
+    min_residency_s: Annotated[
+        float, Meta(ge=0, description="Shortest stay of a model in memory before it makes room for another one.")
+    ] = 30.0
+    max_batch: Annotated[
+        int,
+        Meta(ge=0, le=1024, description="Images in one run of a model; 1: no batches; 0: measured when it is loaded."),
+    ] = 0
+    decode_timeout_s: Annotated[
+        float, Meta(gt=0, description="Longest time for decoding one image; then its worker is ended.")
+    ] = 20.0
+    hang_timeout_s: Annotated[float, Meta(ge=1, description="Longest silence of a worker before it is replaced.")] = (
+        30.0
+    )
+    check_interval_s: Annotated[
+        float,
+        Meta(ge=0, description="How often models are tried on a known picture, to see that they still see; 0: never."),
+    ] = 60.0
 
-    no_auth: Annotated[bool, Meta(description="Ask for no key, on any host.")] = False
+    queue_calls: Annotated[
+        int, Meta(ge=1, description="Calls that may wait for one model before more are refused.")
+    ] = 64
+    queue_total_calls: Annotated[int, Meta(ge=1, description="Calls that may wait for all models together.")] = 1024
+    admission_dry_run: Annotated[
+        bool, Meta(description="Count the calls that would be refused as too many, and take them all the same.")
+    ] = False
+    cache_bytes: Annotated[int, Meta(ge=0, description="Memory for cached answers; 0 switches the cache off.")] = (
+        64 << 20
+    )
+    cache_ttl_s: Annotated[float, Meta(gt=0, description="How long an answer stays in the cache.")] = 3600.0
+
     database_url: Annotated[
         str, Meta(description="SQLAlchemy URL for keys and usage (default: SQLite under home).")
     ] = ""
@@ -79,14 +113,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 100
     quota_window_s: Annotated[int, Meta(ge=1, description="Length of the sliding quota window in seconds.")] = 3600
 
-    max_body_bytes: Annotated[
-        int, Meta(ge=1, description="Largest request body, also after decompression.")
-    ] = 128 << 20
+    max_body_bytes: Annotated[int, Meta(ge=1, description="Largest request body, also after decompression.")] = (
+        128 << 20
+    )
     max_inflight_bytes: Annotated[int, Meta(ge=1, description="All request bodies held at one time.")] = 1 << 30
     max_header_bytes: Annotated[int, Meta(ge=1024, description="Largest request head.")] = 64 << 10
     max_pixels: Annotated[int, Meta(ge=1, description="Largest image, in pixels.")] = 64_000_000
     max_frames: Annotated[int, Meta(ge=1, description="Longest video, in frames, whatever the stride.")] = 9_000
     max_seconds: Annotated[float, Meta(gt=0, description="Longest video, in seconds.")] = 600.0
+
     request_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time for one call; `X-Request-Timeout` may shorten it.")
     ] = 120.0
@@ -104,6 +139,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ()
     url_max_bytes: Annotated[int, Meta(ge=1, description="Largest file that is fetched from an address.")] = 64 << 20
     url_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for fetching an address.")] = 20.0
+
     legacy_normalize: Annotated[
         bool, Meta(description="First Ultralytics API: answer 0 to 1 instead of pixels when a call does not say.")
     ] = False
@@ -124,6 +160,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Text, Meta(description="Web origins whose pages may call the APIs; `*`: all; empty: none.")
     ] = ("*",)
     access_log: Annotated[bool, Meta(description="Write one line per request.")] = True
+
     forward: Annotated[
         Literal["never", "when_busy", "nearest"],
         Meta(
@@ -138,6 +175,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["every_node", "head_only"], Meta(description="On Ray: the nodes that listen on `port`.")
     ] = "every_node"
     regions: Annotated[tuple[Region, ...], Meta(description="Other clusters (tables in `saccade.toml` only).")] = ()
+
+
+GROUPS = {
+    "host": "The server",
+    "precision": "Computing",
+    "fronts": "Processes",
+    "queue_calls": "Queues and cache",
+    "database_url": "Keys and quotas",
+    "max_body_bytes": "Limits of a request",
+    "request_timeout_s": "Times",
+    "allow_url": "Addresses of images",
+    "legacy_normalize": "The APIs",
+    "forward": "Regions and Ray",
+}
+"""The first setting of each group, in the order of the fields, and what the group is about."""
 
 
 def load(
@@ -163,13 +215,27 @@ def load(
     return Settings(**values)
 
 
+def grouped() -> dict[str, list[str]]:
+    """The names of all settings under the titles of their groups."""
+    groups: dict[str, list[str]] = {}
+    title = ""
+    for name in NAMES:
+        title = GROUPS.get(name, title)
+        groups.setdefault(title, []).append(name)
+    return groups
+
+
 def table() -> str:
-    """All settings as a Markdown table; the documentation holds a copy that a test compares."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for field in msgspec.structs.fields(Settings):
-        default = "" if field.default in ("", ()) else _shown(field.default)
-        rows.append(f"| `{field.name}` | {default} | {meaning(field.name)} |")
-    return "\n".join(rows) + "\n"
+    """All settings as Markdown tables; the documentation holds a copy that a test compares."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    parts = []
+    for title, names in grouped().items():
+        rows = [f"## {title}", "", "| setting | default | meaning |", "|---|---|---|"]
+        for name in names:
+            default = "" if defaults[name] in ("", ()) else _shown(defaults[name])
+            rows.append(f"| `{name}` | {default} | {meaning(name)} |")
+        parts.append("\n".join(rows) + "\n")
+    return "\n".join(parts)
 
 
 def _shown(value: object) -> str:

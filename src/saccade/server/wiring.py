@@ -17,6 +17,7 @@ from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
 from saccade.engine.rules import Rules
+from saccade.engine.spares import Spares
 from saccade.errors import BadSettings
 from saccade.media import Limits
 from saccade.server.access import Gate, OpenGate, is_loopback
@@ -54,7 +55,8 @@ def build(
     )
     if records is not None:
         app.regions = open_regions(settings)
-        app.fleet = Fleet(records, Resolving(library), lambda record: placed(record, settings, app.regions))
+        spares = engine.spares if isinstance(engine, LocalEngine) else None
+        app.fleet = Fleet(records, Resolving(library), lambda record: placed(record, settings, app.regions, spares))
         app.dedicated = Dedicated(app, app.fleet, furnish)
     furnish(app)
     return app
@@ -77,14 +79,14 @@ def furnish(app: App) -> None:
     app.house, app.is_house = pages.router, pages.serves
 
 
-def placed(record: Record, settings: Settings, regions: Regions | None) -> Endpoint:
-    """An endpoint where its plan wants it.
+def placed(record: Record, settings: Settings, regions: Regions | None, spares: Spares | None = None) -> Endpoint:
+    """An endpoint where its plan wants it; ``spares`` are the processes that endpoints may share.
 
     Raises:
         BadSettings: its region is not in the settings any more.
     """
     if not record.plan.region:
-        return endpoint(settings)
+        return endpoint(settings, spares)
     if regions is None:
         raise BadSettings(f"The region '{record.plan.region}' of the endpoint '{record.name}' is not in saccade.toml.")
     from saccade.server.elsewhere import RegionEndpoint
@@ -101,7 +103,7 @@ def open_regions(settings: Settings) -> Regions | None:
     return Regions(settings.regions)
 
 
-def endpoint(settings: Settings) -> LocalEndpoint:
+def endpoint(settings: Settings, spares: Spares | None = None) -> LocalEndpoint:
     """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
 
     def engine(card: Card, plan: Plan) -> EndpointEngine:
@@ -111,9 +113,10 @@ def endpoint(settings: Settings) -> LocalEndpoint:
                 rules_of(settings),
                 pins=(),
                 replicas=max(1, plan.min_replicas),
-                worker_memory_bytes=plan.memory_bytes,
+                worker_memory_bytes=plan.memory_bytes or settings.worker_memory_bytes,
                 cache_bytes=0,
             ),
+            spares,
         )
 
     return LocalEndpoint(engine)
@@ -167,13 +170,24 @@ def rules_of(settings: Settings) -> Rules:
         cache_dir=str(Path(settings.home) / "compiled"),
         limits=limits,
         queue_calls=settings.queue_calls,
+        queue_total=settings.queue_total_calls,
         pins=settings.preload,
+        replicas=settings.replicas,
         isolate=settings.isolate,
+        spare_workers=settings.spare_workers,
+        max_batch=settings.max_batch,
         cache_bytes=settings.cache_bytes,
+        cache_ttl_s=settings.cache_ttl_s,
         redis_url=settings.redis_url,
         request_timeout_s=settings.request_timeout_s,
         video_timeout_s=settings.video_timeout_s,
         load_timeout_s=settings.load_timeout_s,
+        min_residency_s=settings.min_residency_s,
+        decode_s=settings.decode_timeout_s,
+        hang_s=settings.hang_timeout_s,
+        check_s=settings.check_interval_s,
+        worker_memory_bytes=settings.worker_memory_bytes,
+        dry_run=settings.admission_dry_run,
     )
 
 
