@@ -116,7 +116,7 @@ def test_every_error_of_the_tree_crosses_with_its_message(kind: type[errors.Erro
     back = wire.error_of(kind.__name__, "what happened", 3.0)
     assert type(back) is kind
     assert back.message == str(back) == "what happened"
-    if isinstance(back, errors.Busy):
+    if isinstance(back, errors.Busy | errors.QuotaSpent):
         assert back.retry_after_s == 3.0
 
 

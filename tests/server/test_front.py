@@ -23,7 +23,8 @@ from saccade.server import channel, fronts, wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
 from saccade.server.channel import Channel
-from saccade.server.front import Directory, FrontApp, House
+from saccade.server.front import FrontApp
+from saccade.server.house import Directory, House
 from saccade.server.metrics import Family, Metrics, summed
 from saccade.server.service import CREDIT, Service
 from saccade.server.settings import Settings

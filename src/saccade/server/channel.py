@@ -81,7 +81,9 @@ class Part(msgspec.Struct, frozen=True, tag="part"):
 
 
 class Count(msgspec.Struct, frozen=True, tag="count"):
-    """To the front: report now."""
+    """To the front: report now, with this number."""
+
+    number: int
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -155,13 +157,14 @@ class Lines(msgspec.Struct, frozen=True, tag="lines"):
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """From the front, now and then and when asked: it lives, and what it counted since it began."""
+    """From the front, now and then and when asked: it lives, and what it counted since it began (None: as before)."""
 
+    number: int
     draining: bool
     inflight: int
     connections: int
     calls: int
-    families: tuple[Family, ...]
+    families: tuple[Family, ...] | None
 
 
 ToFront: TypeAlias = Begin | Facts | Found | Told | Over | Sorry | Want | Head | Part | Count | Stop

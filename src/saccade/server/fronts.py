@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -44,6 +45,9 @@ COUNT_S = 1.0
 LONG_LIFE_S = 10.0
 BACK_OFF_S = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses before another front, while none of them has a long life."""
+
+
+_numbers = count(1)
 
 
 def number_of(settings: Settings, budget: Budget) -> int:
@@ -100,11 +104,14 @@ class Fronts:
         """A line for each front, for /info."""
         return [front.info() for front in self._fronts]
 
+    async def settle(self) -> None:
+        """Returns when all fronts have told what they counted, and written down what callers used."""
+        await asyncio.gather(*(front.count() for front in self._fronts if front.standing))
+
     async def families(self) -> list[list[Family]]:
         """What all fronts have counted until now."""
-        standing = [front for front in self._fronts if front.standing]
-        await asyncio.gather(*(front.count() for front in standing))
-        return [self._retired, *(list(front.families) for front in standing)]
+        await self.settle()
+        return [self._retired, *(list(front.families) for front in self._fronts if front.standing)]
 
     def lost(self, front: Front) -> None:
         """A front has ended: what it counted is kept, and another takes its place unless it never stood."""
@@ -175,7 +182,7 @@ class Front:
         self._fronts = fronts
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
-        self._report = Report(False, 0, 0, 0, ())
+        self._report = Report(0, False, 0, 0, 0, ())
         self._reported = asyncio.Event()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._gone = asyncio.Event()
@@ -236,16 +243,19 @@ class Front:
 
     async def count(self) -> None:
         """Lets it report now; one that does not answer in time stands with its last report."""
-        self._reported.clear()
-        self.channel.send(channel.Count())
+        number = next(_numbers)
+        self.channel.send(channel.Count(number))
         with suppress(TimeoutError):
             async with asyncio.timeout(COUNT_S):
-                await self._reported.wait()
+                while self._report.number < number:
+                    self._reported.clear()
+                    await self._reported.wait()
 
     def _told(self, message: channel.Standing | Report) -> None:
         self.heard_at = time.monotonic()
         if isinstance(message, Report):
-            self.draining, self.inflight, self.families = message.draining, message.inflight, message.families
+            self.draining, self.inflight = message.draining, message.inflight
+            self.families = self.families if message.families is None else message.families
             self._report = message
             self._reported.set()
         elif not self._opened.done():

@@ -119,6 +119,10 @@ class KeyGate:
         """Looks anew whether keys exist: they were changed in this process."""
         self._open_checked = float("-inf")
 
+    async def settle(self) -> None:
+        """Writes down what was counted until now."""
+        await self.threaded(self._write_counts)
+
     async def close(self) -> None:
         """Writes down what was counted and ends connections."""
         if self._counting is not None:

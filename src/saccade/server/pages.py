@@ -125,6 +125,8 @@ class Pages:
             everybody = boolean(request.query_params.get("all", ""), False)
             if everybody:
                 require_admin(caller)
+            if self.app.fronts is not None:
+                await self.app.fronts.settle()
             return await self.app.gate.usage(caller, int(days), everybody)
 
         return await self.asked(request, used)
