@@ -223,8 +223,10 @@ def test_sigterm_finishes_what_every_front_accepted_and_leaves_nothing(tmp_path:
         with ThreadPoolExecutor(4) as threads:
             answers = [threads.submit(server.ask, one, picture(50 + at), "slow") for at, one in enumerate(lines)]
             within(5, lambda: server.engine()["in_flight_calls"] + server.engine()["queued_calls"] == 4)
-            server.child.send_signal(signal.SIGTERM)
-            within(2, lambda: httpx.get(server.url + "/health").status_code == 503)
+            for process in [server.child, *below]:  # as service managers do
+                process.send_signal(signal.SIGTERM)
+            within(5, lambda: httpx.get(server.url + "/health").status_code == 503)
+            assert psutil.STATUS_ZOMBIE not in {process.status() for process in below}
             with contextlib.closing(server.line()) as late:
                 assert server.ask(late, picture(1)) == 503
             assert [answer.result(20) for answer in answers] == [200] * 4

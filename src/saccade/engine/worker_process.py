@@ -24,7 +24,9 @@ def main() -> None:
     should know."""
     descriptor, parent, murmur, *runtime = sys.argv[1:]
     die_with(int(parent))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Terminals and service managers tell all processes; the front lets the workers finish before they leave.
+        signal.signal(number, signal.SIG_IGN)
     # A worker computes in threads of its own; numpy's library would start one for every core when it is imported.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
     if runtime:
