@@ -351,6 +351,7 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
     assert "confidence" in asked(everything, "GET", "/docs").text
     assert "function_to_apply" in asked(everything, "GET", "/docs").text
     assert asked(app, "GET", "/static/plain.css").status_code == 200
+    assert asked(app, "GET", "/static/nothing.css").status_code == 404
 
 
 def test_metrics_count_calls_errors_and_the_engines_state() -> None:

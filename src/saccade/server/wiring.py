@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from saccade.card import Card
 from saccade.dialects import hub, platform, yolo_v1
@@ -76,7 +77,7 @@ def configured(dialects: Sequence[Dialect], settings: Settings) -> list[Dialect]
 def furnish(app: App) -> None:
     """Gives the application its pages."""
     pages = Pages(app)
-    app.house, app.is_house = pages.router, pages.serves
+    app.house, app.is_house = ExceptionMiddleware(pages.router), pages.serves
 
 
 def placed(record: Record, settings: Settings, regions: Regions | None, spares: Spares | None = None) -> Endpoint:
