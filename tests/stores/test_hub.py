@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -23,12 +24,14 @@ LARGE = (".safetensors", ".onnx", ".bin")
 
 
 class Fake:
-    """Repositories by id; ``asked`` lists the files that were asked for, ``tokens`` what came with it."""
+    """Repositories by id; ``asked`` lists the files that were asked for, ``proposals`` whose files a pull request to a
+    repository has; None: it takes no discussions."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
         self.lies: dict[str, bytes] = {}
         self.private: set[str] = set()
+        self.proposals: dict[str, str | None] = {}
         self.asked: list[str] = []
         self.url = ""
 
@@ -42,6 +45,20 @@ class Fake:
                 entry["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 130}
             siblings.append(entry)
         return {"id": repo, "sha": COMMIT, "siblings": siblings, "cardData": {"license": "apache-2.0"}, "tags": []}
+
+    def discussions(self, repo: str) -> dict[str, object]:
+        """One pull request by the Hub's converter where there is a proposal."""
+        one = {
+            "num": 7,
+            "title": "Adding `safetensors` variant of this model",
+            "author": {"name": "SFconvertbot"},
+            "status": "open",
+            "isPullRequest": True,
+            "createdAt": "2023-03-01T00:00:00.000Z",
+            "repo": {"name": repo, "type": "model"},
+        }
+        found = [one] if repo in self.proposals else []
+        return {"discussions": found, "count": len(found), "start": 0}
 
     def handler(fake) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -59,6 +76,12 @@ class Fake:
                     return self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
                 if repo not in fake.repositories:
                     return self.answer(401, b"{}", {"X-Error-Code": "RepoNotFound"})
+                if path[0] == "api" and path[4:5] == ["discussions"] and fake.proposals.get(repo, "") is None:
+                    return self.answer(403, b"{}")
+                if path[0] == "api" and path[4:5] == ["discussions"]:
+                    return self.answer(200, json.dumps(fake.discussions(repo)).encode())
+                if path[0] == "api" and unquote(path[-1]) == "refs/pr/7":
+                    return self.answer(200, json.dumps(fake.information(fake.proposals[repo] or "")).encode())
                 if path[0] == "api":
                     if len(path) > 5 and path[5] not in ("main", COMMIT):
                         return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
@@ -236,3 +259,22 @@ def test_ready_graphs_alone_are_not_enough_for_a_model_of_pictures_and_texts(tmp
     with pytest.raises(UnsupportedModel, match=r"holds ready graphs only; a model of its kind is made of model\.safe"):
         Hub(tmp_path / "home", endpoint=fake.url).pull("me/graphs")
     assert "onnx/model.onnx" not in fake.asked
+
+
+def test_a_conversion_that_waits_in_a_pull_request_is_named_and_can_be_pulled(tmp_path: Path, fake: Fake) -> None:
+    source = contents(hub_folder(tmp_path / "source"))
+    whole = source.pop("model.safetensors")
+    fake.repositories |= {
+        "me/old": {**source, "pytorch_model.bin": b"x"},
+        "the/proposal": {**source, "model.safetensors": whole},
+    }
+    hub = Hub(tmp_path / "home", endpoint=fake.url)
+    for fake.proposals in ({}, {"me/old": None}):
+        with pytest.raises(UnsupportedModel, match="Pickles can run any code"):
+            hub.pull("me/old")
+    fake.proposals["me/old"] = "the/proposal"
+    with pytest.raises(UnsupportedModel, match=f"fetch: saccade pull me/old@{COMMIT}"):
+        hub.pull("me/old")
+    assert "pytorch_model.bin" not in fake.asked
+    fake.repositories["me/old"]["model.safetensors"] = whole
+    assert hub.pull(f"me/old@{COMMIT}").runtime == "torch"

@@ -9,7 +9,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import ModuleType
@@ -30,6 +30,8 @@ REF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]
 ENDPOINT = "https://huggingface.co"
 DRAFTS = ".drafts"
 FACTS = (repository.CONFIG, repository.PREPROCESSOR, repository.PROCESSOR)
+CONVERTER = "SFconvertbot"
+"""The Hub's own program that turns pickles into safetensors, and offers them in pull requests."""
 TIMEOUT_S = 30.0
 
 
@@ -95,7 +97,7 @@ class Hub:
             if supported(ref, draft).task == "zero-shot-classify":
                 graphs = ()
                 self.some(repo, facts.sha, repository.TOKENIZER, listed, draft, progress)
-        wanted: tuple[str, ...] = (single,) if single else weights(ref, listed, graphs)
+        wanted: tuple[str, ...] = (single,) if single else self.weights(ref, repo, listed, graphs)
         if wanted == (repository.SHARDED,):
             table = self.file(repo, facts.sha, listed[repository.SHARDED], draft, silent)
             wanted = shards(ref, repository.document(table, ref), listed)
@@ -103,6 +105,31 @@ class Hub:
             self.file(repo, facts.sha, listed[name], draft, progress)
         shutil.rmtree(draft / ".cache", ignore_errors=True)
         self.place(ref, draft, single, facts)
+
+    def weights(self, ref: str, repo: str, listed: Mapping[str, Any], graphs: tuple[str, ...]) -> tuple[str, ...]:
+        """As :func:`weights`; its refusal tells of a conversion that waits for the owner's consent."""
+        try:
+            return weights(ref, listed, graphs)
+        except UnsupportedModel as error:
+            commit = self.proposed(repo)
+            if commit is None:
+                raise
+            raise UnsupportedModel(
+                f"'{ref}' has no {repository.PLAIN} yet, but the Hub's own converter has proposed one to its owner. "
+                f"To use that, fetch: saccade pull {repo}@{commit}"
+            ) from error
+
+    def proposed(self, repo: str) -> str | None:
+        """The commit of the pull request in which the Hub's converter offers safetensors, if there is one."""
+        api = library().HfApi(endpoint=self.endpoint, token=self.token or False)
+        open_ones = {"discussion_type": "pull_request", "discussion_status": "open"}
+        with suppress(library().errors.HTTPError):  # an owner may have switched discussions off
+            for proposal in api.get_repo_discussions(repo, author=CONVERTER, **open_ones):
+                facts = api.model_info(repo, revision=f"refs/pr/{proposal.num}", timeout=TIMEOUT_S)
+                names = {str(file.rfilename) for file in facts.siblings or ()}
+                if proposal.author == CONVERTER and names & {repository.PLAIN, repository.SHARDED}:
+                    return str(facts.sha)
+        return None
 
     def some(
         self, repo: str, commit: str, names: Iterable[str], listed: Mapping[str, Any], draft: Path, progress: Progress
