@@ -16,11 +16,23 @@ from saccade.server.watch import DEPARTURE
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
-def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
-    """uvicorn's connection, which by itself takes heads of any size and waits for them for ever, and which resets the
-    connection of a caller that is still sending when the answer is complete: many never see that answer then."""
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, which by itself sends the head of an answer and its body one after the other."""
 
-    class Connection(HttpToolsProtocol):
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        if self.scope["method"] != "HEAD":
+            self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
+
+
+def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
+    """A connection of a server with no proxy before it.
+
+    uvicorn's takes heads of any size and waits for them for ever, and it resets the connection of a caller that is
+    still sending when the answer is complete: many never see that answer then.
+    """
+
+    class Guarded(Connection):
         head_bytes = 0
         begun = False
         slow: asyncio.TimerHandle | None = None
@@ -71,7 +83,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
                 self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
                 super().on_headers_complete()
                 if not self.cycle.keep_alive:
-                    self.cycle.transport = cast(asyncio.Transport, Last(self.transport, self._part))
+                    self.cycle.transport = cast(asyncio.Transport, Last(self.cycle.transport, self._part))
 
         def on_message_complete(self) -> None:
             super().on_message_complete()
@@ -114,7 +126,43 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
             if not self.transport.is_closing():
                 self.transport.close()
 
-    return Connection
+    return Guarded
+
+
+class Whole:
+    """The way out of one answer: its head waits for the first part of its body, so that both leave together.
+
+    A process that is killed between them leaves half an answer, which a proxy cannot ask another replica for. A head
+    that is not followed at once goes alone.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self.is_closing = transport.is_closing
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """The head, and then parts of the body."""
+        if not self._begun:
+            self._begun, self._head = True, data
+            self._loop.call_soon(self._alone)
+        elif self._head is not None:
+            head, self._head = self._head, None
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """After what was written."""
+        self._alone()
+        self._transport.close()
+
+    def _alone(self) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._transport.write(head)
 
 
 class Last:
