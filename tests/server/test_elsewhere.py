@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,48 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.server.simulated_house import House, asked, predicted, settled
 
 from saccade.server.database import Database
 from saccade.server.keys import Keys
-
-HOUSE = Path(__file__).parent / "simulated_house.py"
-PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
-DEVICES: dict[str, Any] = {"cars": {"ms": 1}, "birds": {"ms": 1}, "slow": {"ms": 400, "parallel": 1}}
-
-
-class House:
-    """A server process; ``url`` is known once it is ready."""
-
-    def __init__(self, home: Path, **given: Any) -> None:
-        self._home, self._given = home, given
-        self.child: subprocess.Popen[str] | None = None
-        self.url = ""
-
-    def start(self) -> House:
-        self._home.mkdir(exist_ok=True)
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}
-        given = {"port": 0, "home": str(self._home), "isolate": False, "threads": 1, "devices": DEVICES, **self._given}
-        self.child = subprocess.Popen(
-            [sys.executable, str(HOUSE), json.dumps(given)],
-            stdout=subprocess.PIPE,
-            stderr=(self._home / "log").open("a"),
-            text=True,
-            env=environ,
-        )
-        assert self.child.stdout is not None
-        line = self.child.stdout.readline()
-        assert line.startswith("saccade ready on "), (self._home / "log").read_text()[-2000:]
-        self.url = line.split()[-1]
-        self._given["port"] = int(self.url.rpartition(":")[2])
-        return self
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.child is not None and self.child.poll() is None:
-            self.child.send_signal(number)
-            self.child.wait(20)
-
-    def log(self) -> str:
-        return (self._home / "log").read_text()
 
 
 @contextlib.contextmanager
@@ -83,12 +41,6 @@ def pair(folder: Path, **near: Any) -> Iterator[tuple[House, House, str]]:
         far.stop()
 
 
-def asked(house: House, key: str, method: str, path: str, body: object = None) -> Any:
-    answer = httpx.request(method, house.url + path, headers={"x-api-key": key}, json=body, timeout=30)
-    assert answer.is_success, answer.text
-    return answer.json()
-
-
 def said(house: House, words: str) -> bool:
     """Whether the server's log holds the words; it is written in bunches."""
     for _ in range(100):
@@ -96,22 +48,6 @@ def said(house: House, words: str) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def settled(house: House, key: str, name: str) -> Any:
-    for _ in range(300):
-        row = asked(house, key, "GET", f"/v1/endpoints/{name}")
-        if row["state"] in ("ready", "stopped", "failed"):
-            return row
-        time.sleep(0.05)
-    raise AssertionError("the endpoint never settled")
-
-
-def predicted(house: House, key: str, name: str) -> httpx.Response:
-    """HUB's own request."""
-    return httpx.post(
-        f"{house.url}/endpoints/{name}/", headers={"x-api-key": key}, files={"file": ("a.ppm", PICTURE)}, timeout=30
-    )
 
 
 @pytest.fixture(scope="module")

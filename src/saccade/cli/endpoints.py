@@ -24,29 +24,27 @@ def COMMAND() -> None:
 @COMMAND.command()
 @click.argument("name")
 @click.option("--model", help="The model to serve; without it, the stopped endpoint NAME is started again.")
-@click.option(
-    "--replicas", default="0:1", show_default=True, metavar="MIN:MAX", help="How many replicas; MIN 0 may sleep."
-)
+@click.option("--replicas", metavar="MIN:MAX", help="How many replicas; MIN 0 may sleep. In a new one 0:1.")
 @click.option("--memory", metavar="SIZE", help="Memory limit of one replica, for example 2GB.")
-@click.option(
-    "--idle-stop", type=click.IntRange(0), default=600, show_default=True, help="Sleep after so many idle seconds."
-)
+@click.option("--idle-stop", type=click.IntRange(0), help="Sleep after so many idle seconds. In a new one 600.")
+@click.option("--limit", type=click.IntRange(0), help="How many calls an hour it answers, of all keys; 0 for any.")
 @click.option("--region", help="A region of saccade.toml, instead of this server.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="A port of its own.")
-@click.option("--hostname", default="", help="A host name of its own.")
+@click.option("--port", type=click.IntRange(0, 65535), help="A port of its own.")
+@click.option("--hostname", help="A host name of its own.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it is ready.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @server_options
 def start(
-    name: str, model: str | None, memory: str | None, idle_stop: int, wait: bool, as_json: bool, url: str,
-    key: str | None, **plan: Any,
+    name: str, model: str | None, memory: str | None, idle_stop: int | None, limit: int | None, wait: bool,
+    as_json: bool, url: str, key: str | None, **plan: Any,
 ) -> None:  # fmt: skip
-    """Start the endpoint NAME."""
-    if model:
-        body = {"name": name, "model": model, "memory_bytes": _bytes(memory), "idle_stop_s": idle_stop, **plan}
-        told = ask("POST", url, "/v1/endpoints", key, body)
-    else:
-        told = ask("PATCH", url, _path(name), key, {"action": "start"})
+    """Start the endpoint NAME.
+
+    Without --model an endpoint that exists: started if it is down, and of the size that the options say.
+    """
+    size = {"memory_bytes": _bytes(memory), "idle_stop_s": idle_stop, "calls_per_hour": limit}
+    given = {field: value for field, value in {"model": model, **size, **plan}.items() if value is not None}
+    told = ask("POST", url, "/v1/endpoints", key, {"name": name, **given})
     _finish(_settled(name, url, key) if wait else told, as_json)
 
 
@@ -89,6 +87,9 @@ def list_(as_json: bool, url: str, key: str | None) -> None:
             row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"]
         )
     Console().print(table if rows else "No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+    for row in rows:
+        if row["reason"]:
+            click.echo(f"{row['name']}: {row['reason']}")
 
 
 @COMMAND.command()
@@ -127,10 +128,10 @@ def _finish(told: Any, as_json: bool) -> None:
     )
 
 
-def _bytes(size: str | None) -> int:
+def _bytes(size: str | None) -> int | None:
     """``"2GB"`` → 2,000,000,000; ``"512MiB"`` → 536,870,912."""
     if size is None:
-        return 0
+        return None
     units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
     text = size.strip().upper().removesuffix("B")
     digits = text.rstrip("KMGI")

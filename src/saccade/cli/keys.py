@@ -28,7 +28,7 @@ def _home(function: click.decorators.FC) -> click.decorators.FC:
     "--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="What the key may do; may be repeated."
 )
 @click.option("--model", "models", multiple=True, metavar="PATTERN", help="Only these models, for example yolo*.")
-@click.option("--endpoint", "endpoints", multiple=True, metavar="NAME", help="Only these dedicated endpoints.")
+@click.option("--endpoint", "endpoints", multiple=True, metavar="PATTERN", help="Only these dedicated endpoints.")
 @click.option("--limit", metavar="CALLS[/TIME]", help="Its own limit, such as 100/hour; 0 for none.")
 @click.option(
     "--expires-days", type=click.FloatRange(min=0, min_open=True), help="It opens nothing after so many days."

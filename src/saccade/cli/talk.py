@@ -35,6 +35,10 @@ def ask(method: str, url: str, path: str, key: str | None = None, body: object =
     try:
         with httpx.Client(timeout=PATIENCE_S, trust_env=proxied) as client:
             answer = client.request(method, url.rstrip("/") + path, headers=headers, json=body)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+        raise Error(f"The address '{url}' is no http address; expected one like {HERE}.") from error
+    except httpx.TimeoutException as error:
+        raise Error(f"{url} took longer than {PATIENCE_S:.0f} s. The change may still go on there.") from error
     except httpx.HTTPError as error:
         raise Error(
             f"There is no answer from {url} ({type(error).__name__}). Start the server with 'saccade serve', or name "
@@ -47,4 +51,6 @@ def ask(method: str, url: str, path: str, key: str | None = None, body: object =
     if answer.is_success:
         return told
     reason = told.get("error") if isinstance(told, dict) else None
+    if answer.status_code == 401:
+        raise Error("The server asks for a key, and knows none like this. Give it an admin key: --key or SACCADE_KEY.")
     raise Error(str(reason or f"{url} answered {answer.status_code}; is it a saccade server?"))

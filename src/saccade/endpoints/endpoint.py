@@ -17,6 +17,9 @@ from saccade.errors import BadOptions
 
 State: TypeAlias = Literal["creating", "deploying", "ready", "stopping", "stopped", "failed"]
 
+PROBE = "health"
+"""The caller of a call that only asks whether an endpoint answers; it keeps nobody awake."""
+
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 LONGEST_NAME = 128
 MOST_REPLICAS = 64
@@ -44,7 +47,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it is kept: what was asked for, and where it stands. Times are seconds since 1970.
 
-    ``claimed`` is when one of several servers last took it upon itself to bring the endpoint up.
+    ``claimed`` is when one of several servers last took it upon itself to bring the endpoint up. ``title``, ``project``
+    and ``metadata`` are what the Platform's clients said about it.
     """
 
     id: str
@@ -56,6 +60,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     started: float = 0.0
     claimed: float = 0.0
+    title: str = ""
+    project: str = ""
+    metadata: dict[str, Any] = {}
 
 
 class Records(Protocol):

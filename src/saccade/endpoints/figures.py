@@ -39,19 +39,16 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = ""
 
 
-class Minute:
+class Minute(msgspec.Struct):
     """Counts of one minute, or of one hour when it is over a day old."""
 
-    __slots__ = ("cpu", "errors", "latency_bins", "latency_sum_ms", "memory", "replicas", "requests")
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.errors = 0
-        self.latency_sum_ms = 0.0
-        self.latency_bins: dict[int, int] = {}
-        self.replicas = 0
-        self.cpu = 0.0
-        self.memory = 0.0
+    requests: int = 0
+    errors: int = 0
+    latency_sum_ms: float = 0.0
+    latency_bins: dict[int, int] = {}
+    replicas: int = 0
+    cpu: float = 0.0
+    memory: float = 0.0
 
     def add(self, other: Minute) -> None:
         """Takes in what another counted."""
@@ -78,6 +75,8 @@ class Figures:
         self._clock = clock
         self._minutes: dict[int, Minute] = {}
         self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
+        self.changed = False
+        """Whether there is something that :meth:`report` has not told yet."""
 
     def count(self, line: Line, replicas: int) -> None:
         """One call that was answered, well or badly (status 500 and above)."""
@@ -89,6 +88,7 @@ class Figures:
         minute.latency_bins[place] = minute.latency_bins.get(place, 0) + 1
         minute.replicas = max(minute.replicas, replicas)
         self._lines.append(line)
+        self.changed = True
 
     def measured(self, cpu: float, memory: float, replicas: int) -> None:
         """What the endpoint used of its share of the processor and the memory, each 0 to 1."""
@@ -99,6 +99,12 @@ class Figures:
     def note(self, severity: Severity, message: str) -> None:
         """Something that happened to the endpoint itself."""
         self._lines.append(Line(timestamp=self._clock(), severity=severity, message=message))
+        self.changed = True
+
+    def report(self) -> Report:
+        """All that is known, to be kept."""
+        self.changed = False
+        return Report(self._minutes, tuple(self._lines))
 
     def take(self) -> Report | None:
         """What was counted since this was last asked, and is forgotten here; None if nothing was."""
@@ -118,11 +124,12 @@ class Figures:
             self._lines = deque(merged, maxlen=KEPT_LINES)
 
     def lines(self, limit: int, severity: str | None = None, before: float | None = None) -> list[Line]:
-        """The latest entries first, of one severity or all, older than ``before``."""
+        """The latest entries first, of these severities (with commas between) or all, older than ``before``."""
+        severities = severity.split(",") if severity else ()
         wanted = (
             line
             for line in reversed(self._lines)
-            if (severity is None or line.severity == severity) and (before is None or line.timestamp < before)
+            if (not severities or line.severity in severities) and (before is None or line.timestamp < before)
         )
         return list(itertools.islice(wanted, limit))
 

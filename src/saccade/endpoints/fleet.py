@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,10 +11,12 @@ from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
+from saccade.call import Call
 from saccade.card import Card
-from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records, State, checked_name
+from saccade.endpoints.drawer import Drawer, packed
+from saccade.endpoints.endpoint import PROBE, Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures, Line, Report
-from saccade.errors import BadOptions, Error, Stopped, UnknownModel, Unreachable
+from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 
 Resolve: TypeAlias = Callable[[Plan], Card]
 """The Card of the plan's model; may take a while, so it is called in a thread. Raises UnknownModel."""
@@ -24,35 +27,62 @@ RETRY_S = 15.0
 MEASURE_S = 5.0
 """How often is looked what the endpoints use of their processors and memory."""
 
+KEEP_S = 15.0
+"""How often what the endpoints did is written down; so much of it may be lost when the server is killed."""
+
+PICTURE = b"P6\n64 64\n255\n" + bytes([114]) * (64 * 64 * 3)
+"""What an endpoint is asked about to see whether it answers."""
+
 
 class Fleet:
     """The endpoints by name. Changes to one endpoint happen one after the other; different ones do not wait."""
 
-    def __init__(self, records: Records, resolve: Resolve, endpoint: Callable[[Record], Endpoint]) -> None:
-        """``endpoint`` makes an endpoint that is not running yet, on this machine or in the plan's region."""
+    def __init__(
+        self,
+        records: Records,
+        resolve: Resolve,
+        endpoint: Callable[[Record], Endpoint],
+        drawer: Drawer | None = None,
+    ) -> None:
+        """``endpoint`` makes an endpoint that is not running yet, on this machine or in the plan's region.
+
+        Without a ``drawer`` figures live as long as this process.
+        """
         self._records = records
         self._resolve = resolve
         self._make = endpoint
+        self._drawer = drawer
         self._here: dict[str, Record] = {}
         self._running: dict[str, Endpoint] = {}
         self._figures: dict[str, Figures] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def recall(self) -> None:
+        """Knows the endpoints of the server before this one, so that their callers are told to come again."""
+        for record in self._records.all():
+            runs = record.state in ("ready", "deploying", "creating")
+            state: State = "deploying" if runs else "stopped" if record.state == "stopping" else record.state
+            self._here[record.name] = replace(record, state=state)
+            kept = self._drawer.read(record.id) if self._drawer else None
+            if kept is not None:
+                self.figures(record.name).add(kept)
+
     async def open(self) -> None:
         """Brings back what ran before the server stopped; endpoints come up in the background."""
-        for record in self._records.all():
-            self._here[record.name] = record
-            if record.state in ("ready", "deploying", "creating"):
+        if not self._here:
+            self.recall()
+        for record in self.records():
+            if record.state == "deploying":
                 self._spawn(self._start(record.name))
-            elif record.state == "stopping":
-                self._set(record.name, "stopped")
         self._spawn(self._measure())
+        self._spawn(self._keep())
 
     async def close(self) -> None:
         """Stops the engines; the records keep saying what should run."""
         for task in self._tasks:
             task.cancel()
+        await self._write_figures()
         await asyncio.gather(*(one.leave() for one in self._running.values()), return_exceptions=True)
         self._running.clear()
 
@@ -128,19 +158,30 @@ class Fleet:
         why = f" ({record.reason})" if record.reason else ""
         raise Stopped(f"Service Unavailable: the endpoint '{name}' is {record.state}{why}.", retry_after_s=wait_s)
 
-    async def create(self, name: str, plan: Plan) -> Record:
-        """A new endpoint that comes up in the background.
+    async def check(self, name: str) -> None:
+        """Asks the endpoint about a small picture; one that sleeps is left to sleep.
+
+        Raises:
+            Error: it does not answer, with the reason.
+        """
+        running = self.serving(name)
+        if not running.replicas() and not self.record(name).plan.min_replicas:
+            return
+        with contextlib.suppress(CallError):  # It answers, though this model wants to be asked in another way.
+            await running.predict(Call(model="", media=PICTURE, caller=PROBE))
+
+    async def create(self, name: str, plan: Plan, *, title: str = "", project: str = "") -> Record:
+        """A new endpoint that comes up in the background; one that is down and had the same model gets the new plan.
 
         Raises:
             BadOptions: the name is taken or cannot be used.
             UnknownModel: there is no such model.
         """
         if self.knows(checked_name(name)):
-            raise BadOptions(
-                f"An endpoint '{name}' exists already. Choose another name, or replace its model: "
-                f"saccade endpoints replace {name} {plan.model}"
-            )
-        record = Record(id=secrets.token_hex(12), name=name, plan=plan, created=time.time())
+            return self._again(self.record(name), plan)
+        record = Record(
+            id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
+        )
         self._save(record)
         try:
             await asyncio.to_thread(self._resolve, plan)
@@ -151,11 +192,24 @@ class Fleet:
         self._spawn(self._start(name))
         return self.record(name)
 
-    def start(self, name: str) -> Record:
-        """Starts a stopped or failed endpoint in the background; a running one is left alone."""
-        if self.record(name).state in ("stopped", "failed"):
-            self._set(name, "deploying")
+    def start(self, name: str, plan: Plan | None = None) -> Record:
+        """Starts a stopped or failed endpoint in the background, with its plan or another; a running one is left."""
+        record = self.record(name)
+        if record.state in ("stopped", "failed"):
+            self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
             self._spawn(self._start(name))
+        return self.record(name)
+
+    def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
+        """What people want to know of it, beside its name."""
+        record = self.record(name)
+        self._save(
+            replace(
+                record,
+                title=record.title if title is None else title,
+                metadata=record.metadata if metadata is None else metadata,
+            )
+        )
         return self.record(name)
 
     async def stop(self, name: str) -> Record:
@@ -197,14 +251,14 @@ class Fleet:
         return self.record(name)
 
     async def resize(self, name: str, plan: Plan) -> Record:
-        """Another number of replicas, memory or idle time, without an outage."""
+        """Another number of replicas, memory, idle time or limit, without an outage."""
         async with self._lock(name):
             record = self.record(name)
-            self._save(replace(record, plan=plan))
             running = self._running.get(name)
-            if running is not None:
+            if running is not None and replace(plan, calls_per_hour=0) != replace(record.plan, calls_per_hour=0):
                 card = await asyncio.to_thread(self._resolve, plan)
                 await running.replace(card, plan)
+            self._save(replace(self.record(name), plan=plan))
         return self.record(name)
 
     async def remove(self, name: str) -> None:
@@ -213,9 +267,21 @@ class Fleet:
         await self.stop(name)
         async with self._lock(name):
             await self._make(self.record(name)).remove()
-            self._here.pop(name, None)
+            gone = self._here.pop(name, None)
             self._figures.pop(name, None)
             self._records.remove(name)
+            if self._drawer is not None and gone is not None:
+                await asyncio.to_thread(self._drawer.remove, gone.id)
+
+    def _again(self, record: Record, plan: Plan) -> Record:
+        """Starts an endpoint that is down with a new plan. Raises BadOptions for one that is not, or is another."""
+        name, same = record.name, (record.plan.model, record.plan.region) == (plan.model, plan.region)
+        if same and record.state in ("stopped", "failed"):
+            return self.start(name, plan)
+        raise BadOptions(
+            f"An endpoint '{name}' exists already. Choose another name, or change it: "
+            f"saccade endpoints replace {name} {plan.model}, saccade endpoints start {name} --replicas MIN:MAX"
+        )
 
     async def _start(self, name: str) -> None:
         async with self._lock(name):
@@ -251,6 +317,20 @@ class Fleet:
             await asyncio.sleep(MEASURE_S)
             for name, running in tuple(self._running.items()):
                 self.figures(name).measured(*running.load(), running.replicas())
+
+    async def _keep(self) -> None:
+        """Writes down what running endpoints do."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            await self._write_figures()
+
+    async def _write_figures(self) -> None:
+        if self._drawer is None:
+            return
+        for name, figures in tuple(self._figures.items()):
+            if figures.changed and name in self._here:
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(self._drawer.write, self._here[name].id, packed(figures.report()))
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

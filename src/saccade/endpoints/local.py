@@ -14,7 +14,7 @@ import psutil
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.endpoints.endpoint import Builder, Engine, Plan
+from saccade.endpoints.endpoint import PROBE, Builder, Engine, Plan
 from saccade.errors import BadSettings, Error, Stopped
 
 log = logging.getLogger("saccade.endpoints")
@@ -69,7 +69,7 @@ class LocalEndpoint:
 
     async def predict(self, call: Call) -> Answer:
         engine, card = self._running()
-        with self._at_work():
+        with contextlib.nullcontext() if call.caller == PROBE else self._at_work():
             return await engine.predict(msgspec.structs.replace(call, model=card.name))
 
     async def stream(self, call: Call) -> AsyncGenerator[Answer]:

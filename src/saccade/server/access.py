@@ -6,6 +6,7 @@ import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from saccade.call import Answer
@@ -39,6 +40,10 @@ class Caller:
     limited: bool = False
     models: tuple[str, ...] = ("*",)
     endpoints: tuple[str, ...] = ("*",)
+
+    def may_use(self, endpoint: str) -> bool:
+        """Whether a dedicated endpoint is open to this caller."""
+        return self.admin or any(fnmatchcase(endpoint, pattern) for pattern in self.endpoints)
 
 
 @dataclass(slots=True)

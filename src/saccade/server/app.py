@@ -49,7 +49,7 @@ from saccade.server.watch import Watch
 
 if TYPE_CHECKING:
     from saccade.endpoints.fleet import Fleet
-    from saccade.server.dedicated import Dedicated
+    from saccade.server.dedicated import Dedicated, Nowhere
     from saccade.server.doors import Doors
     from saccade.server.elsewhere import Passing, Regions
     from saccade.server.fronts import Fronts
@@ -106,6 +106,7 @@ class Exchange:
     standing: Standing | None = None
     answers: Sequence[Answer] = ()
     error: str = ""
+    reason: str = ""
     fetched_bytes: int = 0
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -140,11 +141,17 @@ class App:
         self.doors: Doors | None = None
         self.fronts: Fronts | None = None
         self.regions: Regions | None = None
+        self.endpoint = ""
         self.shelf = Shelf(settings.max_inflight_bytes)
         self.ready = False
         self.draining = False
         self.inflight = 0
         self.fetching: dict[str, asyncio.Future[Card]] = {}
+
+    @property
+    def state(self) -> str:
+        """``ok`` when calls are answered, else why they are not: ``loading``, ``stopping`` …"""
+        return "stopping" if self.draining else "ok" if self.ready else "loading"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request; nothing but a cancellation leaves here as an exception."""
@@ -172,12 +179,15 @@ class App:
             finally:
                 self.inflight -= 1
 
-    async def _at_endpoint(self, app: App | Passing, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _at_endpoint(
+        self, app: App | Passing | Nowhere, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Passes the request to the application of a dedicated endpoint, as that one sees it."""
         self.inflight += 1
         app.draining = self.draining
+        root = scope["path"].removesuffix(path).rstrip("/")
         try:
-            await app({**scope, "path": path, "raw_path": path.encode()}, receive, send)
+            await app({**scope, "path": path, "raw_path": path.encode(), "root_path": root}, receive, send)
         finally:
             self.inflight -= 1
 
@@ -199,7 +209,8 @@ class App:
             await send(message)
 
         try:
-            await self.house({**scope, "path": head.path, "state": {"incoming": head}}, receive, sending)
+            inside = {**scope, "path": head.path, "root_path": "", "state": {"incoming": head}}
+            await self.house(inside, receive, sending)
         except Exception as error:
             body = msgspec.json.encode({"error": bug(error, head.request_id).message})
             await answering.send_answer(send, Outgoing(500, body), extra)
@@ -258,6 +269,7 @@ class App:
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
             exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
+            exchange.reason = error.message
             await self._look_at_standing(exchange)
             if hot(error, incoming, self.settings):
                 await asyncio.sleep(COLD_PAUSE_S)
@@ -473,7 +485,7 @@ class App:
             async for entry in entries:
                 yield entry
         except Error as error:
-            exchange.error = type(error).__name__
+            exchange.error, exchange.reason = type(error).__name__, error.message
             yield dialect.refuse(error, incoming).body + b"\n"
         except Exception as error:
             exchange.error = "Bug"
@@ -536,13 +548,14 @@ def incoming_of(scope: Scope) -> Incoming:
     """The request without its body."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     host = headers.get("host") or "localhost"
+    scheme = headers.get("x-forwarded-proto", scope.get("scheme", "http"))
     return Incoming(
         method=scope["method"],
         path=normalised(scope["path"]),
         query=query_of(scope.get("query_string", b"")),
         headers=headers,
         request_id=answering.request_id(headers),
-        base_url=f"{headers.get('x-forwarded-proto', scope.get('scheme', 'http'))}://{host}",
+        base_url=f"{scheme}://{host}{scope.get('root_path', '')}",
     )
 
 

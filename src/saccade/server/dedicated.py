@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from starlette.types import Scope
+import msgspec
+from starlette.types import Receive, Scope, Send
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.dialects.dialect import ModelState
+from saccade.dialects.dialect import Incoming, ModelState, Outgoing
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import Error, Forbidden
+from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
-from saccade.server.app import App
+from saccade.server.app import App, Exchange, incoming_of
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
-from saccade.server.metrics import Family, Metrics
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
 
 PREFIX = "/endpoints/"
 HOUR_S = 3600
+LONGEST_MESSAGE = 300
 
 
 class Dedicated:
@@ -38,18 +40,18 @@ class Dedicated:
         self._furnish = furnish
         self._shared = app
         self._fleet = fleet
-        self._apps: dict[str, App] = {}
+        self._apps: dict[str, EndpointApp] = {}
 
-    def find(self, scope: Scope) -> tuple[App | Passing, str] | None:
+    def find(self, scope: Scope) -> tuple[App | Passing | Nowhere, str] | None:
         """The endpoint's application and the path as it sees it, or None for the shared API."""
         path: str = scope["path"]
         if path.startswith(PREFIX):
             name, _, rest = path[len(PREFIX) :].partition("/")
-            return (self._serving(name), f"/{rest}") if self._fleet.knows(name) else None
+            return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), f"/{rest}"
         name = self._by_address(scope)
         return (self._serving(name), path) if name else None
 
-    def app(self, name: str) -> App:
+    def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
         if name not in self._apps:
             self._apps[name] = self._build(name)
@@ -79,30 +81,80 @@ class Dedicated:
         host = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
         bare, port = host.rpartition(":")[0] or host, (scope.get("server") or ("", 0))[1]
         for record in records:
-            if (record.plan.hostname and record.plan.hostname == bare) or (
+            if (record.plan.hostname and record.plan.hostname == bare.lower()) or (
                 record.plan.port and record.plan.port == port
             ):
                 return record.name
         return ""
 
-    def _build(self, name: str) -> App:
+    def _build(self, name: str) -> EndpointApp:
         shared = self._shared
         engine = DedicatedEngine(self._fleet, name)
         desk = DedicatedDesk(shared.desk, engine, self._fleet, name)
         gate = DedicatedGate(shared.gate, self._fleet, name)
-        app = App(
+        app = EndpointApp(shared, desk, gate, self._fleet, name)
+        self._furnish(app)
+        return app
+
+
+class EndpointApp(App):
+    """Answers at one endpoint's root, in the dialects and within the limits of the shared application."""
+
+    def __init__(self, shared: App, desk: DedicatedDesk, gate: DedicatedGate, fleet: Fleet, name: str) -> None:
+        super().__init__(
             shared.dialects,
             desk,
             gate,
             shared.settings,
-            metrics=DedicatedMetrics(shared.metrics, self._fleet, name),
+            metrics=shared.metrics,
             journal=shared.journal,
             fetch=shared.fetch,
         )
-        app.fronts = shared.fronts
-        self._furnish(app)
-        app.ready = True
-        return app
+        self.fronts = shared.fronts
+        self.endpoint = name
+        self._fleet = fleet
+
+    @property
+    def state(self) -> str:
+        """``ok`` while the endpoint is ready, also when it sleeps; else the word for where it stands."""
+        found = self._fleet.record(self.endpoint).state
+        return "stopping" if self.draining else "ok" if found == "ready" else found
+
+    def _note(self, exchange: Exchange, status: int, size: int) -> None:
+        super()._note(exchange, status, size)
+        seconds = time.perf_counter() - exchange.received
+        self.count(exchange.head, status, seconds, len(exchange.answers), exchange.reason or exchange.error)
+
+    def count(self, head: Incoming, status: int, seconds: float, images: int, problem: str) -> None:
+        """One finished request, for the endpoint's own plots and log."""
+        severity: Severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else "INFO"
+        line = Line(
+            timestamp=time.time(),
+            severity=severity,
+            message=problem[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
+            method=head.method,
+            url=f"{PREFIX}{self.endpoint}{head.path.rstrip('/')}",
+            status=status,
+            latency_ms=seconds * 1e3,
+            user_agent=head.headers.get("user-agent", "")[:LONGEST_MESSAGE],
+        )
+        self._fleet.figures(self.endpoint).count(line, self._fleet.replicas(self.endpoint))
+
+
+class Nowhere:
+    """What answers under the name of an endpoint that does not exist."""
+
+    def __init__(self, name: str) -> None:
+        self.draining = False
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """404, in words that every API's clients find."""
+        head = incoming_of(scope)
+        text = f"There is no endpoint '{self._name[:60]}' here. It was deleted, or its name is another."
+        body = msgspec.json.encode({"error": text, "message": text})
+        extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
+        await answering.send_answer(send, Outgoing(404, body), extra)
 
 
 class DedicatedEngine:
@@ -163,8 +215,7 @@ class DedicatedDesk(FrontDesk):
         return [self.library.card(self._fleet.record(self._name).plan.model)]
 
     def default_model(self) -> str | None:
-        """The endpoint's. Raises Stopped when it is not running."""
-        self._fleet.serving(self._name)
+        """The endpoint's."""
         return self._fleet.record(self._name).plan.model
 
     def device(self) -> Literal["cpu", "gpu"]:
@@ -183,7 +234,7 @@ class DedicatedGate:
     async def caller(self, headers: Mapping[str, str]) -> Caller:
         """Raises NoKey, or Forbidden for a key of other endpoints."""
         caller = await self._shared.caller(headers)
-        if not caller.admin and not {"*", self._name} & set(caller.endpoints):
+        if not caller.may_use(self._name):
             raise Forbidden(f"This key is not for the endpoint '{self._name}'.")
         return caller
 
@@ -219,35 +270,3 @@ class DedicatedGate:
 
     async def close(self) -> None:
         """The shared gate closes itself."""
-
-
-class DedicatedMetrics(Metrics):
-    """Counts for the whole server, and for the endpoint's own plots and log."""
-
-    def __init__(self, shared: Metrics, fleet: Fleet, name: str, clock: Callable[[], float] = time.time) -> None:
-        self.registry, self.inflight = shared.registry, shared.inflight
-        self._shared = shared
-        self._fleet = fleet
-        self._name = name
-        self._clock = clock
-
-    def request(
-        self, dialect: str, model: str, status: int, seconds: float, size: int, answers: Sequence[Answer], error: str
-    ) -> None:
-        """One finished request."""
-        self._shared.request(dialect, model, status, seconds, size, answers, error)
-        severity: Severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else "INFO"
-        line = Line(
-            timestamp=self._clock(),
-            severity=severity,
-            message=error or f"{sum(1 for _ in answers)} answered",
-            method="POST",
-            url=f"{PREFIX}{self._name}",
-            status=status,
-            latency_ms=seconds * 1e3,
-        )
-        self._fleet.figures(self._name).count(line, self._fleet.replicas(self._name))
-
-    def text(self, others: Iterable[Iterable[Family]] = ()) -> bytes:
-        """The whole server's."""
-        return self._shared.text(others)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -17,8 +18,8 @@ from saccade.dialects.dialect import status_of
 from saccade.endpoints.endpoint import Plan, Record, checked_name, replicas
 from saccade.endpoints.figures import RANGES, Line, iso
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import BadOptions, Error
-from saccade.server.access import Caller, require_admin
+from saccade.errors import BadOptions, Error, Forbidden
+from saccade.server.access import Caller, is_loopback, require_admin
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.keyring import body
 
@@ -30,34 +31,66 @@ HERE = "here"
 
 MOST_LINES = 200
 USUAL_LINES = 50
+MOST_TITLE = 200
 GIB = 1 << 30
+
+HOSTNAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
+
+OVERVIEW = {
+    "summary": ("totalRequests", "errorRate", "p95LatencyMs"),
+    "timeSeries": ("requests", "errors", "latencyP95"),
+}
+"""What ``view=overview`` leaves of the metrics."""
+
+HEALTH_S = 50.0
+"""How long an endpoint may take to show that it answers; the Platform's clients wait for 55 s."""
+
+ROLL_S = 25.0
+"""How long a Platform caller waits for a new model before he is told that it still rolls out."""
 
 Reply = Callable[[Request, Caller], Awaitable[Any]]
 
 
-class Wish(msgspec.Struct, forbid_unknown_fields=True):
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class Size(msgspec.Struct, kw_only=True):
+    """What of an endpoint may be changed while it runs; what is left out stays, or is as usual in a new one."""
+
+    replicas: str | int | msgspec.UnsetType = msgspec.UNSET
+    memory_bytes: Count | msgspec.UnsetType = msgspec.UNSET
+    idle_stop_s: Count | msgspec.UnsetType = msgspec.UNSET
+    calls_per_hour: Count | msgspec.UnsetType = msgspec.UNSET
+
+    def of(self, plan: Plan) -> Plan:
+        """The plan with this size. Raises BadOptions."""
+        named = ("memory_bytes", "idle_stop_s", "calls_per_hour")
+        given = {name: value for name in named if (value := getattr(self, name)) is not msgspec.UNSET}
+        if self.replicas is not msgspec.UNSET:
+            given["min_replicas"], given["max_replicas"] = replicas(str(self.replicas))
+        return msgspec.structs.replace(plan, **given)
+
+
+class Wish(Size, forbid_unknown_fields=True, kw_only=True):
     """Body of ``POST /v1/endpoints``."""
 
     name: str
     model: str = ""
-    replicas: str | int = "0:1"
-    memory_bytes: int = 0
-    idle_stop_s: int = 600
     region: str | None = None
-    port: int = 0
+    port: Port = 0
     hostname: str = ""
-    calls_per_hour: int = 0
 
 
-class Change(msgspec.Struct):
-    """Body of a PATCH, on both faces: what to do with an endpoint."""
+class Change(Size, kw_only=True):
+    """Body of a PATCH, on both faces: what to do with an endpoint, or how the Platform is to call it."""
 
-    action: str
+    action: str = ""
     model: str = ""
     project: str = ""
-    replicas: str | int = ""
-    memory_bytes: int = 0
-    idle_stop_s: int | None = None
+    memoryGi: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    name: Annotated[str, msgspec.Meta(max_length=MOST_TITLE)] | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class PlatformWish(msgspec.Struct):
@@ -79,6 +112,7 @@ class Deployments:
         self._app = app
         self._fleet = fleet
         self._dedicated = dedicated
+        self._rolling: set[asyncio.Task[Record]] = set()
 
     def routes(self) -> list[Route]:
         """For the house's router."""
@@ -105,29 +139,29 @@ class Deployments:
         return {"endpoints": await asyncio.gather(*(self._told(record, request) for record in self._visible(caller)))}
 
     async def created(self, request: Request, caller: Caller) -> Any:
-        """201 and the new endpoint; with a known name and no model, starts the stopped one."""
+        """201 and the new endpoint; with a known name and no model, starts the stopped one or resizes the running."""
         wish = await body(request, Wish)
         if not wish.model:
-            return 202, self._words(self._fleet.start(wish.name), request)
-        least, most = replicas(str(wish.replicas))
-        plan = Plan(
-            model=wish.model,
-            min_replicas=least,
-            max_replicas=most,
-            memory_bytes=wish.memory_bytes,
-            idle_stop_s=wish.idle_stop_s,
-            region=self._region(wish.region),
-            port=wish.port,
-            hostname=wish.hostname,
-            calls_per_hour=wish.calls_per_hour,
-        )
+            return 202, self._words(await self._started(wish), request)
+        hostname = self._hostname(wish.hostname, request)
+        plan = wish.of(Plan(model=wish.model, region=self._region(wish.region), port=wish.port, hostname=hostname))
         if self._app.doors is not None:
             self._app.doors.try_port(plan.port)
         return 201, self._words(await self._fleet.create(wish.name, plan), request)
 
+    async def _started(self, wish: Wish) -> Record:
+        """A known endpoint, up and of the size that was asked for."""
+        if wish.region or wish.port or wish.hostname:
+            raise BadOptions("An endpoint keeps its region, port and host name. Remove it to give it others.")
+        record = self._fleet.record(wish.name)
+        plan = wish.of(record.plan)
+        if plan != record.plan and record.state not in ("stopped", "failed"):
+            return await self._fleet.resize(wish.name, plan)
+        return self._fleet.start(wish.name, plan)
+
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
-        return await self._told(self._fleet.record(request.path_params["name"]), request)
+        return await self._told(self._record(request, caller), request)
 
     async def changed(self, request: Request, caller: Caller) -> Any:
         """Starts, stops, replaces or resizes."""
@@ -144,29 +178,32 @@ class Deployments:
         return {"removed": name}
 
     async def health(self, request: Request, caller: Caller) -> Any:
-        """Whether it answers, and how fast: the Platform's words."""
-        record = self._fleet.record(request.path_params["name"])
-        started = time.perf_counter()
+        """Whether it answers a picture, and how fast: the Platform's words. One that sleeps is well."""
+        record = self._record(request, caller)
         if (there := self._there(record)) is not None:
             return await there("/health")
-        healthy = record.state == "ready"
-        told: dict[str, Any] = {"healthy": healthy, "status": 200 if healthy else 503}
-        if not healthy:
-            told["error"] = record.reason or f"The endpoint is {record.state}."
+        started, problem = time.perf_counter(), ""
+        try:
+            async with asyncio.timeout(HEALTH_S):
+                await self._fleet.check(record.name)
+        except TimeoutError:
+            problem = f"It did not answer within {HEALTH_S:.0f} s."
+        except Error as error:
+            problem = record.reason or error.message
+        told: dict[str, Any] = {"healthy": not problem, "status": 503 if problem else 200}
         told["latencyMs"] = round((time.perf_counter() - started) * 1e3, 3)
-        return told
+        return {**told, "error": problem} if problem else told
 
     async def logs(self, request: Request, caller: Caller) -> Any:
         """The latest entries first; ``pageToken`` goes on where the page before ended."""
-        if (there := self._there(self._fleet.record(request.path_params["name"]))) is not None:
+        record = self._record(request, caller)
+        if (there := self._there(record)) is not None:
             return await there(f"/logs?{request.url.query}")
         query = request.query_params
         limit = min(MOST_LINES, _number(query.get("limit"), USUAL_LINES))
         before = _moment(query.get("pageToken"))
         severity = query.get("severity")
-        lines = await self._fleet.lines(
-            request.path_params["name"], limit + 1, severity.upper() if severity else None, before
-        )
+        lines = await self._fleet.lines(record.name, limit + 1, severity.upper() if severity else None, before)
         told: dict[str, Any] = {"entries": [_entry(line) for line in lines[:limit]]}
         if len(lines) > limit:
             told["nextPageToken"] = repr(lines[limit - 1].timestamp)
@@ -174,7 +211,7 @@ class Deployments:
 
     async def metrics(self, request: Request, caller: Caller) -> Any:
         """Summary and series of a range, or the day in short with ``sparkline=true``."""
-        record = self._fleet.record(request.path_params["name"])
+        record = self._record(request, caller)
         if (there := self._there(record)) is not None:
             told = await there(f"/metrics?{request.url.query}")
             return {**told, "region": record.plan.region} if "deploymentId" in told else told
@@ -184,6 +221,8 @@ class Deployments:
         if span not in RANGES:
             raise BadOptions(f"range is '{span[:20]}'; expected one of {', '.join(RANGES)}.")
         told = await self._fleet.metrics(record.name, span)
+        if request.query_params.get("view") == "overview":
+            told |= {part: {name: told[part][name] for name in names} for part, names in OVERVIEW.items()}
         return {"deploymentId": record.id, "region": record.plan.region or "local", **told}
 
     async def platform_listed(self, request: Request, caller: Caller) -> Any:
@@ -192,7 +231,8 @@ class Deployments:
         records = [
             record
             for record in self._visible(caller)
-            if query.get("status") in (None, record.state) and query.get("model") in (None, record.plan.model)
+            if query.get("status") in (None, record.state)
+            and query.get("model") in (None, record.plan.model, f"{record.project}/{record.plan.model}")
         ]
         limit = _number(query.get("limit"), len(records))
         shown = [self._platform(record, request) for record in records[:limit]]
@@ -203,7 +243,9 @@ class Deployments:
         wish = await body(request, PlatformWish)
         model = self._model(request.path_params["owner"], wish.project, wish.model)
         plan = Plan(model=model, memory_bytes=int(wish.memoryGi * GIB), region=self._known_region(wish.region))
-        record = await self._fleet.create(checked_name(wish.deployment), plan)
+        record = await self._fleet.create(
+            checked_name(wish.deployment), plan, title=wish.name[:MOST_TITLE], project=wish.project
+        )
         told = {
             "id": record.id,
             "deployment": record.name,
@@ -215,8 +257,8 @@ class Deployments:
 
     async def platform_shown(self, request: Request, caller: Caller) -> Any:
         """One deployment."""
-        record = self._fleet.record(request.path_params["name"])
-        return {"deployment": self._platform(record, request), "region": "us"}
+        record = self._record(request, caller)
+        return {"deployment": {**self._platform(record, request), "metadata": record.metadata}, "region": "us"}
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
@@ -224,7 +266,9 @@ class Deployments:
         name = request.path_params["name"]
         if change.action == "replace":
             change.model = self._model(request.path_params["owner"], change.project, change.model)
-        record = await self._change(name, change)
+        if change.memoryGi is not msgspec.UNSET:
+            change.memory_bytes = int(change.memoryGi * GIB)
+        record = await self._rolled(name, change)
         told = {
             "success": True,
             "status": record.state,
@@ -247,8 +291,23 @@ class Deployments:
             return _answer({"error": error.message}, status_of(error))
         return _Passed(self._dedicated, name)
 
+    async def _rolled(self, name: str, change: Change) -> Record:
+        """The endpoint after the change, or as it is while the change goes on behind the caller's back."""
+        work = asyncio.ensure_future(self._change(name, change))
+        self._rolling.add(work)
+        work.add_done_callback(self._done)
+        await asyncio.wait({work}, timeout=ROLL_S)
+        return work.result() if work.done() else self._fleet.record(name)
+
+    def _done(self, work: asyncio.Task[Record]) -> None:
+        self._rolling.discard(work)
+        if not work.cancelled():
+            work.exception()  # The endpoint's own log tells of it; here it was looked at.
+
     async def _change(self, name: str, change: Change) -> Record:
         match change.action:
+            case "" if change.name is not None or change.metadata is not None:
+                return self._fleet.describe(name, change.name, change.metadata)
             case "start":
                 return self._fleet.start(name)
             case "stop":
@@ -256,19 +315,8 @@ class Deployments:
             case "replace" if change.model:
                 return await self._fleet.replace(name, change.model)
             case "resize":
-                return await self._fleet.resize(name, self._resized(name, change))
+                return await self._fleet.resize(name, change.of(self._fleet.record(name).plan))
         raise BadOptions(f"action is '{change.action[:30]}'; expected start, stop, resize, or replace with a model.")
-
-    def _resized(self, name: str, change: Change) -> Plan:
-        plan = self._fleet.record(name).plan
-        least, most = (
-            replicas(str(change.replicas)) if change.replicas != "" else (plan.min_replicas, plan.max_replicas)
-        )
-        idle = plan.idle_stop_s if change.idle_stop_s is None else change.idle_stop_s
-        memory = change.memory_bytes or plan.memory_bytes
-        return msgspec.structs.replace(
-            plan, min_replicas=least, max_replicas=most, idle_stop_s=idle, memory_bytes=memory
-        )
 
     def _model(self, owner: str, project: str, model: str) -> str:
         """The model that a Platform caller means: by its full name if we have it, else by its last part."""
@@ -281,18 +329,28 @@ class Deployments:
         return region if any(one.name == region for one in self._app.settings.regions) else ""
 
     def _visible(self, caller: Caller) -> list[Record]:
-        return [
-            record for record in self._fleet.records() if caller.admin or {"*", record.name} & set(caller.endpoints)
-        ]
+        return [record for record in self._fleet.records() if caller.may_use(record.name)]
+
+    def _record(self, request: Request, caller: Caller) -> Record:
+        """The endpoint of the path.
+
+        Raises:
+            UnknownModel: there is none of this name.
+            Forbidden: the key is for others.
+        """
+        record = self._fleet.record(request.path_params["name"])
+        if not caller.may_use(record.name):
+            raise Forbidden(f"This key is not for the endpoint '{record.name}'.")
+        return record
 
     def _url(self, record: Record, request: Request) -> str:
         head = request.scope["state"]["incoming"]
-        scheme, _, host = head.base_url.partition("://")
-        if record.plan.hostname:
-            return f"{scheme}://{record.plan.hostname}"
-        if record.plan.port:
-            return f"{scheme}://{host.rpartition(':')[0] or host}:{record.plan.port}"
-        return f"{head.base_url}{PREFIX}{record.name}"
+        if not record.plan.hostname and not record.plan.port:
+            return f"{head.base_url}{PREFIX}{record.name}"
+        asked = urlsplit(head.base_url)
+        host, port = record.plan.hostname or asked.hostname or "localhost", record.plan.port or asked.port
+        bare = f"[{host}]" if ":" in host else host
+        return f"{asked.scheme}://{bare}:{port}" if port else f"{asked.scheme}://{bare}"
 
     def _there(self, record: Record) -> Callable[[str], Awaitable[dict[str, Any]]] | None:
         """A way to ask the region about an endpoint that runs there."""
@@ -323,6 +381,17 @@ class Deployments:
         known = ", ".join(region.name for region in self._app.settings.regions) or "none"
         raise BadOptions(f"There is no region '{name[:40]}' in saccade.toml. Known: {known}.")
 
+    def _hostname(self, name: str, request: Request) -> str:
+        """A host name of its own. Raises BadOptions for one by which this server itself is called."""
+        name = name.lower()
+        if not name:
+            return ""
+        if not HOSTNAME.fullmatch(name):
+            raise BadOptions(f"hostname is '{name[:60]}'; expected a name such as cars.example.org, without a port.")
+        if is_loopback(name) or name == urlsplit(request.scope["state"]["incoming"].base_url).hostname:
+            raise BadOptions(f"hostname is '{name}', which leads to this server itself. Give the endpoint another one.")
+        return name
+
     def _words(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
         return {
@@ -336,6 +405,9 @@ class Deployments:
             "replicas_now": self._fleet.replicas(record.name),
             "memory_bytes": plan.memory_bytes,
             "idle_stop_s": plan.idle_stop_s,
+            "calls_per_hour": plan.calls_per_hour,
+            "port": plan.port,
+            "hostname": plan.hostname,
             "region": plan.region,
             "revision": record.revision,
             "created": record.created,
@@ -349,7 +421,7 @@ class Deployments:
             "owner": request.path_params["owner"],
             "model": plan.model,
             "deployment": record.name,
-            "name": record.name,
+            "name": record.title or record.name,
             "status": record.state,
             "region": plan.region or "local",
             "serviceUrl": self._url(record, request),
@@ -361,8 +433,9 @@ class Deployments:
             },
             "createdAt": iso(record.created),
             "updatedAt": iso(record.started or record.created),
-            "metadata": {},
         }
+        if record.project:
+            told["project"] = record.project
         if record.reason:
             told["statusMessage"] = record.reason
         if record.started:
@@ -410,6 +483,8 @@ def _entry(line: Line) -> dict[str, Any]:
             "status": line.status,
             "latencyMs": round(line.latency_ms, 3),
         }
+        if line.user_agent:
+            told["httpRequest"]["userAgent"] = line.user_agent
     return told
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -23,9 +23,12 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import Plan, Record
 from saccade.errors import BadOptions, Error, Stopped, TooLarge, UnknownModel, Unreachable
 from saccade.server import answering
-from saccade.server.app import ELSEWHERE, App, chosen, incoming_of
+from saccade.server.app import ELSEWHERE, chosen, incoming_of
 from saccade.server.regions import measured
 from saccade.server.settings import Region
+
+if TYPE_CHECKING:
+    from saccade.server.dedicated import EndpointApp
 
 log = logging.getLogger("saccade.server")
 
@@ -249,7 +252,7 @@ class RegionEndpoint:
 class Passing:
     """The application of an endpoint in a region: asks the gate here, then streams the request there and back."""
 
-    def __init__(self, app: App, regions: Regions, name: str, plan: Plan) -> None:
+    def __init__(self, app: EndpointApp, regions: Regions, name: str, plan: Plan) -> None:
         """``app`` answers for the endpoint here: its gate, its counts, and its words when the region is gone."""
         self.draining = False
         self._app = app
@@ -260,7 +263,7 @@ class Passing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         head, begun = incoming_of(scope), time.perf_counter()
-        status, error_name = 500, ""
+        status, error_name, reason = 500, "", ""
         try:
             caller = await self._app.gate.caller(head.headers)
             calls = head.method == "POST"
@@ -276,13 +279,14 @@ class Passing:
                     ticket = await self._app.gate.give_back(ticket)
                 self._app.gate.count(ticket, (ELSEWHERE,) if status < 400 else ())
         except Error as error:
-            error_name = type(error).__name__
+            error_name, reason = type(error).__name__, error.message
             outgoing = self._refusal(error, head)
             status = outgoing.status
             await answering.send_answer(send, outgoing, [(b"x-request-id", head.request_id.encode("latin-1"))])
         finally:
             seconds = time.perf_counter() - begun
             self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
+            self._app.count(head, status, seconds, 1, reason)
             self._app.journal.note(head.method, head.path, status, seconds, 0, head.request_id, error=error_name)
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send, head: Incoming) -> int:

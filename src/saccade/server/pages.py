@@ -21,6 +21,7 @@ from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
 from saccade.server.console import Console
 from saccade.server.deployments import Deployments
+from saccade.server.desk import STARTER
 from saccade.server.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Pages:
                 Route("/metrics", self.metrics, methods=["GET"]),
                 Route("/info", self.info, methods=["GET"]),
                 Route("/v1/usage", self.usage, methods=["GET"]),
-                *Keyring(app, self).routes(),
+                *([] if app.endpoint else Keyring(app, self).routes()),
                 *self._inside(),
                 Route("/openapi.json", self.contract, methods=["GET"]),
                 Route("/docs", self.docs, methods=["GET"]),
@@ -84,13 +85,22 @@ class Pages:
         if "text/html" in request.headers.get("accept", ""):
             if self.app.fleet is not None:
                 return FileResponse(STATIC / "index.html", headers=GUARDED)
-            return page("saccade", _front(self.app.desk.default_model() or "", incoming(request).base_url))
-        return answer({"status": "ok", "server": "saccade", "version": __version__, "docs": "/docs"})
+            title = self.app.endpoint or "saccade"
+            return page(title, self._front(incoming(request).base_url), self._status() if self.app.endpoint else 200)
+        told = {"server": "saccade", "version": __version__, "docs": f"{incoming(request).base_url}/docs"}
+        if not self.app.endpoint:
+            return answer({"status": "ok", **told})
+        facts = {"endpoint": self.app.endpoint, "model": self._model()}
+        if self._status() != 200:
+            facts["error"] = f"Service Unavailable: the endpoint '{self.app.endpoint}' is {self.app.state}."
+        return answer({"status": self.app.state, **facts, **told}, self._status())
 
     async def health(self, request: Request) -> Response:
-        """200 when calls are answered, 503 while the server loads or stops."""
-        state = "stopping" if self.app.draining else "ok" if self.app.ready else "loading"
-        return answer({"status": state}, 200 if state == "ok" else 503)
+        """200 when calls are answered, 503 while they are not: the server or the endpoint loads or stops."""
+        return answer({"status": self.app.state}, self._status())
+
+    def _status(self) -> int:
+        return 200 if self.app.state == "ok" else 503
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus' text format."""
@@ -131,13 +141,33 @@ class Pages:
 
         return await self.asked(request, used)
 
+    def _model(self) -> str:
+        return self.app.desk.default_model() or STARTER
+
+    def _front(self, base_url: str) -> str:
+        """A page for people at an address that has no console."""
+        lines = html.escape(tries(base_url, self._model(), self.app.endpoint))
+        what = "This server finds things in pictures."
+        if self.app.endpoint:
+            what = f"A dedicated endpoint with the model <strong>{html.escape(self._model())}</strong>."
+        state = "" if self.app.state == "ok" else f"<p><strong>It is {html.escape(self.app.state)}.</strong></p>"
+        title, url = html.escape(self.app.endpoint or "saccade"), html.escape(base_url)
+        return (
+            f"<h1>{title}</h1><p>{what} It answers the Hugging Face and Ultralytics inference APIs.</p>{state}"
+            f"<h2>Try it</h2><pre>{lines}</pre>"
+            f'<p><a href="{url}/docs">The APIs</a> · <a href="{url}/info">What runs here</a> · '
+            f'<a href="{url}/metrics">Metrics</a></p>'
+        )
+
     async def contract(self, request: Request) -> Response:
         """The OpenAPI document."""
         return answer(openapi.document(self.app.dialects, incoming(request).base_url))
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document, readable."""
-        return page("saccade: the APIs", openapi.readable(self.app.dialects, incoming(request).base_url))
+        base_url, endpoint = incoming(request).base_url, self.app.endpoint
+        text = openapi.readable(self.app.dialects, base_url, tries(base_url, self._model(), endpoint))
+        return page("saccade: the APIs", text)
 
     async def asked(
         self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False, status: int = 200
@@ -163,20 +193,27 @@ def answer(value: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def page(title: str, body: str) -> Response:
+def tries(base_url: str, model: str, endpoint: str) -> str:
+    """Lines that predict a photo through each API."""
+    if endpoint:
+        return (
+            f"curl --data-binary @photo.jpg {base_url}\n"
+            f"curl -F file=@photo.jpg {base_url}\n"
+            f"curl -F file=@photo.jpg {base_url}/predict"
+        )
+    return (
+        f"curl --data-binary @photo.jpg {base_url}/models/{model}\n"
+        f"curl -F image=@photo.jpg {base_url}/v1/predict/{model}\n"
+        f"curl -F model={model} -F file=@photo.jpg {base_url}\n"
+        f"curl -F file=@photo.jpg {base_url}/api/models/{model}/predict"
+    )
+
+
+def page(title: str, body: str, status: int = 200) -> Response:
     """A complete HTML page with our own style sheet and nothing from elsewhere."""
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="stylesheet" href="/static/plain.css"></head><body><main>{body}</main></body></html>'
     )
-    return HTMLResponse(text, headers=GUARDED)
-
-
-def _front(model: str, base_url: str) -> str:
-    line = html.escape(f"curl --data-binary @photo.jpg {base_url}/models/{model}")
-    return (
-        "<h1>saccade</h1><p>This server finds things in pictures. It answers the Hugging Face and Ultralytics "
-        f"inference APIs.</p><h2>Try it</h2><pre>{line}</pre>"
-        '<p><a href="/docs">The APIs</a> · <a href="/info">What runs here</a> · <a href="/metrics">Metrics</a></p>'
-    )
+    return HTMLResponse(text, status, headers=GUARDED)

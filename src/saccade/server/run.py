@@ -108,6 +108,8 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
     app.fronts = Fronts(app, listener, fronts) if fronts > 1 else None
     entrance = app.fronts or Here(app, listener)
     app.doors = Doors(lambda port: _door(app, port))
+    if app.fleet is not None:
+        app.fleet.recall()
     try:
         if await _warmed(app, entrance, stop):
             _announce(app, listener, started)

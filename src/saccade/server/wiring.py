@@ -12,6 +12,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from saccade.card import Card
 from saccade.dialects import hub, platform, yolo_v1
 from saccade.dialects.dialect import Dialect
+from saccade.endpoints.drawer import Drawer
 from saccade.endpoints.endpoint import Endpoint, Plan, Record, Records
 from saccade.endpoints.endpoint import Engine as EndpointEngine
 from saccade.endpoints.fleet import Fleet
@@ -57,7 +58,12 @@ def build(
     if records is not None:
         app.regions = open_regions(settings)
         spares = engine.spares if isinstance(engine, LocalEngine) else None
-        app.fleet = Fleet(records, Resolving(library), lambda record: placed(record, settings, app.regions, spares))
+        app.fleet = Fleet(
+            records,
+            Resolving(library),
+            lambda record: placed(record, settings, app.regions, spares),
+            Drawer(Path(settings.home) / "figures"),
+        )
         app.dedicated = Dedicated(app, app.fleet, furnish)
     furnish(app)
     return app

@@ -1,0 +1,270 @@
+"""Dedicated endpoints of one server over HTTP and from the command line, with simulated devices as models."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.server.simulated_house import CLIENT, PICTURE, House, asked, predicted, settled
+
+from saccade.server.database import Database
+from saccade.server.keys import Keys
+
+
+class Home:
+    """A server with an admin key, and what is asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        database = Database("", str(folder))
+        self._keys = Keys(database)
+        self.admin = self.key("admin", scopes=("admin", "models", "endpoints"))
+        self.house = House(folder).start()
+
+    def key(self, name: str, **fields: Any) -> str:
+        return self._keys.create(name, **fields)[1]
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        return asked(self.house, self.admin, method, path, body)
+
+    def status(self, method: str, path: str, body: object = None, key: str = "") -> tuple[int, str]:
+        headers = {"x-api-key": key or self.admin}
+        answer = CLIENT.request(method, self.house.url + path, headers=headers, json=body)
+        return answer.status_code, answer.text
+
+    def started(self, name: str, model: str = "cars", **plan: Any) -> Any:
+        self.ask("POST", "/v1/endpoints", {"name": name, "model": model, **plan})
+        return settled(self.house, self.admin, name)
+
+    def command(self, *words: str, key: str = "") -> subprocess.CompletedProcess[str]:
+        """``saccade endpoints …`` against this server."""
+        where = ("--url", self.house.url, "--key", key or self.admin)
+        return subprocess.run(
+            [sys.executable, "-m", "saccade", "endpoints", *words, *where], capture_output=True, text=True, timeout=60
+        )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    home = Home(tmp_path_factory.mktemp("home"))
+    yield home
+    home.house.stop()
+
+
+def page(home: Home, name: str, path: str = "", accept: str = "*/*") -> httpx.Response:
+    headers = {"x-api-key": home.admin, "accept": accept}
+    return CLIENT.get(f"{home.house.url}/endpoints/{name}{path}", headers=headers)
+
+
+def test_the_pages_of_an_endpoint_tell_where_it_stands_and_name_its_own_address(home: Home) -> None:
+    home.started("pages")
+    url = f"{home.house.url}/endpoints/pages"
+    told = page(home, "pages").json()
+    assert (told["status"], told["endpoint"], told["model"], told["docs"]) == ("ok", "pages", "cars", f"{url}/docs")
+    assert page(home, "pages", "/openapi.json").json()["servers"] == [{"url": url}]
+    assert f"photo.jpg {url}/predict" in page(home, "pages", "/docs").text
+    assert f"photo.jpg {url}\n" in page(home, "pages", accept="text/html").text
+    home.ask("PATCH", "/v1/endpoints/pages", {"action": "stop"})
+    assert page(home, "pages", "/health").status_code == 503
+    stopped = page(home, "pages")
+    assert (stopped.status_code, stopped.json()["status"]) == (503, "stopped")
+    assert "Service Unavailable" in stopped.json()["error"]
+    assert "stopped" in page(home, "pages", accept="text/html").text
+    assert page(home, "pages", "/info").json()["engine"]["state"] == "stopped"
+    assert page(home, "pages", "/v1/keys").status_code == 404
+    home.ask("DELETE", "/v1/endpoints/pages")
+    gone = predicted(home.house, home.admin, "pages")
+    assert (gone.status_code, gone.json()["error"]) == (
+        404, "There is no endpoint 'pages' here. It was deleted, or its name is another.",
+    )  # fmt: skip
+
+
+def test_a_key_sees_and_calls_only_the_endpoints_that_it_is_for(home: Home) -> None:
+    home.started("team-a")
+    home.started("other")
+    key = home.key("team", scopes=("endpoints",), endpoints=("team-*",))
+    assert predicted(home.house, key, "team-a").status_code == 200
+    assert predicted(home.house, key, "other").status_code == 403
+    listed = json.loads(home.status("GET", "/v1/endpoints", key=key)[1])["endpoints"]
+    assert [row["name"] for row in listed] == ["team-a"]
+    for face in ("/v1/endpoints/{}", "/api/deployments/anybody/{}"):
+        for part in ("", "/health", "/logs", "/metrics"):
+            assert home.status("GET", face.format("team-a") + part, key=key)[0] == 200, part
+            assert home.status("GET", face.format("other") + part, key=key)[0] == 403, part
+    assert home.status("PATCH", "/v1/endpoints/team-a", {"action": "stop"}, key=key)[0] == 403
+    for name in ("team-a", "other"):
+        home.ask("DELETE", f"/v1/endpoints/{name}")
+
+
+def test_health_asks_the_endpoint_itself(home: Home) -> None:
+    home.started("awake", "slow")
+    told = home.ask("GET", "/v1/endpoints/awake/health")
+    assert (told["healthy"], told["status"]) == (True, 200)
+    assert told["latencyMs"] >= 400, "the device needs 400 ms"
+    assert home.ask("GET", "/v1/endpoints/awake/metrics")["summary"]["totalRequests"] == 0
+    home.ask("PATCH", "/v1/endpoints/awake", {"action": "stop"})
+    told = home.ask("GET", "/v1/endpoints/awake/health")
+    assert (told["healthy"], told["status"], "stopped" in told["error"]) == (False, 503, True)
+    home.ask("DELETE", "/v1/endpoints/awake")
+
+
+def test_an_endpoint_of_its_own_limit_refuses_the_call_after_the_last(home: Home) -> None:
+    home.started("few", calls_per_hour=2)
+    assert [predicted(home.house, home.admin, "few").status_code for _ in range(3)] == [200, 200, 429]
+    home.ask("PATCH", "/v1/endpoints/few", {"action": "resize", "calls_per_hour": 3})
+    assert home.ask("GET", "/v1/endpoints/few")["calls_per_hour"] == 3
+    assert [predicted(home.house, home.admin, "few").status_code for _ in range(2)] == [200, 429]
+    home.ask("DELETE", "/v1/endpoints/few")
+
+
+def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> None:
+    home.started("told")
+    url = f"{home.house.url}/endpoints/told/predict"
+    headers = {"x-api-key": home.admin, "user-agent": "robot/7"}
+    CLIENT.post(url, headers=headers, files={"file": ("a.ppm", PICTURE)})
+    CLIENT.post(url, headers=headers, files={"file": ("a.ppm", PICTURE)}, data={"conf": "7"})
+    wrong, right = home.ask("GET", "/v1/endpoints/told/logs?limit=2")["entries"]
+    assert right["httpRequest"]["url"] == "/endpoints/told/predict"
+    assert right["httpRequest"]["userAgent"] == "robot/7"
+    assert (wrong["severity"], wrong["httpRequest"]["status"], "conf" in wrong["message"]) == ("WARNING", 400, True)
+    some = home.ask("GET", "/v1/endpoints/told/logs?severity=warning,error")["entries"]
+    assert [entry["severity"] for entry in some] == ["WARNING"]
+    home.ask("DELETE", "/v1/endpoints/told")
+
+
+def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
+    wish = {"deployment": "shop", "project": "retail", "model": "cars", "name": "Our shop", "memoryGi": 2}
+    home.ask("POST", "/api/deployments/acme", {**wish, "region": "us-central1", "cpu": 1})
+    settled(home.house, home.admin, "shop")
+    at = "/api/deployments/acme/shop"
+    shown = home.ask("GET", at)["deployment"]
+    assert (shown["name"], shown["deployment"], shown["project"], shown["metadata"]) == (
+        "Our shop",
+        "shop",
+        "retail",
+        {},
+    )
+    assert home.ask("PATCH", at, {"name": "The shop"})["success"]
+    home.ask("PATCH", at, {"metadata": {"floor": 2}})
+    home.ask("PATCH", at, {"action": "resize", "cpu": 1, "memoryGi": 4})
+    shown = home.ask("GET", at)["deployment"]
+    assert (shown["name"], shown["metadata"], shown["resources"]["memoryGi"]) == ("The shop", {"floor": 2}, 4.0)
+    assert home.ask("GET", "/api/deployments/acme?model=retail/cars")["total"] == 1
+    assert home.ask("GET", "/api/deployments/acme?model=retail/birds")["total"] == 0
+    overview = home.ask("GET", f"{at}/metrics?view=overview")
+    assert sorted(overview["summary"]) == ["errorRate", "p95LatencyMs", "totalRequests"]
+    assert sorted(overview["timeSeries"]) == ["errors", "latencyP95", "requests"]
+    assert home.status("PATCH", at, {"action": "fly"})[0] == 400
+    assert home.status("PATCH", at, {"action": "resize", "memoryGi": -1})[0] == 400
+    home.ask("DELETE", at)
+
+
+def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:
+    row = home.started("named", hostname="Cars.example.org")
+    port = home.house.url.rpartition(":")[2]
+    assert row["url"] == f"http://cars.example.org:{port}"
+    headers = {"host": f"CARS.example.org:{port}", "x-api-key": home.admin}
+    assert CLIENT.get(home.house.url, headers=headers).json()["endpoint"] == "named"
+    for name in ("127.0.0.1", "localhost", "a b", "cars.example.org:80"):
+        assert home.status("POST", "/v1/endpoints", {"name": "thief", "model": "cars", "hostname": name})[0] == 400
+    home.ask("DELETE", "/v1/endpoints/named")
+
+
+def test_replacing_under_load_fails_no_call(home: Home) -> None:
+    home.started("busy", replicas="1:1")
+    done = threading.Event()
+
+    def calls() -> list[int]:
+        statuses = []
+        while not done.is_set():
+            statuses.append(predicted(home.house, home.admin, "busy").status_code)
+        return statuses
+
+    with ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(calls) for _ in range(4)]
+        for model in ("birds", "cars", "birds"):
+            home.ask("PATCH", "/v1/endpoints/busy", {"action": "replace", "model": model})
+        home.ask("PATCH", "/v1/endpoints/busy", {"action": "resize", "replicas": "1:2"})
+        done.set()
+        statuses = [status for load in loads for status in load.result()]
+    assert set(statuses) == {200}
+    assert "birds" in predicted(home.house, home.admin, "busy").text
+    home.ask("DELETE", "/v1/endpoints/busy")
+
+
+@pytest.mark.heavy
+def test_the_command_starts_sizes_stops_and_forgets(home: Home) -> None:
+    made = home.command("start", "lane", "--model", "cars", "--replicas", "1:2", "--limit", "9", "--json")
+    assert json.loads(made.stdout)["state"] == "ready", made.stderr
+    again = home.command("start", "lane", "--model", "cars")
+    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    sized = json.loads(home.command("start", "lane", "--idle-stop", "30", "--json").stdout)
+    assert (sized["replicas"], sized["idle_stop_s"], sized["calls_per_hour"]) == ("1:2", 30, 9)
+    assert home.command("stop", "lane").stdout.startswith("lane is stopped at ")
+    anew = json.loads(home.command("start", "lane", "--model", "cars", "--replicas", "0:1", "--json").stdout)
+    assert (anew["state"], anew["replicas"], anew["calls_per_hour"]) == ("ready", "0:1", 0)
+    assert "(birds)" in home.command("replace", "lane", "birds").stdout
+    assert home.command("rm", "lane").stdout == "lane is removed.\n"
+    assert "There is no endpoint 'lane'" in home.command("start", "lane").stderr
+
+
+@pytest.mark.heavy
+def test_the_command_shows_why_an_endpoint_failed_and_lets_it_be_mended(home: Home) -> None:
+    failed = home.command("start", "weak", "--model", "broken")
+    assert (failed.returncode, "made to be corrupt" in failed.stderr) == (1, True)
+    assert "weak: The simulated model is made to be corrupt." in home.command("list").stdout
+    assert "made to be corrupt" in home.command("start", "weak", "--model", "broken", "--memory", "1GB").stderr
+    assert home.ask("GET", "/v1/endpoints/weak")["memory_bytes"] == 10**9
+    assert "exists already" in home.command("start", "weak", "--model", "cars").stderr
+    home.command("replace", "weak", "cars")
+    assert home.command("start", "weak").stdout.startswith("weak is ready at ")
+    refused = home.command("start", "weak", "--memory", "lots")
+    assert (refused.returncode, "expected a size" in refused.stderr) == (2, True)
+    home.ask("DELETE", "/v1/endpoints/weak")
+
+
+@pytest.mark.heavy
+def test_the_command_explains_a_wrong_key_and_a_wrong_address(home: Home) -> None:
+    assert "--key or SACCADE_KEY" in home.command("list", key="wrong").stderr
+    guest = home.key("guest", scopes=("models",))
+    assert "admin rights" in home.command("start", "x", "--model", "cars", key=guest).stderr
+    words = [sys.executable, "-m", "saccade", "endpoints", "list", "--url"]
+    nobody = subprocess.run([*words, "http://127.0.0.1:9"], capture_output=True, text=True)
+    assert (nobody.returncode, "saccade serve" in nobody.stderr) == (1, True)
+    wrong = subprocess.run([*words, "nonsense"], capture_output=True, text=True)
+    assert "is no http address" in wrong.stderr
+
+
+@pytest.mark.heavy
+def test_after_kill_9_endpoints_keys_usage_and_figures_are_as_they_were(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    try:
+        home.started("up", calls_per_hour=5)
+        home.started("down")
+        home.ask("PATCH", "/v1/endpoints/down", {"action": "stop"})
+        assert predicted(home.house, home.admin, "up").status_code == 200
+        before = home.ask("GET", "/v1/endpoints")["endpoints"]
+        home.house.stop(signal.SIGTERM)
+        home.house.start()
+        settled(home.house, home.admin, "up")
+        assert predicted(home.house, home.admin, "up").status_code == 200
+        home.house.stop(signal.SIGKILL)
+        home.house.start()
+        settled(home.house, home.admin, "up")
+        after = home.ask("GET", "/v1/endpoints")["endpoints"]
+        same = ("id", "name", "model", "state", "url", "calls_per_hour", "created")
+        assert [[row[name] for name in same] for row in after] == [[row[name] for name in same] for row in before]
+        answer = predicted(home.house, home.admin, "up")
+        assert (answer.status_code, answer.headers["x-ratelimit-remaining"]) == (200, "2")
+        assert home.ask("GET", "/v1/endpoints/up/metrics")["summary"]["totalRequests"] >= 2
+        assert "Ready with cars." in home.status("GET", "/v1/endpoints/up/logs")[1]
+    finally:
+        home.house.stop()
