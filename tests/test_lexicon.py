@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saccade.errors import BadOptions
-from saccade.lexicon import AT_ONCE, Lexicon
+from saccade.lexicon import AT_ONCE, SETS, Lexicon
 
 
 class Counted:
@@ -59,6 +59,17 @@ def test_what_was_used_last_stays_and_more_than_is_kept_is_still_answered() -> N
     counted.asked.clear()
     lexicon(("eeeee", "a"))
     assert counted.asked == [("a",)]
+
+
+def test_the_same_texts_are_answered_at_once_as_long_as_few_others_come_between() -> None:
+    counted = Counted()
+    lexicon = Lexicon(counted, most=1)
+    first = lexicon(("a", "bb"))
+    assert lexicon(("a", "bb")) is first
+    for number in range(SETS):
+        lexicon(("c" * (3 + number),))
+    assert lexicon(("a", "bb"))[0].tolist() == first[0].tolist()
+    assert counted.asked[-1] == ("a", "bb")
 
 
 def test_callers_who_bring_the_same_text_at_once_wait_for_one_computation() -> None:
