@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, save
 
 from saccade import runtimes
 from saccade.card import Card, Pixels
+from saccade.discover import resident_bytes
 from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
 from saccade.runtimes.session import Compute, Session
 
@@ -145,6 +147,20 @@ def test_many_threads_and_many_shapes_do_not_disturb_each_other(opened: Opener) 
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_large_graph_is_not_compiled_again_for_every_shape(opened: Opener) -> None:
+    weights = np.ones((3000, 12000), np.float32)
+    constant = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)
+    session = opened((helper.make_node("MatMul", ["x", "w"], ["y"]),), {"x": ("n", 3000)}, constants=[constant])
+    rows = np.ones((2, 3000), np.float32)
+    session.run({"x": rows})
+    before = resident_bytes()
+    for _ in range(6):
+        (output,) = session.run({"x": rows})
+    assert output[1, 7] == 3000
+    time.sleep(1.5)  # what is compiled, is compiled in the background
+    assert resident_bytes() - before < weights.nbytes / 2
 
 
 def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None:
