@@ -105,7 +105,7 @@ def test_a_front_answers_what_the_first_process_would(method: str, path: str, bo
     assert seen(here) == seen(there)
 
 
-def test_a_model_that_comes_later_is_found_and_one_is_asked_for_only_now_and_then() -> None:
+def test_models_that_come_and_go_are_noticed_and_one_is_asked_for_only_now_and_then() -> None:
     class Counting(Shelf):
         asked = 0
 
@@ -123,6 +123,10 @@ def test_a_model_that_comes_later_is_found_and_one_is_asked_for_only_now_and_the
             for _ in range(50):
                 assert (await http.post("/first/new", content=b"x")).status_code == 200
             assert shelf.asked - before <= 2
+            del shelf.here["new"]
+            async with asyncio.timeout(5):
+                while (await http.post("/first/new", content=b"x")).status_code != 404:
+                    await asyncio.sleep(0.1)
             return missing, found
 
     assert run(statuses(Counting())) == (404, 200)
@@ -243,6 +247,36 @@ def test_a_relayed_answer_waits_for_a_slow_caller_and_ends_when_the_caller_leave
 
     assert 5 <= run(relayed()) < 20
     assert len(sent) < 20
+
+
+def test_a_part_that_the_first_process_gave_up_waiting_for_is_neither_lost_nor_asked_for_twice() -> None:
+    async def relayed() -> tuple[list[bytes], int]:
+        async with pair() as two:
+            got, waiting, most = [], 0, 0
+
+            async def house(scope: Any, receive: Any, send: Any) -> None:
+                while len(got) < 3:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(0.02):
+                            got.append((await receive())["body"])
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+            async def receive() -> Any:
+                nonlocal waiting, most
+                waiting += 1
+                most = max(most, waiting)
+                await asyncio.sleep(0.05)
+                waiting -= 1
+                return {"type": "http.request", "body": bytes([len(got)]), "more_body": True}
+
+            async def send(message: Any) -> None: ...
+
+            two.first.house, two.first.is_house = house, lambda method, path: True
+            await two.front({"type": "http", "method": "PUT", "path": "/", "headers": []}, receive, send)
+            return got, most
+
+    assert run(relayed()) == ([b"\0", b"\1", b"\2"], 1)
 
 
 def test_a_large_upload_is_relayed_as_it_comes() -> None:

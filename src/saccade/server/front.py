@@ -103,9 +103,7 @@ class FrontApp(App):
         await super().__call__(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
-        if scope["method"] != "POST":
-            return False
-        found = self.paths.find("POST", normalised(scope["path"]))
+        found = self.paths.find(scope["method"], normalised(scope["path"]))
         if not found.candidates or any(one.route.action != "predict" for one in found.candidates):
             return False
         return not self._first.facts.hosts or _host(scope) not in self._first.facts.hosts
