@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import httpx
 import pytest
 from tests.clients.environments import environment, run
 from tests.clients.houses import Served, served
+from tests.clients.test_ultralytics_clients import shell, snippets
 
 from saccade.server.keyring import opened
 from saccade.server.settings import load
@@ -181,3 +186,53 @@ print(json.dumps({"told": told, "missing": missing}))
     assert told["listed"]["total"] == 1
     assert "entries" in told["logs"]
     assert told["metrics"]
+
+
+def test_hubs_documented_way_from_the_shared_to_a_dedicated_url(
+    house: Served, client: httpx.Client, shared: Path, secrets: Any, photo: Path
+) -> None:
+    line = snippets(shared, "004", "curl -X POST", '-F "iou=0.45"')[0]
+
+    def documented(url: str, key: str) -> Any:
+        text = line.replace("https://predict.ultralytics.com", url).replace("API_KEY", key)
+        return shell(text.replace("MODEL_ID", "yolov8n").replace("/path/to/image.jpg", str(photo)))
+
+    def command(*words: str) -> str:
+        where = ("--url", house.url, "--key", secrets[1]["admin"])
+        words = (sys.executable, "-m", "saccade", "endpoints", *words, *where)
+        return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+
+    key = client.post(
+        "/v1/keys",
+        headers={"x-api-key": secrets[1]["admin"]},
+        json={"name": "reader", "limit": 1, "scopes": ["models", "endpoints"]},
+    ).json()["key"]
+    found = documented(house.url, key)["images"][0]["results"]
+    assert "limit" in documented(house.url, key)["message"].lower()
+    told = command("start", "reader", "--model", "yolov8n", "--replicas", "1:1")
+    url = told.split()[4]
+    assert told == f"reader is ready at {url} (yolov8n).\n"
+    assert documented(url, key)["images"][0]["results"] == found, "the shared limit does not count here"
+    done = threading.Event()
+
+    def calls() -> list[int]:
+        file, statuses = photo.read_bytes(), []
+        with httpx.Client(timeout=120, trust_env=False) as caller:
+            while not done.is_set():
+                statuses.append(caller.post(url, headers={"x-api-key": key}, files={"file": file}).status_code)
+        return statuses
+
+    with ThreadPoolExecutor(3) as pool:
+        loads = [pool.submit(calls) for _ in range(3)]
+        assert command("replace", "reader", "yolo11n") == f"reader is ready at {url} (yolo11n).\n"
+        done.set()
+        statuses = [status for load in loads for status in load.result()]
+    assert statuses
+    assert set(statuses) == {200}
+    assert documented(url, key)["metadata"]["model"] == "yolo11n"
+    command("stop", "reader")
+    assert documented(url, key)["error"].startswith("Service Unavailable")
+    command("start", "reader")
+    assert documented(url, key)["images"][0]["results"]
+    command("rm", "reader")
+    assert documented(url, key)["error"].startswith("There is no endpoint 'reader'")

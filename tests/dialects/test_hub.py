@@ -16,6 +16,7 @@ from yolo_made import BOXES, LABELS, NOTHING, ORIENTED, POSE, SEGMENT, Desk, ans
 
 from saccade import errors
 from saccade.call import Answer
+from saccade.card import Card
 from saccade.dialects.dialect import Incoming
 from saccade.dialects.hub import Hub
 
@@ -84,6 +85,18 @@ def test_a_strictly_typed_client_can_read_it() -> None:
     assert typed.metadata.imageCount == 1
     assert typed.metadata.model == ID
     assert typed.metadata.functionTimeAlive > 12
+
+
+class Replaced(Desk):
+    """A dedicated endpoint: whatever a caller names, it is this model."""
+
+    def card(self, ref: str) -> Card:
+        return card("yolo26n")
+
+
+def test_an_answer_names_the_model_that_gave_it_though_the_caller_named_another() -> None:
+    typed = msgspec.json.decode(told(Hub(), call(), answer(BOXES), desk=Replaced()).body, type=Typed, strict=True)
+    assert typed.metadata.model == "yolo26n"
 
 
 @pytest.mark.parametrize(

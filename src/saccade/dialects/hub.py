@@ -52,7 +52,7 @@ class Hub:
         if not named:
             raise BadInput(NO_MODEL)
         card = references.find(named, desk)
-        return ask(incoming, words, picture, self._face, "hub", references.model_name(named), card, desk)
+        return ask(incoming, words, picture, self._face, "hub", references.called(named, card), card, desk)
 
     def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
         """``images`` and ``metadata``."""

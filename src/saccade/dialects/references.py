@@ -56,6 +56,17 @@ def model_name(text: str) -> str:
     return name
 
 
+def called(text: str, card: Card) -> str:
+    """What an answer calls its model: what the caller called it, unless that is another, as after a replacement.
+
+    Raises:
+        UnknownModel: the text can be no model's name.
+    """
+    name = model_name(text)
+    names = {known.lower() for known in (card.name, *card.aliases)}
+    return name if any(candidate.lower() in names for candidate in candidates(name)) else card.name
+
+
 def plain(name: str) -> str:
     """The name without a checkpoint's suffix."""
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
