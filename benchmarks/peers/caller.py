@@ -10,7 +10,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import cast
+from typing import Any, cast
+
+import msgspec
 
 
 @dataclass
@@ -39,6 +41,25 @@ def form(field_name: str, photo: bytes) -> tuple[bytes, str]:
     head = f'--{edge}\r\nContent-Disposition: form-data; name="{field_name}"; filename="photo.jpg"\r\n'
     body = f"{head}Content-Type: image/jpeg\r\n\r\n".encode() + photo + f"\r\n--{edge}--\r\n".encode()
     return body, f"multipart/form-data; boundary={edge}"
+
+
+def objects(body: bytes) -> int:
+    """How many rows an answer holds, whatever its form: the longest list of objects in it."""
+
+    def longest(value: Any) -> int:
+        match value:
+            case str() if value.startswith(("{", "[")):
+                return longest(msgspec.json.decode(value))
+            case list() if value and isinstance(value[0], dict) and {"box", "xyxy", "label", "score"} & set(value[0]):
+                return len(value)
+            case list():
+                return max(map(longest, value), default=0)
+            case dict():
+                return max(map(longest, value.values()), default=0)
+            case _:
+                return 0
+
+    return longest(msgspec.json.decode(body))
 
 
 async def closed(port: int, requests: Sequence[bytes], concurrency: int, calls: int) -> Found:
@@ -91,6 +112,21 @@ class Connection(asyncio.Protocol):
         self._status = 0
         self._transport.write(data)
         return self._waiting
+
+    def say(self, data: bytes) -> None:
+        """Sends bytes without waiting for anything."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def leave(self) -> None:
+        """Closes the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def closed(self) -> bool:
+        """Whether either side has closed it."""
+        return self._transport is None or self._transport.is_closing()
 
     def data_received(self, data: bytes) -> None:
         self._data += data

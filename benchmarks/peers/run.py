@@ -28,7 +28,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import uvloop
 from benchmarks.peers import caller, environments, server, table
 from benchmarks.peers.candidates import CACHE, GROUPS, Candidate, House, Missing, candidates, versions
@@ -39,8 +38,8 @@ PHOTOS = 4
 UNFINISHED = 3
 """Exit code when ``--minutes`` were over before the end."""
 
-SETTLE_S = 1.5
-"""After the warm-up: what is compiled for a photo's own shape is compiled meanwhile."""
+SETTLE_S = 3.0
+"""In the warm-up: what is compiled late (for a lone call, for a photo's own shape) is compiled meanwhile."""
 
 
 def main() -> None:
@@ -183,7 +182,7 @@ def serving(candidate: Candidate, photos: list[bytes]) -> Any:
 
     def answered(callers: int, calls: int) -> tuple[caller.Found, int]:
         found = uvloop.run(caller.closed(port, requests, callers, calls))
-        return found, sum(objects(body) for body in found.bodies.values())
+        return found, sum(caller.objects(body) for body in found.bodies.values())
 
     with server.running([str(candidate.python()), *words], HERE, variables, log) as child:
         server.await_port(child, port, log)
@@ -252,25 +251,6 @@ def request(candidate: Candidate, port: int, photo: bytes) -> bytes:
         return caller.request(port, candidate.path, *caller.form(candidate.form, photo))
     # The Hugging Face API keeps answers; here every call is to be computed.
     return caller.request(port, candidate.path, photo, headers=(("x-use-cache", "false"),))
-
-
-def objects(body: bytes) -> int:
-    """How many rows an answer holds, whatever its form: the longest list of objects in it."""
-
-    def longest(value: Any) -> int:
-        match value:
-            case str() if value.startswith(("{", "[")):
-                return longest(msgspec.json.decode(value))
-            case list() if value and isinstance(value[0], dict) and {"box", "xyxy", "label", "score"} & set(value[0]):
-                return len(value)
-            case list():
-                return max(map(longest, value), default=0)
-            case dict():
-                return max(map(longest, value.values()), default=0)
-            case _:
-                return 0
-
-    return longest(msgspec.json.decode(body))
 
 
 def quantile(seconds: list[float], part: float) -> float:
