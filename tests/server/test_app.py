@@ -350,6 +350,9 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
     assert forms["properties"]["conf"]["maximum"] == 1
     assert "confidence" in asked(everything, "GET", "/docs").text
     assert "function_to_apply" in asked(everything, "GET", "/docs").text
+    hub = contract["paths"]["/models/{path}"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert hub["properties"]["candidate_labels"]["description"] == "For: zero-shot-image-classification."
+    assert hub["properties"]["threshold"]["description"] == "For: object-detection, image-segmentation."
     assert asked(app, "GET", "/static/plain.css").status_code == 200
     assert asked(app, "GET", "/static/nothing.css").status_code == 404
 

@@ -10,6 +10,7 @@ from typing import Any
 from saccade import __version__
 from saccade.dialects.arguments import ALIASES, FORMATS, PLAIN, RANGES
 from saccade.dialects.dialect import Dialect, Route
+from saccade.dialects.huggingface import WORDS
 from saccade.dialects.huggingface_request import PARAMETERS
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
@@ -100,10 +101,13 @@ def arguments(dialect: Dialect) -> dict[str, Any]:
 
 
 def _tasks_by_parameter() -> dict[str, list[str]]:
+    """Parameters of the Hugging Face API, with the tasks in its own words."""
     found: dict[str, list[str]] = {}
     for task, names in PARAMETERS.items():
         for name in names:
-            found.setdefault(name, []).append(task)
+            words = found.setdefault(name, [])
+            if WORDS[task][0] not in words:
+                words.append(WORDS[task][0])
     return found
 
 
