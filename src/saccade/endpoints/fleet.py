@@ -174,9 +174,14 @@ class Fleet:
         """A new endpoint that comes up in the background; one that is down and had the same model gets the new plan.
 
         Raises:
-            BadOptions: the name is taken or cannot be used.
+            BadOptions: the name is taken or cannot be used, or its port or host name is another endpoint's.
             UnknownModel: there is no such model.
         """
+        for other in (record for record in self._here.values() if record.name != name):
+            if plan.port and other.plan.port == plan.port:
+                raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
+            if plan.hostname and other.plan.hostname == plan.hostname:
+                raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
         if self.knows(checked_name(name)):
             return self._again(self.record(name), plan)
         record = Record(
@@ -255,7 +260,7 @@ class Fleet:
         async with self._lock(name):
             record = self.record(name)
             running = self._running.get(name)
-            if running is not None and replace(plan, calls_per_hour=0) != replace(record.plan, calls_per_hour=0):
+            if running is not None and self._matters(record.plan, plan):
                 card = await asyncio.to_thread(self._resolve, plan)
                 await running.replace(card, plan)
             self._save(replace(self.record(name), plan=plan))
@@ -272,6 +277,10 @@ class Fleet:
             self._records.remove(name)
             if self._drawer is not None and gone is not None:
                 await asyncio.to_thread(self._drawer.remove, gone.id)
+
+    def _matters(self, old: Plan, new: Plan) -> bool:
+        """Whether what runs must be told of the change."""
+        return replace(new, calls_per_hour=0) != replace(old, calls_per_hour=0)
 
     def _again(self, record: Record, plan: Plan) -> Record:
         """Starts an endpoint that is down with a new plan. Raises BadOptions for one that is not, or is another."""

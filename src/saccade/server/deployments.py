@@ -145,9 +145,14 @@ class Deployments:
             return 202, self._words(await self._started(wish), request)
         hostname = self._hostname(wish.hostname, request)
         plan = wish.of(Plan(model=wish.model, region=self._region(wish.region), port=wish.port, hostname=hostname))
-        if self._app.doors is not None:
-            self._app.doors.try_port(plan.port)
-        return 201, self._words(await self._fleet.create(wish.name, plan), request)
+        if self._app.doors is None:
+            return 201, self._words(await self._fleet.create(wish.name, plan), request)
+        self._app.doors.try_port(plan.port)
+        try:
+            return 201, self._words(await self._fleet.create(wish.name, plan), request)
+        except Error:
+            await self._app.doors.match(self._fleet.records())
+            raise
 
     async def _started(self, wish: Wish) -> Record:
         """A known endpoint, up and of the size that was asked for."""

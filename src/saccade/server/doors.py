@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 
 import uvicorn
 
 from saccade.endpoints.endpoint import Record
 from saccade.errors import Error
+
+log = logging.getLogger("saccade.server")
 
 Open = Callable[[int], tuple[uvicorn.Server, "asyncio.Task[None]"]]
 """Begins to serve on a port. Raises SetupError when the port cannot be used."""
@@ -32,7 +35,7 @@ class Doors:
             self._open[port] = self._begin(port)
 
     async def match(self, records: Iterable[Record]) -> None:
-        """Opens what the records name and closes the rest; a port that cannot be opened is left closed."""
+        """Opens what the records name and closes the rest; a port that cannot be opened is left closed, and logged."""
         wanted = {record.plan.port for record in records if record.plan.port}
         for port in set(self._open) - wanted:
             server, task = self._open.pop(port)
@@ -40,8 +43,10 @@ class Doors:
             with contextlib.suppress(Exception):
                 await task
         for port in wanted:
-            with contextlib.suppress(Error):
+            try:
                 self.try_port(port)
+            except Error as error:
+                log.warning("an endpoint cannot be reached at its own port: %s", error.message)
 
     async def close(self) -> None:
         """Closes all."""
