@@ -7,6 +7,7 @@ import http.client
 import json
 import select
 import subprocess
+import sys
 import threading
 import time
 import tomllib
@@ -30,7 +31,32 @@ def python() -> Path:
     return environment("ray", *core, *RAY)
 
 
-class Cluster:
+class Server:
+    """A server that can be asked; ``url`` and ``port`` say where."""
+
+    port: int
+    url: str
+
+    def ask(self, method: str, path: str, body: object = None, key: str = "") -> Any:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=120, trust_env=False)
+        assert answer.is_success, f"{answer.status_code} {answer.text}"
+        return answer.json()
+
+    def settled(self, name: str, replicas: int | None = None, wait_s: float = 120, key: str = "") -> Any:
+        """The endpoint once it is up (with so many replicas)."""
+        end = time.monotonic() + wait_s
+        row: Any = None
+        while time.monotonic() < end:
+            row = self.ask("GET", f"/v1/endpoints/{name}", None, key)
+            enough = replicas is None or row["replicas_now"] == replicas
+            if row["state"] == "failed" or (row["state"] == "ready" and enough):
+                return row
+            time.sleep(0.1)
+        raise AssertionError(f"the endpoint never settled: {row}")
+
+
+class Cluster(Server):
     """A cluster of raylets on this machine with saccade on it; see :mod:`tests.cluster.house`."""
 
     def __init__(self, home: Path, nodes: list[int], devices: dict[str, Any] | None = None, **settings: Any) -> None:
@@ -61,6 +87,11 @@ class Cluster:
         told: dict[str, list[Any]] = json.loads(self._answer("{"))
         return told
 
+    def processes(self, name: str) -> int:
+        """How many replicas of an application there are, also those that leave."""
+        self._say(f"processes {name}")
+        return int(self._answer(""))
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._say("quit")
@@ -69,24 +100,6 @@ class Cluster:
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-
-    def ask(self, method: str, path: str, body: object = None, key: str = "") -> Any:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        answer = httpx.request(method, self.url + path, json=body, headers=headers, timeout=120, trust_env=False)
-        assert answer.is_success, f"{answer.status_code} {answer.text}"
-        return answer.json()
-
-    def settled(self, name: str, replicas: int | None = None, wait_s: float = 120, key: str = "") -> Any:
-        """The endpoint once it is up (with so many replicas)."""
-        end = time.monotonic() + wait_s
-        row: Any = None
-        while time.monotonic() < end:
-            row = self.ask("GET", f"/v1/endpoints/{name}", None, key)
-            enough = replicas is None or row["replicas_now"] == replicas
-            if row["state"] == "failed" or (row["state"] == "ready" and enough):
-                return row
-            time.sleep(0.1)
-        raise AssertionError(f"the endpoint never settled: {row}")
 
     def _say(self, word: str) -> None:
         assert self._child.stdin is not None
@@ -114,6 +127,27 @@ def running(home: Path, nodes: list[int], **given: Any) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
+
+
+@contextlib.contextmanager
+def alone(home: Path, devices: dict[str, Any]) -> Iterator[Server]:
+    """The server on one machine, with the same simulated devices."""
+    given = {"port": 0, "home": str(home), "isolate": False, "cache_bytes": 0, "devices": devices}
+    house = ROOT / "tests" / "server" / "simulated_house.py"
+    with (
+        (home / "log").open("w") as log,
+        subprocess.Popen(
+            [sys.executable, str(house), json.dumps(given)], stdout=subprocess.PIPE, stderr=log, text=True
+        ) as child,
+    ):
+        try:
+            assert child.stdout is not None
+            server = Server()
+            server.url = child.stdout.readline().split()[-1]
+            server.port = int(server.url.rpartition(":")[2])
+            yield server
+        finally:
+            child.terminate()
 
 
 class Load:

