@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import time
@@ -87,18 +88,20 @@ async def closed(one: One, concurrency: int, count: int) -> Figures:
     return figures
 
 
-async def offered(one: One, per_s: float, seconds: float) -> Figures:
-    """Calls at a fixed rate, whether or not earlier ones were answered."""
+async def offered(one: One, per_s: float, seconds: float, chance: random.Random | None = None) -> Figures:
+    """Calls at a rate, whether or not earlier ones were answered; in even steps, or as chance (a Poisson process) has
+    them come."""
     figures = Figures()
     tasks: set[asyncio.Task[Any]] = set()
     begun = time.perf_counter()
-    number = 0
+    number, due = 0, 0.0
     while (now := time.perf_counter() - begun) < seconds:
-        while number < now * per_s:
+        while due < now:
             task = asyncio.create_task(one_call(figures, one(number)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             number += 1
+            due += 1 / per_s if chance is None else chance.expovariate(per_s)
         await asyncio.sleep(min(0.002, 1 / per_s))
     figures.seconds = time.perf_counter() - begun
     await asyncio.gather(*tasks)

@@ -6,8 +6,9 @@ python -m benchmarks.engine.replicas
 from __future__ import annotations
 
 import asyncio
+from random import Random
 
-from benchmarks.engine.drive import arguments, closed, offered, tell
+from benchmarks.engine.drive import Figures, arguments, closed, offered, tell
 from tests.engine.shelf import Shelf, photo_sized, running
 
 from saccade.call import Answer, Call
@@ -21,7 +22,7 @@ def main() -> None:
 
 
 async def measure(seconds: float, most: int) -> dict[str, object]:
-    """Full load for the throughput, then 70 % of it in even steps for the latencies."""
+    """Full load for the throughput, then 70 % of it for the latencies: in even steps, and as chance has calls come."""
     photo = photo_sized()
     rows: dict[str, object] = {}
     rates: list[float] = []
@@ -34,18 +35,24 @@ async def measure(seconds: float, most: int) -> dict[str, object]:
 
             await engine.load("m")
             full = await closed(one, 3 * count, int(seconds * 20 * count))
-            part = await offered(one, 0.7 * full.rate, seconds)
+            even = await offered(one, 0.7 * full.rate, seconds)
+            random = await offered(one, 0.7 * full.rate, seconds, Random(7))
             rates.append(full.rate)
             rows[str(count)] = {
                 "per_s": round(full.rate, 1),
                 "times_one": round(full.rate / rates[0], 2),
-                "p50_ms_at_70": round(part.ms(0.5), 1),
-                "p99_ms_at_70": round(part.ms(0.99), 1),
-                "p99_over_p50": round(part.ms(0.99) / part.ms(0.5), 2),
-                "failed": dict(full.errors + part.errors),
+                "even_70": tails(even),
+                "random_70": tails(random),
+                "failed": dict(full.errors + even.errors + random.errors),
             }
         count *= 2
     return {"replicas": rows}
+
+
+def tails(figures: Figures) -> dict[str, float]:
+    """Median and 99th percentile, and how many times the one the other is."""
+    p50, p99 = figures.ms(0.5), figures.ms(0.99)
+    return {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "p99_over_p50": round(p99 / p50, 2)}
 
 
 if __name__ == "__main__":

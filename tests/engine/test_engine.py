@@ -209,6 +209,27 @@ def test_callers_take_turns_and_priorities_go_first(run: Run) -> None:
     assert [index for index, caller in enumerate(order) if caller == "modest"][-1] <= 12
 
 
+def test_a_call_goes_to_the_replica_that_will_be_free_first(run: Run) -> None:
+    async def main() -> None:
+        behaviour = {"ms": 500, "parallel": 1}
+        async with running(Shelf(m=behaviour), isolate=False, threads=1, replicas=2) as engine:
+            await engine.load("m")
+
+            def taken() -> list[int]:
+                return [replica["in_flight"] for replica in engine.info()["models"][0]["replicas"]]
+
+            calls = []
+            # The first replica gets a call, the second one a little later; the first is done first and gets a new one.
+            for pause_s, expected in ((0.25, [1, 0]), (0.35, [1, 1]), (0.0, [1, 1]), (0.0, [1, 2]), (0.0, [2, 2])):
+                calls.append(asyncio.create_task(engine.predict(call())))
+                await asyncio.sleep(0.01)
+                assert taken() == expected
+                await asyncio.sleep(pause_s)
+            await asyncio.gather(*calls)
+
+    run(main())
+
+
 def test_one_caller_cannot_fill_the_whole_line(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"ms": 50}), isolate=False, queue_calls=8) as engine:

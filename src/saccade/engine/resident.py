@@ -240,9 +240,13 @@ class Resident:
             self._send(link, entry)
 
     def _roomiest(self, room: Callable[[Link], int]) -> Link | None:
+        """Among replicas with the same room the one whose oldest call was sent first: it will be done first."""
         links = [link for link in self._flying if link not in self._leaving]
-        best = max(links, key=room, default=None)
+        best = max(links, key=lambda link: (room(link), -self._busy_since(link)), default=None)
         return best if best is not None and room(best) > 0 else None
+
+    def _busy_since(self, link: Link) -> float:
+        return next((entry.sent for entry in self._flying[link].values()), 0.0)
 
     def _count(self, link: Link, clips: bool) -> int:
         flying = self._flying[link]
