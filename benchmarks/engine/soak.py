@@ -58,6 +58,8 @@ def main() -> None:
     parser.add_argument("--kill-every", type=float, default=45.0, help="seconds")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
+    # Whoever ends this program ends its server, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before its time"))
     tell("soak", measure(given.models, given.data, given.minutes, given.kill_every), given.json)
 
 
