@@ -100,7 +100,10 @@ def ask(
     if card.task == "depth" and (shape != "platform" or wanted.export):
         raise WrongTask("This model answers with a depth map, for which this API has no words; ask it at /predict.")
     if annotate and clip and picture.url is None:
-        raise BadOptions("An annotated picture is made of an image, not of a video or GIF. Leave out annotated=true.")
+        raise BadOptions(
+            "An annotated picture is made of an image, not of a video or GIF. Leave out annotated=true and the header "
+            "Accept: image/jpeg."
+        )
     call = Call(
         model=card.name,
         media=picture.data,
