@@ -3,9 +3,9 @@
     python -m benchmarks.engine.noop
 
 Rows: ``bare`` is uvicorn with an application that only reads the body; ``in-process`` and ``worker`` are the whole
-server; ``cache`` is the whole server asked for the same image again; ``fronts`` is the whole server with two fronts. All
-take turns in one run; the callers are in a process of their own on the same cores, and their share is told. On two cores
-the row ``fronts`` shows what the second process on the way costs, and cannot show what it is for.
+server; ``cache`` is the whole server asked for the same image again; ``fronts`` is the whole server with two fronts.
+All take turns in one run; the callers are in a process of their own on the same cores, and their share is told. On
+two cores the row ``fronts`` shows what the second process on the way costs, and cannot show what it is for.
 """
 
 from __future__ import annotations

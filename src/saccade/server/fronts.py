@@ -92,6 +92,10 @@ class Fronts:
         self._fronts = [Front(self) for _ in range(self._number)]
         await asyncio.gather(*(front.open() for front in self._fronts))
 
+    def drain(self) -> None:
+        """Tells the fronts at once that the server stops."""
+        self._look()
+
     async def close(self) -> None:
         """Ends all fronts; what they still do is cut off after a while."""
         self._closing = True

@@ -112,14 +112,16 @@ class Pages:
         """What this server is and does, for people who run it."""
 
         async def facts(caller: Caller) -> Any:
-            engine = self.app.engine.info()
+            engine, fronts = self.app.engine.info(), self.app.fronts
+            if fronts is not None:
+                await fronts.settle()
             return {
                 "server": "saccade",
                 "version": __version__,
                 "uptime_s": round(self.app.desk.uptime_s(), 3),
                 "default_model": self.app.desk.default_model(),
                 "dialects": [dialect.name for dialect in self.app.dialects],
-                "fronts": [] if self.app.fronts is None else self.app.fronts.info(),
+                "fronts": [] if fronts is None else fronts.info(),
                 "engine": engine,
             }
 

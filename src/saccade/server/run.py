@@ -80,6 +80,9 @@ class Entrance(Protocol):
     async def open(self) -> None:
         """Returns when callers are received. Raises SetupError."""
 
+    def drain(self) -> None:
+        """From now on new calls are refused."""
+
     async def close(self) -> None:
         """Ends all connections."""
 
@@ -95,6 +98,9 @@ class Here:
 
     async def open(self) -> None:
         """See :class:`Entrance`."""
+
+    def drain(self) -> None:
+        """The application sees to it."""
 
     async def close(self) -> None:
         """See :class:`Entrance`."""
@@ -177,6 +183,7 @@ def _announce(app: App, listener: socket.socket, started: float) -> None:
 async def _drained(app: App, entrance: Entrance) -> None:
     """Waits for accepted calls, as long as the settings allow."""
     app.draining = True
+    entrance.drain()
     systemd.notify("STOPPING=1")
     end = time.monotonic() + app.settings.drain_timeout_s
     while (app.inflight or entrance.busy) and time.monotonic() < end:
