@@ -38,9 +38,6 @@ PHOTOS = 4
 UNFINISHED = 3
 """Exit code when ``--minutes`` were over before the end."""
 
-SETTLE_S = 3.0
-"""In the warm-up: what is compiled late (for a lone call, for a photo's own shape) is compiled meanwhile."""
-
 
 def main() -> None:
     """The command."""
@@ -189,7 +186,7 @@ def serving(candidate: Candidate, photos: list[bytes]) -> Any:
         await_answer(answered, child, log)
         for _ in range(3):
             answered(4, 4 * len(photos))
-            time.sleep(SETTLE_S / 3)
+            server.await_idle(child.pid)
         yield Asked(child.pid, answered)
 
 
@@ -229,7 +226,7 @@ def looping(candidate: Candidate, photos: list[bytes]) -> Any:
 
         for _ in range(3):
             answered(4, 4 * len(photos))
-            time.sleep(SETTLE_S / 3)
+            server.await_idle(child.pid)
         yield Asked(child.pid, answered)
 
 

@@ -22,6 +22,9 @@ QUIET = {
     "PYTHONWARNINGS": "ignore",
 }
 PATIENCE_S = 240.0
+SETTLE_S = 20.0
+QUIET_HALVES = 4
+"""A server counts as settled after so many half seconds in which it took less than a tenth of a core."""
 
 
 def free_port() -> int:
@@ -64,6 +67,16 @@ def await_port(child: subprocess.Popen[str], port: int, log: Path) -> None:
         except OSError:
             time.sleep(0.1)
     raise RuntimeError("it was not ready in time")
+
+
+def await_idle(pid: int) -> None:
+    """Returns when the tree has nothing left to do from its start (late compiles, spare processes), or goes on for ever."""
+    until = time.monotonic() + SETTLE_S
+    quiet = 0
+    while quiet < QUIET_HALVES and time.monotonic() < until:
+        before = cpu_s(pid)
+        time.sleep(0.5)
+        quiet = quiet + 1 if cpu_s(pid) - before < 0.05 else 0
 
 
 def last_words(log: Path) -> str:
