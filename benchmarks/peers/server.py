@@ -70,7 +70,7 @@ def await_port(child: subprocess.Popen[str], port: int, log: Path) -> None:
 
 
 def await_idle(pid: int) -> None:
-    """Returns when the tree has nothing left to do from its start (late compiles, spare processes), or goes on for ever."""
+    """Returns when what the tree does late (compiles, spare processes) is done, or after a while."""
     until = time.monotonic() + SETTLE_S
     quiet = 0
     while quiet < QUIET_HALVES and time.monotonic() < until:
