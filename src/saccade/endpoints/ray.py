@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -38,6 +40,12 @@ cluster is lost with the head anyway."""
 ON_HEAD = {"node:__internal_head__": 0.001}
 END_S = 5.0
 """How long the processes of a cluster of our own may take to end by themselves."""
+
+CONFIGURATIONS = "/haproxy-serve/"
+"""Where Ray writes what its HAProxies read."""
+
+PR_SET_CHILD_SUBREAPER = 36
+"""See prctl(2)."""
 
 DEPLOYMENT = "replica"
 """What Serve calls the one deployment of each application."""
@@ -186,9 +194,21 @@ def connect(address: str | None, variables: Mapping[str, str]) -> bool:
         where = f"at '{address}'" if address else "on this machine"
         raise BadSettings(
             f"No Ray cluster can be used {where}: {str(error).splitlines()[0][:200]}. Start one with "
-            "'ray start --head', or leave the address out."
+            "'ray start --head', or leave the address out. A cluster with a token needs RAY_AUTH_MODE=token here, too."
         ) from error
     return not address
+
+
+def sweep() -> None:
+    """Ends HAProxies whose cluster was killed on this machine: they hold its port, and there is nobody behind them."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            parent = process.parent()
+            left = parent is None or not " ".join(parent.cmdline()).startswith("ray::")
+            mine = process.name() == "haproxy" and process.username() == psutil.Process().username()
+            if left and mine and any(CONFIGURATIONS in word for word in process.cmdline()):
+                process.terminate()
+                process.wait(END_S)
 
 
 def disconnect(started: bool) -> None:
@@ -197,21 +217,35 @@ def disconnect(started: bool) -> None:
     Ray alone would leave HAProxy and the workers of models to notice some seconds later, or never.
     """
     ray, _ = _ray()
-    family = psutil.Process().children(recursive=True) if started else []
+    if started:
+        _adopt_orphans()
     ray.shutdown()
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(family, END_S)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    if started:
+        _end_family(END_S)
 
 
 def abandon() -> None:
     """Ends a cluster that was started here on the spot; of a running one nothing is touched."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    _adopt_orphans()
+    _end_family(0.0)
+
+
+def _end_family(grace_s: float) -> None:
+    """Ends all processes that come from this one, also those that they still start meanwhile."""
+    while family := psutil.Process().children(recursive=True):
+        for process in family if grace_s else ():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
+        for process in psutil.wait_procs(family, grace_s)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, END_S)
+
+
+def _adopt_orphans() -> None:
+    """From now on, processes whose parent ends become children of this one; other systems than Linux cannot do that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def hosts() -> set[str]:

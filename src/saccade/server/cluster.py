@@ -101,6 +101,7 @@ def serve(settings: Settings, address: str | None) -> None:
     speak()
     variables = prepare(address)
     if not address:
+        ray.sweep()
         with listening(settings.host, settings.port) as free:  # a cluster would find out late, and say less
             settings = msgspec.structs.replace(settings, port=free.getsockname()[1])
     signals = Signals()
@@ -123,15 +124,14 @@ def serve(settings: Settings, address: str | None) -> None:
 def withdraw(drain_timeout_s: float, stay: bool = False) -> None:
     """Ends every application of ours; the database keeps saying what should run. Blocks.
 
-    The shared API goes first: it would bring back endpoints that it sees ending. With ``stay``, the applications are
-    only closed, because their cluster ends now.
+    The shared API goes first, because it would bring back endpoints that it sees ending, and the ledger last, because
+    all others tell it what they counted. With ``stay`` they are only closed, because their cluster ends now.
     """
     found = ray.standings()
-    up = [name for name, standing in found.items() if standing.replicas and name != ray.LEDGER]
-    ray.farewell([name for name in up if name == ray.SHARED], drain_timeout_s)
-    if stay:
-        ray.farewell([name for name in up if name != ray.SHARED], drain_timeout_s)
-    ray.farewell([name for name in found if name == ray.LEDGER], drain_timeout_s)
+    up = {name for name, standing in found.items() if standing.replicas}
+    last_things = ({ray.SHARED}, up - {ray.SHARED, ray.LEDGER}, {ray.LEDGER})
+    for names in last_things:
+        ray.farewell(up & names, drain_timeout_s)
     if not stay:
         ray.withdraw(found)
 
