@@ -163,7 +163,7 @@ def test_a_model_that_was_copied_in_while_it_was_looked_at_is_read_again_when_it
 def test_a_checkpoint_is_refused_with_the_way_to_convert_it_unless_its_export_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"PK\x03\x04")
     store = Local([tmp_path])
-    with pytest.raises(UnsupportedModel, match=r"format=onnx.*AGPL-3\.0.*saccade add best best\.pt --install-ultra"):
+    with pytest.raises(UnsupportedModel, match=r"AGPL-3\.0.*saccade add best best\.pt --install-ultra.*format=onnx"):
         store.find("best.pt")
     onnx_file(tmp_path / "best.onnx", metadata=DETECTOR)
     found = store.find("best.pt")
