@@ -59,7 +59,8 @@ def test_a_model_takes_the_spare_and_the_next_one_comes_up_when_it_is_loaded(run
             assert spares(engine) == first, "another process was started while a model was being opened"
             await loading
             assert pids(engine) == first
-            assert engine.info()["spare_bytes"] < 1 << 20 or engine.info()["spare_workers"]
+            await asyncio.sleep(0.3)
+            assert spares(engine) == set(), "the first answers should have the processors for themselves"
             second = await furnished(engine)
             await engine.load("n")
             assert pids(engine) == first | second
@@ -199,7 +200,7 @@ def test_engines_of_one_process_share_their_spares(run: Run) -> None:
 
 def test_closing_while_a_spare_is_being_started_leaves_nothing(run: Run) -> None:
     async def main() -> None:
-        for pause_s in (0.0, 0.002, 0.02, 0.1):
+        for pause_s in (0.0, 1.0, 1.005, 1.02, 1.1):
             async with running(Shelf(), spare_workers=3):
                 await asyncio.sleep(pause_s)
             assert psutil.Process().children() == []

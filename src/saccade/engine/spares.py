@@ -28,6 +28,10 @@ BIRTH_S = 60.0
 PATIENCE_S = 5.0
 """How long a process may take to end after its socket has."""
 
+REST_S = 1.0
+"""How long the first answers of a model that was just opened have the processors for themselves. A low priority alone
+does not give them that: where the kernel shares time out among sessions, a spare has a share of its own."""
+
 LONG_LIFE_S = 10.0
 """A spare that lived so long did not die of being started."""
 
@@ -184,7 +188,9 @@ class Spares:
 
     async def _fill(self) -> None:
         while len(self._spares) < self._count and not self._opening:
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(max(REST_S, self._pause_s))
+            if self._opening:
+                return
             try:
                 spare = await started(self._runtime)
             except OSError as error:
