@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 
 MOST_BYTES = 64 << 10
 """From here on the file begins anew."""
@@ -53,5 +52,7 @@ class Murmur:
 def _nameless() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("murmur")
+    import tempfile  # where the system has no files in memory; every worker would import it for nothing
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

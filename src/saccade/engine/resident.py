@@ -190,7 +190,10 @@ class Resident:
         self.state = "gone" if self.state != "failed" else "failed"
         self.reason = error if self.reason is None else self.reason
         for task in tuple(self._tasks):
-            task.cancel()
+            # A model that is put away may be closed a second time; a second cancellation would cut short the task that
+            # cleans up after the first, and leave its worker's process behind.
+            if not task.cancelling():
+                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail_all(error)
         await self._close_links()
