@@ -2,7 +2,8 @@
 
 The pixels are those of the Pillow backend of transformers 5.23 (``models/*/image_processing_pil_*.py``): resize with
 Pillow on bytes, crop or pad in the middle, and only then the arithmetic, which the runtime puts into the graph. The
-torchvision backend, which transformers prefers where torchvision is installed, resizes slightly differently.
+torchvision backend, which transformers prefers where torchvision is installed, resizes slightly differently; it is
+followed for the classes that have no other (TORCHVISION).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from PIL import Image
 
 from saccade.card import Pixels
 from saccade.errors import UnsupportedModel
+from saccade.ops import antialias
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray
 
@@ -89,6 +91,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "ConditionalDetr": DETR,
     "DeformableDetr": DETR,
     "Yolos": DETR,
+    "RfDetr": kind(BILINEAR, SHORT_800, IMAGENET, square=False),
     "RTDetr": kind(BILINEAR, square(640), IMAGENET, square=False, do_normalize=False),
     "Mask2Former": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
     "MaskFormer": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
@@ -97,8 +100,30 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "DPT": kind(BICUBIC, square(384), HALF, ensure_multiple_of=1, keep_aspect_ratio=False),
     "GLPN": kind(BILINEAR, None, None, size_divisor=32),
     "TimmWrapper": kind(BICUBIC, short(224), IMAGENET, 224),
+    "PPLCNet": kind(
+        BILINEAR,
+        square(256),
+        ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+        224,
+        resize_short=256,
+        size_divisor=1,
+        do_flip_channel_order=True,
+    ),
+    "PPOCRV5ServerDet": kind(
+        BILINEAR,
+        square(960),
+        ((0.406, 0.456, 0.485), (0.225, 0.224, 0.229)),
+        limit_side_len=960,
+        limit_type="max",
+        max_side_limit=4000,
+        do_flip_channel_order=True,
+    ),
+    "Sapiens2": kind(BILINEAR, {"height": 1024, "width": 768}, IMAGENET),
+    "Tipsv2Dpt": kind(BILINEAR, square(448), None),
 }
 """Processor classes and their defaults; what the configuration says wins."""
+TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
+"""Those whose pictures torchvision resizes."""
 
 Size = tuple[int, int]
 
@@ -131,10 +156,14 @@ class ImageProcessor:
         target = RESIZES.get(self.kind, plain)(hw, self.facts) if self.facts["do_resize"] else hw
         if min(target) < 1:
             target = (max(target[0], 1), max(target[1], 1))
+        if self.kind in TORCHVISION:
+            return antialias.picture(image_rgb, target)
         return resize(image_rgb, target, self.facts["resample"])
 
     def cropped(self, image_rgb: ByteArray) -> ByteArray:
         target = CROPS.get(self.kind, configured_crop)(size_of(image_rgb), self.facts)
+        if target is not None and self.kind == "TimmWrapper":
+            return timm_crop(image_rgb, target, self.facts["fill"])
         return image_rgb if target is None else centre_crop(image_rgb, target)
 
     def padded(self, image_rgb: ByteArray) -> ByteArray:
@@ -173,6 +202,9 @@ def of(config: Mapping[str, Any] | None, otherwise: str = "ViT") -> ImageProcess
         facts["max_size"] = None
     if name == "MobileViT":
         facts["do_normalize"] = False
+    if name in ("PPLCNet", "PPOCRV5ServerDet"):
+        # It normalises before it turns the channels round.
+        facts["image_mean"], facts["image_std"] = triple(facts["image_mean"])[::-1], triple(facts["image_std"])[::-1]
     unsupported(name, facts)
     facts["size"] = sizes(facts["size"], bool(facts["square"]), facts.get("max_size"))
     facts["crop_size"] = sizes(facts["crop_size"], True, None)
@@ -195,6 +227,10 @@ def unsupported(name: str, facts: Mapping[str, Any]) -> None:
         raise UnsupportedModel("The model cuts a picture into several (do_split_image), which is not done here.")
     if name == "DPT" and facts["do_pad"]:
         raise UnsupportedModel("The model pads with the mean colour (do_pad of DPT), which is not done here.")
+    if name in TORCHVISION and facts["resample"] != BILINEAR:
+        raise UnsupportedModel("The model resizes otherwise than bilinearly with torchvision, which is not done here.")
+    if name == "Sapiens2" and facts["do_pad"]:
+        raise UnsupportedModel("The model pads its pictures (do_pad of Sapiens2), which is not done here.")
     if facts.get("pad_size"):
         raise UnsupportedModel("The model pads with the mean colour (pad_size), which is not done here.")
 
@@ -335,6 +371,14 @@ def convnext_crop(hw: Size, facts: Mapping[str, Any]) -> Size | None:
     return configured_crop(hw, facts)
 
 
+def pplcnet(hw: Size, facts: Mapping[str, Any]) -> Size:
+    """The shorter side becomes ``resize_short``; both are rounded, then up to whole multiples."""
+    if facts["resize_short"] is None:
+        return plain(hw, facts)
+    step, scale = facts["size_divisor"] or 1, facts["resize_short"] / min(hw)
+    return math.ceil(round(hw[0] * scale) / step) * step, math.ceil(round(hw[1] * scale) / step) * step
+
+
 def levit(hw: Size, facts: Mapping[str, Any]) -> Size:
     edge = facts["size"].get("shortest_edge")
     return shortest(hw, int((256 / 224) * edge)) if edge else plain(hw, facts)
@@ -404,6 +448,30 @@ def never(hw: Size, facts: Mapping[str, Any]) -> Size | None:
     return None
 
 
+def timm_resize(hw: Size, facts: Mapping[str, Any]) -> Size:
+    """ "squash": to the size. "border": inside it. Otherwise: around it."""
+    size = facts["size"]["height"], facts["size"]["width"]
+    if facts["crop_mode"] == "squash":
+        return size
+    if facts["crop_mode"] != "border" and size[0] == size[1]:
+        return shortest(hw, size[0])
+    ratios = hw[0] / size[0], hw[1] / size[1]
+    ratio = max(ratios) if facts["crop_mode"] == "border" else min(ratios)
+    return round(hw[0] / ratio), round(hw[1] / ratio)
+
+
+def timm_crop(image: ByteArray, hw: Size, fill: tuple[int, int, int]) -> ByteArray:
+    """The middle as torchvision cuts it; what is missing is filled."""
+    missing = [max(0, wanted - found) for wanted, found in zip(hw, size_of(image), strict=True)]
+    if any(missing):
+        (down, across), (height, width) = missing, size_of(image)
+        canvas = np.full((height + down, width + across, 3), fill, np.uint8)
+        canvas[down // 2 : down // 2 + height, across // 2 : across // 2 + width] = image
+        image = canvas
+    top, left = (round((found - wanted) / 2) for found, wanted in zip(size_of(image), hw, strict=True))
+    return image[top : top + hw[0], left : left + hw[1]]
+
+
 RESIZES: Mapping[str, Callable[[Size, Mapping[str, Any]], Size]] = {
     "Yolos": yolos,
     "Mask2Former": divisible,
@@ -415,6 +483,8 @@ RESIZES: Mapping[str, Callable[[Size, Mapping[str, Any]], Size]] = {
     "DPT": dpt,
     "GLPN": glpn,
     "Siglip2": patches,
+    "TimmWrapper": timm_resize,
+    "PPLCNet": pplcnet,
 }
 CROPS: Mapping[str, Callable[[Size, Mapping[str, Any]], Size | None]] = {
     "ConvNext": convnext_crop,
@@ -428,29 +498,29 @@ CROPS: Mapping[str, Callable[[Size, Mapping[str, Any]], Size | None]] = {
 
 
 def timm(config: Mapping[str, Any]) -> ImageProcessor:
-    """The evaluation transform that timm's ``pretrained_cfg`` describes (``timm.data.create_transform``).
+    """The evaluation transform that timm's ``pretrained_cfg`` describes (``timm.data.create_transform``), as
+    transformers' TimmWrapperImageProcessor makes it: at the size of training, not at ``test_input_size``.
 
     Raises:
-        UnsupportedModel: a crop mode other than "center" and "squash".
+        UnsupportedModel: the pictures have another number of channels than three.
     """
     written = config.get("pretrained_cfg")
     source: Mapping[str, Any] = written if isinstance(written, Mapping) else config
     filters = {"nearest": NEAREST, "bilinear": BILINEAR, "bicubic": BICUBIC, "box": BOX, "lanczos": LANCZOS}
-    channels, height, width = source.get("test_input_size") or source.get("input_size") or (3, 224, 224)
+    channels, height, width = source.get("input_size") or (3, 224, 224)
     if channels != 3:
         raise UnsupportedModel(f"The model takes pictures of {channels} channels; only colour (3) is supported.")
-    part = source.get("test_crop_pct") or source.get("crop_pct") or 0.875
+    part = source.get("crop_pct") or 0.875
     mode = source.get("crop_mode") or "center"
-    if mode not in ("center", "squash"):
-        raise UnsupportedModel(f"The model's crop_mode is '{mode}'; known are 'center' and 'squash'.")
-    grown = (math.floor(height / part), math.floor(width / part))
-    size = short(grown[0]) if mode == "center" and height == width else {"height": grown[0], "width": grown[1]}
+    mean = triple(source.get("mean") or IMAGENET[0])
     facts = {
         **KINDS["TimmWrapper"],
-        "size": size,
-        "resample": filters.get(str(source.get("interpolation", "bicubic")), BICUBIC),
+        "size": {"height": math.floor(height / part), "width": math.floor(width / part)},
+        "crop_mode": mode,
+        "fill": tuple(round(255 * value) for value in mean) if mode == "border" else (0, 0, 0),
+        "resample": filters.get(str(source.get("interpolation") or "bicubic"), BICUBIC),
         "crop_size": {"height": height, "width": width},
-        "image_mean": source.get("mean") or IMAGENET[0],
+        "image_mean": mean,
         "image_std": source.get("std") or IMAGENET[1],
     }
     return ImageProcessor("TimmWrapper", facts)

@@ -30,9 +30,15 @@ REQUIREMENTS = (
 )
 
 
+ALONE = ("torchvision==0.28.0", "timm==1.0.31", "pyyaml")
+WITHOUT_CUDA = {"torchvision/_meta_registrations.py": ""}
+"""The torchvision of the index is built for CUDA; without its compiled part, which nothing here needs, it loads beside
+any torch."""
+
+
 def python() -> Path:
     """An interpreter with torch and transformers."""
-    return environment("transformers", *REQUIREMENTS)
+    return environment("transformers", *REQUIREMENTS, alone=ALONE, modules=WITHOUT_CUDA)
 
 
 class Graphs:

@@ -122,7 +122,7 @@ def spread(made: Any, name: str) -> None:
 
 def answers(folder: Path, name: str, photos: list[str]) -> list[dict[str, Any]]:
     """What the pipeline says to each photo, with masks as PNG files."""
-    from transformers import pipeline
+    from transformers import AutoImageProcessor, pipeline
 
     task = next((task for word, task in TASKS.items() if word in name), "image-classification")
     asked: list[dict[str, Any]] = [{}]
@@ -130,7 +130,8 @@ def answers(folder: Path, name: str, photos: list[str]) -> list[dict[str, Any]]:
         asked = [{}, {"threshold": 0.1}]
     if "mask2former" in name:
         asked = [{"threshold": 0.2}, {"subtask": "instance", "threshold": 0.2}, {"subtask": "semantic"}]
-    pipe = pipeline(task, model=str(folder), device="cpu")
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    pipe = pipeline(task, model=str(folder), image_processor=processor, device="cpu")
     found = []
     for photo in photos:
         for parameters in asked:

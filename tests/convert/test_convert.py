@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from tests.convert.graphs import Graphs
 
+from saccade.card import Card
 from saccade.convert import Converter
 from saccade.convert.agreement import agreement
-from saccade.errors import CorruptFiles, MissingExtra, RunFailed
+from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed
 from saccade.stores.local import Local
 from saccade.stores.store import silent
 
@@ -87,6 +88,98 @@ def test_a_process_that_dies_is_reported_with_its_last_words(data: Path, tmp_pat
     with pytest.raises(RunFailed, match="the dog ate it"):
         Converter(tmp_path, python=str(broken)).convert(card)
     assert list((tmp_path / "graphs").iterdir()) == []
+
+
+TOLD = """
+import json, os, sys
+job = json.load(sys.stdin)
+"""
+
+
+def told(tmp_path: Path, script: str) -> Path:
+    """A program in the place of the converting Python."""
+    made = tmp_path / "python"
+    made.write_text(f"#!{sys.executable}\n{TOLD}{script}")
+    made.chmod(0o755)
+    return made
+
+
+def vit(data: Path) -> Card:
+    card = Local([data / "models" / "hf-tiny" / "vit"]).find("vit")
+    assert card is not None
+    return card
+
+
+def test_a_way_of_converting_that_crashes_is_left_out_the_next_time(data: Path, tmp_path: Path) -> None:
+    crashing = told(
+        tmp_path,
+        """
+way = job["ways"][0]
+print(json.dumps({"what": f"converting ({way})", "way": way}), flush=True)
+os.kill(os.getpid(), {"openvino": 8, "onnx": 11}[way])
+""",
+    )
+    steps = Steps()
+    card = Converter(tmp_path, python=str(crashing)).convert(vit(data), steps)
+    assert steps.told == ["converting (openvino)", "converting (onnx)"]
+    assert card.runtime == "torch"
+    reason = str(card.config["unconverted"])
+    assert "openvino: the process crashed (SIGFPE); onnx: the process crashed (SIGSEGV)" in reason
+
+
+def test_a_crash_before_any_way_is_tried_is_an_error(data: Path, tmp_path: Path) -> None:
+    crashing = told(tmp_path, "os.kill(os.getpid(), 11)")
+    with pytest.raises(RunFailed, match="ended early"):
+        Converter(tmp_path, python=str(crashing)).convert(vit(data))
+
+
+def test_what_does_not_take_the_pictures_of_its_family_is_left_to_its_own_processor(data: Path, tmp_path: Path) -> None:
+    refusing = told(tmp_path, 'print(json.dumps({"outcome": {"error": "UnsupportedModel", "unfed": True}}))')
+    card = Converter(tmp_path, python=str(refusing)).convert(vit(data))
+    assert (card.runtime, card.family) == ("torch", "transformers")
+
+
+def test_labels_that_only_the_checkpoint_knows_come_with_its_graph(data: Path, tmp_path: Path) -> None:
+    knowing = told(
+        tmp_path,
+        """
+for name in ("model.xml", "model.bin"):
+    open(os.path.join(job["folder"], name), "w").close()
+same = {"share": 1.0, "score": 0.0, "compared": 1}
+print(json.dumps({"outcome": {"report": {
+    "way": "openvino", "dynamic": False, "images": 4, "input_hw": [64, 64], "f32": same, "auto": same,
+    "numbers": {"largest_error": 0.0, "largest_value": 1.0}, "precision": "auto", "torch": "2", "transformers": "5",
+    "seconds": 1.0, "labels": {"0": "tench", "1": "goldfish"},
+}}}))
+""",
+    )
+    assert Converter(tmp_path, python=str(knowing)).convert(vit(data)).labels == {0: "tench", 1: "goldfish"}
+
+
+@pytest.mark.heavy
+def test_pictures_that_need_no_padding_do_not_make_a_graph_that_cannot_pad(
+    data: Path, graphs: Graphs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "maskformer"
+    shutil.copytree(data / "models" / "hf-tiny" / "maskformer-swin", folder)
+    preprocessor = json.loads((folder / "preprocessor_config.json").read_text())
+    size = {"shortest_edge": 128, "longest_edge": 256}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**preprocessor, "size": size}))
+    images = [str(data / "images" / "tiny" / name) for name in ("c.png", "a.png", "b.png")]
+    converter = Converter(tmp_path, graphs.converter.python, images, threads=2)
+    card = converter.convert(graphs.card(folder))
+    assert card.runtime == "openvino", card.config.get("unconverted")
+    report = card.config["certificate"]
+    assert isinstance(report, dict)
+    assert (report["way"], report["images"]) == ("openvino", 3)
+
+
+@pytest.mark.heavy
+def test_a_picture_that_is_none_is_named(data: Path, graphs: Graphs, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no picture")
+    converter = Converter(tmp_path, graphs.converter.python, [str(tmp_path / "notes.jpg")])
+    with pytest.raises(BadSettings, match=r"'notes\.jpg' of the setting 'converter_images'"):
+        converter.convert(vit(data))
 
 
 def test_what_is_no_checkpoint_needs_no_conversion(data: Path, tmp_path: Path) -> None:

@@ -71,7 +71,13 @@ def test_a_recommended_model_answers_as_its_pipeline(published: tuple[Card, list
 
 
 def asked(parameters: dict[str, Any]) -> Options:
-    return Options(conf=parameters.get("threshold"), subtask=parameters.get("subtask"), mask_form="png")
+    return Options(
+        conf=parameters.get("threshold"),
+        subtask=parameters.get("subtask"),
+        mask_threshold=parameters.get("mask_threshold"),
+        overlap_threshold=parameters.get("overlap_mask_area_threshold"),
+        mask_form="png",
+    )
 
 
 def compare(found: Any, entries: list[dict[str, Any]]) -> None:

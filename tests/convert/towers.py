@@ -147,9 +147,10 @@ def alive(model: Any) -> Any:
 
 
 def answers(folder: Path, name: str, photos: list[str]) -> list[dict[str, Any]]:
-    from transformers import pipeline
+    from transformers import AutoImageProcessor, pipeline
 
-    pipe = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    pipe = pipeline("zero-shot-image-classification", model=str(folder), image_processor=processor, device="cpu")
     asked = [*ASKED, LONG] if "siglip" in name else ASKED
     return [
         {"photo": photo, "parameters": words, "entries": pipe(photo, **words)} for photo in photos for words in asked

@@ -77,6 +77,12 @@ def masked_queries(tensors: Tensors) -> Outputs:
     return [4 * logits, masks]
 
 
+def plain_queries(tensors: Tensors) -> Outputs:
+    """Masks of a picture that has its channels first, and no class for nothing."""
+    height, width = picture(tensors).shape[2:4]
+    return normal(tensors, (1, 20, 6), (1, 20, height // 4, width // 4))
+
+
 def semantic(tensors: Tensors) -> Outputs:
     height, width = picture(tensors).shape[1:3]
     return normal(tensors, (1, 6, height // 4, width // 4))
@@ -147,6 +153,13 @@ EOMT = {
     }
 }
 
+RFDETR = {
+    "config": {
+        "preprocessor": {"image_processor_type": "RfDetrImageProcessor", "size": {"height": 64, "width": 64}},
+        "config": {},
+    }
+}
+
 EXAMPLES: dict[str, list[Example]] = {
     "classifier": [
         example("classifier", "classify", lambda tensors: normal(tensors, (1, 6)), Options(top_k=0), **HUB),
@@ -156,7 +169,12 @@ EXAMPLES: dict[str, list[Example]] = {
     "detr": [example("detr", "detect", queries(1), **HUB)],
     "maskformer": [example("maskformer", "segment", masked_queries, **HUB)],
     "movenet": [example("movenet", "pose", movenet, labels={0: "person"}, dynamic=True, keypoint_shape=(17, 3))],
+    "oneformer": [example("oneformer", "segment", masked_queries, **HUB)],
     "picodet": [example("picodet", "detect", picodet)],
+    "rfdetr": [
+        example("rfdetr", "detect", queries(0), **RFDETR),
+        example("rfdetr", "segment", plain_queries, **RFDETR),
+    ],
     "rtdetr": [example("rtdetr", "detect", queries(0), **HUB)],
     "semantic": [Example(example("semantic", "segment", semantic, **HUB).card, semantic, None)],
     "simulated": [example("simulated", "detect", one_number)],

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from saccade.cli import cli, serve
 from saccade.errors import BadSettings
 from saccade.server.settings import NAMES, Settings, grouped, load, table
+from saccade.server.shelves import open_library, photos
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -135,3 +136,27 @@ def test_the_short_help_shows_what_everybody_needs_and_leads_to_the_rest() -> No
     flags = {f"--{name.replace('_', '-')}" for name in NAMES if name not in serve.UNFLAGGED}
     assert flags <= set(re.findall(r"--[\w-]+", whole))
     assert all(f"{title}:" in whole for title in grouped())
+
+
+def test_pictures_for_comparing_graphs_are_found_in_files_and_folders(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.jpg").touch()
+    (tmp_path / "notes.txt").touch()
+    file = tmp_path / "notes.txt"
+    assert [Path(name).name for name in photos([str(tmp_path), str(file)])] == [
+        *(f"{number}.jpg" for number in range(8)),
+        "notes.txt",
+    ]
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_a_name_that_leads_to_no_picture_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadSettings, match=f"converter_images.*{name}"):
+        photos([str(tmp_path / name)])
+
+
+def test_the_library_compares_graphs_on_the_pictures_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    found = open_library(Settings(home=str(tmp_path), converter_images=(str(tmp_path),)))
+    assert found.converter.images == (str(tmp_path / "a.png"),)

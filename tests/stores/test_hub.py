@@ -154,6 +154,16 @@ def test_a_ready_graph_is_preferred_to_weights(tmp_path: Path, fake: Fake) -> No
     assert "model.safetensors" not in fake.asked
 
 
+def test_a_segmenter_that_is_told_its_task_in_words_arrives_with_its_tokenizer(tmp_path: Path, fake: Fake) -> None:
+    source = hub_folder(tmp_path / "source", "OneFormerForUniversalSegmentation")
+    onnx_file(source / "onnx" / "model.onnx", [(1, 2)])
+    words = {"vocab.json": b"{}", "merges.txt": b"#version: 0.2"}
+    fake.repositories["me/oneformer"] = {**contents(source), **words}
+    card = Hub(tmp_path / "home", endpoint=fake.url).pull("me/oneformer")
+    assert (card.task, card.family, card.runtime) == ("segment", "oneformer", "torch")
+    assert set(words) <= {Path(file).name for file in card.files}
+
+
 def test_a_lone_exported_graph_without_configuration_is_taken_as_a_file(tmp_path: Path, fake: Fake) -> None:
     graph = onnx_file(tmp_path / "best.onnx", metadata=DETECTOR).read_bytes()
     fake.repositories["me/helmets"] = {"best.onnx": graph, "best.pt": b"pickle", "README.md": b"x"}

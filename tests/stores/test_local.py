@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from saccade.call import Options
 from saccade.errors import CorruptFiles, UnsupportedModel
+from saccade.families.classifier import Classifier
 from saccade.stores.local import Local
 from stores.toy import DETECTOR, hub_folder, onnx_file
 
@@ -278,3 +282,27 @@ def test_reading_a_header_does_not_read_the_weights(tmp_path: Path) -> None:
     path.write_bytes(small + b"\x92\x03" + bytes(digits))
     os.truncate(path, path.stat().st_size + (1 << 33))
     assert graph.onnx(path).metadata["task"] == "detect"
+
+
+TIMM = {
+    "architecture": "resnet18",
+    "num_classes": 3,
+    "pretrained_cfg": {"input_size": [3, 64, 64], "crop_pct": 0.95, "num_classes": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "labels"),
+    [({}, {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}), ({"label_names": ["a", "b", "c"]}, {0: "a", 1: "b", 2: "c"})],
+)
+def test_a_repository_as_timm_writes_them_is_a_classifier(
+    tmp_path: Path, more: dict[str, object], labels: dict[int, str]
+) -> None:
+    folder = hub_folder(tmp_path / "timm" / "resnet18")
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "config.json").write_text(json.dumps({**TIMM, **more}))
+    card = Local([tmp_path]).find("timm/resnet18")
+    assert card is not None
+    assert (card.task, card.family, card.labels) == ("classify", "classifier", labels)
+    prepared = Classifier(card).prepare(np.zeros((100, 80, 3), np.uint8), Options())
+    assert prepared.frame.input_hw == (64, 64)

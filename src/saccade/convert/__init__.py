@@ -7,6 +7,7 @@ the same family; a checkpoint that does not convert stays what it is, and torch 
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -36,6 +37,19 @@ START = (
     "from saccade.convert.transformers import main; main()"
 )
 """Runs this saccade in an interpreter that may have none or another one installed."""
+
+
+FAULTS = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
+CRASHES = {int(fault): fault.name for fault in FAULTS}
+"""Signals that a library's own fault brings about."""
+
+
+class Crashed(RunFailed):
+    """A way of converting took its process with it."""
+
+    def __init__(self, message: str, way: str) -> None:
+        super().__init__(message)
+        self.way = way
 
 
 class Converter:
@@ -71,7 +85,7 @@ class Converter:
         if outcome.report is None and outcome.version != saccade.__version__:
             return None
         if outcome.report is None:
-            return marked(readable(card), {"unconverted": outcome.message})
+            return marked(readable(card, outcome), {"unconverted": outcome.message})
         files = files_of(folder, outcome.report.texts)
         return graph_card(card, outcome.report, folder) if all(file.is_file() for file in files) else None
 
@@ -91,7 +105,7 @@ class Converter:
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.forget(card)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:
-            outcome = self.run(
+            outcome = self.attempt(
                 Job(card=card, folder=draft, images=self.images, threads=self.threads, certain=self.certain), progress
             )
             if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
@@ -110,10 +124,22 @@ class Converter:
     def folder(self, card: Card) -> Path:
         return self.home / f"{card.name.replace('/', '--')}-{card.revision or 'local'}-{VERSION}"
 
+    def attempt(self, job: Job, progress: Progress) -> Outcome:
+        """One converting process, and another one without the way of converting in which the first one crashed."""
+        while job.ways:
+            try:
+                return self.run(job, progress)
+            except Crashed as crash:
+                left = tuple(way for way in job.ways if way != crash.way)
+                job = msgspec.structs.replace(job, ways=left, tried=(*job.tried, f"{crash.way}: {crash.message}"))
+        message = f"'{job.card.name}' could not be converted into a graph ({'; '.join(job.tried)})."
+        return Outcome(error=UnsupportedModel.__name__, message=message)
+
     def run(self, job: Job, progress: Progress) -> Outcome:
         """One converting process from start to end."""
         package = str(Path(saccade.__file__).parent)
         outcome: Outcome | None = None
+        way = ""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 [self.python, "-c", START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
@@ -124,6 +150,7 @@ class Converter:
                     given.write(msgspec.json.encode(job))
                 for written in told:
                     line = msgspec.json.decode(written, type=Line)
+                    way = line.way
                     if line.outcome is not None:
                         outcome = line.outcome
                     else:
@@ -137,6 +164,8 @@ class Converter:
                 process.kill()
                 process.wait()
                 raise
+            if outcome is None and way and -code in CRASHES:
+                raise Crashed(f"the process crashed ({CRASHES[-code]})", way)
             if outcome is None:
                 said.seek(0)
                 raise RunFailed(failed(job.card, code, said.read().decode(errors="replace")))
@@ -170,6 +199,7 @@ def graph_card(card: Card, report: Report, folder: Path) -> Card:
         dynamic=report.dynamic,
         input_hw=report.input_hw,
         size_bytes=sum(file.stat().st_size for file in files),
+        labels=report.labels or card.labels,
     )
     if report.texts is not None:
         found = texted(found, report.texts, folder)
@@ -177,10 +207,12 @@ def graph_card(card: Card, report: Report, folder: Path) -> Card:
     return marked(found, {"precision": report.precision, "certificate": certificate})
 
 
-def readable(card: Card) -> Card:
+def readable(card: Card, outcome: Outcome) -> Card:
     """The card with the family that can read it: its own, unless that does not know how the pictures are prepared."""
     if card.task == "zero-shot-classify":
         return card  # without graphs nobody can; its family tells
+    if outcome.unfed:
+        return msgspec.structs.replace(card, family=OWN_PROCESSOR)
     try:
         families.find(card.family)(card)
     except UnsupportedModel:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.errors import RunFailed
-from saccade.results import Boxes, Crop, Depth, FloatArray, Labels, Masks, Result
+from saccade.results import Boxes, Crop, Depth, FloatArray, Labels, Masks, OrientedBoxes, Result
 
 SCORE = 0.05
 IOU = 0.9
@@ -66,6 +66,8 @@ def compared(expected: Result, found: Result) -> tuple[float, float, float]:
             return objects(
                 expected.class_ids, expected.scores, found.class_ids, found.scores, box_ious(expected, found)
             )
+        case OrientedBoxes(), OrientedBoxes():
+            return compared(upright(expected), upright(found))
         case Masks(), Masks() if expected.kind == "semantic":
             return pixels(expected, found)
         case Masks(), Masks():
@@ -109,6 +111,13 @@ def objects(
         if error <= SCORE:
             matched += float(scores[index]) + float(other_scores[partner])
     return matched, float(scores.sum() + other_scores.sum()), worst
+
+
+def upright(found: OrientedBoxes) -> Boxes:
+    """The boxes around the corners."""
+    low, high = found.corners_xy.min(axis=1, initial=np.inf), found.corners_xy.max(axis=1, initial=-np.inf)
+    boxes_xyxy = np.concatenate([low, high], axis=1).astype(np.float32)
+    return Boxes(boxes_xyxy, found.scores, found.class_ids, found.names)
 
 
 def box_ious(expected: Boxes, found: Boxes) -> FloatArray:

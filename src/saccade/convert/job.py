@@ -13,6 +13,8 @@ from saccade.convert.agreement import Agreement, Numbers
 from saccade.families.clip import TEXT_GRAPH, TOKENIZER
 
 GRAPH = "model.xml"
+WAYS = ("openvino", "onnx")
+"""Of converting, the best first: OpenVINO's own reader of torch modules, and torch's exporter to ONNX."""
 LABELS = ("a cat", "two dogs on a beach", "person", "car", "tree", "A big building, at night!", "food", "text")
 """What zero-shot classifiers are asked for while they are compared."""
 CERTAIN = 0.95
@@ -21,18 +23,21 @@ CERTAIN = 0.95
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Convert the checkpoint of ``card`` into ``folder`` and compare the answers for ``images``, paths of pictures;
-    without any, for pictures that are made up."""
+    without any, for pictures that are made up. ``ways`` are those to be tried; why others are not says ``tried``."""
 
     card: Card
     folder: str
     images: tuple[str, ...] = ()
     threads: int = 0
     certain: float = CERTAIN
+    ways: tuple[str, ...] = WAYS
+    tried: tuple[str, ...] = ()
 
     def readings(self) -> tuple[Options, ...]:
         """The ways in which answers are compared: those that a user of the task gets."""
         if self.card.task == "segment" and self.card.family not in ("semantic",):
-            return tuple(Options(subtask=name, conf=0.3) for name in ("panoptic", "semantic"))
+            subtasks = ("instance",) if self.card.family == "rfdetr" else ("panoptic", "semantic")
+            return tuple(Options(subtask=name, conf=0.3) for name in subtasks)
         if self.card.task == "detect":
             return (Options(conf=-1.0, max_det=20),)
         if self.card.task == "zero-shot-classify":
@@ -55,7 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     ``f32`` and ``auto`` compare answers with the checkpoint's at the two precisions, ``numbers`` raw outputs at f32.
     ``precision`` "f32": the fast precision answers too differently and is not used for this model. ``tried`` are the
-    ways that failed before.
+    ways that failed before. ``labels`` are the checkpoint's own, where its config.json does not spell them out.
     """
 
     way: str
@@ -68,6 +73,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     precision: str
     texts: Texts | None = None
     tried: tuple[str, ...] = ()
+    labels: dict[int, str] = {}
     torch: str
     transformers: str
     seconds: float
@@ -75,21 +81,23 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """A report, or the error's class and sentence. ``version`` is the saccade that came to it: another one tries again
-    what failed."""
+    what failed. ``unfed``: the checkpoint does not take pictures as its family prepares them."""
 
     report: Report | None = None
     error: str | None = None
     message: str = ""
     extra: str | None = None
+    unfed: bool = False
     version: str = saccade.__version__
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One line of standard output."""
+    """One line of standard output; ``way`` is the way of converting that is being tried."""
 
     what: str = ""
     done: int = 0
     total: int | None = None
+    way: str = ""
     outcome: Outcome | None = None
 
 

@@ -9,16 +9,31 @@ import cv2
 import numpy as np
 
 from saccade import media
+from saccade.errors import BadSettings, CallError
 from saccade.results import ByteArray
 
 SIZES = ((480, 640), (640, 427), (360, 640), (512, 512))
 
 
 def pictures(paths: Sequence[str]) -> list[ByteArray]:
-    """The pictures at these paths, or, without any, four made of smooth colours, shapes and grain."""
+    """The pictures at these paths, or, without any, four made of smooth colours, shapes and grain.
+
+    Raises:
+        BadSettings: one of them cannot be read.
+    """
     if paths:
-        return [media.decode(Path(path).read_bytes()).rgb for path in paths]
+        return [opened(Path(path)) for path in paths]
     return [drawn(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
+
+
+def opened(path: Path) -> ByteArray:
+    try:
+        return media.decode(path.read_bytes()).rgb
+    except (OSError, CallError) as error:
+        reason = error.message if isinstance(error, CallError) else error.strerror
+        raise BadSettings(
+            f"The picture '{path.name}' of the setting 'converter_images' is of no use: {reason}"
+        ) from None
 
 
 def drawn(height: int, width: int, seed: int) -> ByteArray:

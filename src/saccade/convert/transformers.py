@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +31,10 @@ from saccade.errors import Error, RunFailed, UnsupportedModel
 from saccade.families.clip import TEXT_GRAPH, TOKENIZER
 from saccade.families.family import Family, Prepared, Worded
 from saccade.model import Model, Words
+from saccade.ops.resize import Frame
+from saccade.results import Result
 from saccade.runtimes.session import Compute
-from saccade.runtimes.torch import PICTURE, normalised
+from saccade.runtimes.torch import normalised
 from saccade.runtimes.transformers import libraries, module, whole
 
 CLOSE = 2e-3
@@ -39,6 +42,8 @@ CLOSE = 2e-3
 FAITHFUL = 0.97
 """Where they differ by more (a model that picks queries may order them otherwise), so many answers must agree."""
 STEPS = 5
+PICTURE = "pixel_values"
+"""The name of a graph's image input."""
 SHORTEST, LONGEST = {"texts": 1, "tokens": 2, "height": 32, "width": 32}, 4096
 """How long a free axis may be, which torch's exporter wants to know."""
 
@@ -56,126 +61,188 @@ def main() -> None:
         out.write(msgspec.json.encode(line).decode() + "\n")
 
     try:
-        report = convert(job, lambda what, done: tell(Line(what=what, done=done, total=STEPS)))
+        report = convert(job, lambda what, done, way: tell(Line(what=what, done=done, total=STEPS, way=way)))
         tell(Line(outcome=Outcome(report=report)))
+    except Unfed as error:
+        tell(Line(outcome=Outcome(error=UnsupportedModel.__name__, message=error.message, unfed=True)))
     except Error as error:
         extra = getattr(error, "extra", None)
         tell(Line(outcome=Outcome(error=type(error).__name__, message=error.message, extra=extra)))
 
 
-def convert(job: Job, tell: Callable[[str, int], None]) -> Report:
+class Unfed(UnsupportedModel):
+    """The checkpoint does not take pictures as its family prepares them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A checkpoint and what it answers to some pictures; ``beside`` is what became of texts."""
+
+    card: Card
+    checkpoint: Any
+    family: Family
+    prepared: Sequence[Prepared]
+    references: Sequence[Sequence[NDArray[Any]]]
+    texts: Texts | None
+    beside: Sequence[NDArray[Any]]
+
+    @property
+    def free(self) -> bool:
+        """Whether pictures come in different sizes."""
+        return len({one.tensors[""].shape for one in self.prepared}) > 1
+
+    def inputs(self) -> dict[str, Any]:
+        """The first picture's tensors by the names of the graph's inputs."""
+        picture, *others = given(self.family, self.prepared[0])
+        names = [name for name in self.prepared[0].tensors if name]
+        return {PICTURE: picture, **dict(zip(names, others, strict=True))}
+
+
+def convert(job: Job, tell: Callable[[str, int, str], None]) -> Report:
     """Writes the graph and its report into the job's folder.
 
     Raises:
         UnsupportedModel: the architecture does not convert, or the graph answers otherwise than the checkpoint.
     """
-    card, started = job.card, time.perf_counter()
+    started = time.perf_counter()
     torch, transformers = libraries()
     job = msgspec.structs.replace(job, threads=job.threads or os.cpu_count() or 1)
     torch.set_num_threads(job.threads)
-    tell("opening the checkpoint", 0)
-    texts: Texts | None = None
-    beside: list[NDArray[Any]] = []
-    if card.task == "zero-shot-classify":
-        model = whole(card)
-        tell("converting the half for texts", 0)
-        texts, beside = text_half(job, model)
-        card, checkpoint = texted(card, texts, Path(job.folder)), picture_tower(torch, model)
-    else:
-        checkpoint = module(card)
-    family = families.find(card.family)(card)
-    images = pictures(job.images)
-    prepared = [family.prepare(image, Options()) for image in images]
-    shapes = {one.tensors[""].shape for one in prepared}
-    references = [answered(torch, checkpoint, family, one) for one in prepared]
-    checkpoint = convertible(checkpoint)
-    example = torch.from_numpy(normalised(prepared[0].tensors[""], family.pixels().get("")))
-    free: Free = {2: "height", 3: "width"} if len(shapes) > 1 else {}
-    failures: list[str] = []
-    for way in (by_openvino, by_onnx):
-        tell(f"converting ({way.__name__.removeprefix('by_')})", 1)
+    tell("opening the checkpoint", 0, "")
+    subject = opened(job, tell)
+    failures = list(job.tried)
+    for way in job.ways:
         try:
-            way(checkpoint, {PICTURE: example}, free, Path(job.folder) / GRAPH)
-        except Exception as error:
-            failures.append(f"{way.__name__}: {first_line(error)}")
-            continue
-        converted = msgspec.structs.replace(
-            card, runtime="openvino", files=tuple(map(str, files_of(Path(job.folder), texts)))
-        )
-        try:
-            tell("checking the graph against the checkpoint", 2)
-            exact, errors = checked(converted, family, prepared, references, beside, "f32", job)
+            tell(f"converting ({way})", 1, way)
+            made(subject, way, Path(job.folder))
+            tell("checking the graph against the checkpoint", 2, way)
+            exact, errors = checked(subject, "f32", job)
             if errors.largest_error > CLOSE * max(1.0, errors.largest_value) and exact.share < FAITHFUL:
-                failures.append(f"{way.__name__}: agrees with the checkpoint in {exact.share:.1%} of its answers only")
+                failures.append(f"{way}: agrees with the checkpoint in {exact.share:.1%} of its answers only")
                 continue
-            tell("checking the fast precision", 3)
-            fast, _ = checked(converted, family, prepared, references, beside, "auto", job)
+            tell("checking the fast precision", 3, way)
+            fast, _ = checked(subject, "auto", job)
         except RunFailed as error:
-            failures.append(f"{way.__name__}: {error.message}")
+            failures.append(f"{way}: {error.message}")
             continue
         return Report(
-            way=way.__name__.removeprefix("by_"),
-            dynamic=len(shapes) > 1,
-            images=len(images),
-            input_hw=None if len(shapes) > 1 else next(iter(shapes))[1:3],
+            way=way,
+            dynamic=subject.free,
+            images=len(subject.prepared),
+            input_hw=None if subject.free else subject.prepared[0].frame.input_hw,
             numbers=errors,
             f32=exact,
             auto=fast,
             precision="auto" if fast.share >= job.certain else "f32",
-            texts=texts,
+            texts=subject.texts,
             tried=tuple(failures),
+            labels=labels(subject),
             torch=str(torch.__version__),
             transformers=transformers.__version__,
             seconds=round(time.perf_counter() - started, 1),
         )
-    raise UnsupportedModel(f"'{card.name}' could not be converted into a graph ({'; '.join(failures)}).")
+    raise UnsupportedModel(f"'{job.card.name}' could not be converted into a graph ({'; '.join(failures)}).")
+
+
+def opened(job: Job, tell: Callable[[str, int, str], None]) -> Subject:
+    """The checkpoint, ready to be converted.
+
+    Raises:
+        Unfed: it fails on what its family prepares.
+    """
+    torch, _ = libraries()
+    card = job.card
+    texts: Texts | None = None
+    beside: Sequence[NDArray[Any]] = ()
+    if card.task == "zero-shot-classify":
+        model = whole(card)
+        texts, beside = text_half(job, model, tell)
+        card, checkpoint = texted(card, texts, Path(job.folder)), picture_tower(torch, model, card)
+    else:
+        checkpoint = module(card)
+    family = families.find(card.family)(card)
+    prepared = [family.prepare(image, Options()) for image in pictures(job.images)]
+    try:
+        references = [answered(torch, checkpoint, family, one) for one in prepared]
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise Unfed(
+            f"'{card.name}' does not take pictures as '{card.family}' prepares them: {first_line(error)}"
+        ) from None
+    return Subject(card, convertible(checkpoint), family, prepared, references, texts, beside)
+
+
+def given(family: Family, prepared: Prepared) -> list[Any]:
+    """What the checkpoint is called with: the picture, then the other tensors."""
+    torch, _ = libraries()
+    picture = normalised(prepared.tensors[""], family.pixels().get(""))
+    return [torch.from_numpy(tensor) for tensor in (picture, *others(prepared))]
+
+
+def others(prepared: Prepared) -> list[NDArray[Any]]:
+    return [tensor for name, tensor in prepared.tensors.items() if name]
 
 
 def answered(torch: Any, checkpoint: Any, family: Family, prepared: Prepared) -> list[NDArray[Any]]:
     """The checkpoint's own outputs."""
     with torch.inference_mode():
-        outputs = checkpoint(torch.from_numpy(normalised(prepared.tensors[""], family.pixels().get(""))))
+        outputs = checkpoint(*given(family, prepared))
     return [output.float().numpy() for output in outputs]
 
 
-def checked(
-    card: Card,
-    family: Family,
-    prepared: Sequence[Prepared],
-    references: Sequence[Sequence[NDArray[Any]]],
-    beside: Sequence[NDArray[Any]],
-    precision: str,
-    job: Job,
-) -> tuple[Agreement, Numbers]:
-    """How far the graph's answers and raw numbers are from the checkpoint's; ``beside`` is what became of texts."""
+def labels(subject: Subject) -> dict[int, str]:
+    """Those that the checkpoint knows by itself: timm's, whose config.json leaves out ImageNet's."""
+    config = subject.card.config.get("config")
+    if subject.texts is not None or not isinstance(config, dict) or "id2label" in config:
+        return {}
+    return {int(number): str(label) for number, label in subject.checkpoint.model.config.id2label.items()}
+
+
+def made(subject: Subject, way: str, folder: Path) -> None:
+    """Writes the graph. Raises RunFailed."""
+    free: Free = {2: "height", 3: "width"} if subject.free else {}
+    try:
+        MAKERS[way](subject.checkpoint, subject.inputs(), free, folder / GRAPH)
+    except Exception as error:
+        raise RunFailed(first_line(error)) from error
+
+
+def checked(subject: Subject, precision: str, job: Job) -> tuple[Agreement, Numbers]:
+    """How far the graph's answers and raw numbers are from the checkpoint's."""
+    files = tuple(map(str, files_of(Path(job.folder), subject.texts)))
+    card = msgspec.structs.replace(subject.card, runtime="openvino", files=files)
     compute = msgspec.convert({"precision": precision, "threads": job.threads, "lone": False, "shapes": 0}, Compute)
     model = Model(card, compute)
     try:
-        outputs = [model.run(one.tensors) for one in prepared]
+        outputs = [model.run(one.tensors) for one in subject.prepared]
     finally:
         model.close()
-    differences = numbers(references, outputs)
+    differences = numbers(subject.references, outputs)
+
+    def read(found: Sequence[NDArray[Any]], frame: Frame, options: Options) -> Result:
+        return subject.family.read([*found, *subject.beside], frame, options)
+
     pairs = [
-        (family.read([*reference, *beside], one.frame, options), family.read([*output, *beside], one.frame, options))
-        for reference, output, one in zip(references, outputs, prepared, strict=True)
+        (read(reference, one.frame, options), read(output, one.frame, options))
+        for reference, output, one in zip(subject.references, outputs, subject.prepared, strict=True)
         for options in job.readings()
     ]
     return agreement(pairs), differences
 
 
-def text_half(job: Job, model: Any) -> tuple[Texts, list[NDArray[Any]]]:
+def text_half(job: Job, model: Any, tell: Callable[[str, int, str], None]) -> tuple[Texts, list[NDArray[Any]]]:
     """Writes the graph for texts and their tokenizer, and gives the checkpoint's features of the job's labels.
 
     Raises:
         UnsupportedModel: they do not convert, or answer otherwise than the checkpoint.
     """
     torch, _ = libraries()
-    card, folder, failures = job.card, Path(job.folder), []
+    card, folder, failures = job.card, Path(job.folder), list(job.tried)
     reference, tower = Reference(card, model), text_tower(torch, model)
     reference.write(folder / TOKENIZER)
     longest = int(model.config.text_config.max_position_embeddings)
-    for way in (by_openvino, by_onnx):
-        texts = Texts(inputs=reference.inputs, longest=longest, way=way.__name__.removeprefix("by_"))
+    for way in job.ways:
+        tell("converting the half for texts", 0, way)
+        texts = Texts(inputs=reference.inputs, longest=longest, way=way)
         family = families.find(card.family)(texted(card, texts, folder))
         if not isinstance(family, Worded):
             break
@@ -185,18 +252,18 @@ def text_half(job: Job, model: Any) -> tuple[Texts, list[NDArray[Any]]]:
             expected = [output.numpy() for output in tower(*example)]
         try:
             named = dict(zip(reference.inputs, example, strict=True))
-            way(tower, named, {0: "texts", 1: "tokens"}, folder / TEXT_GRAPH)
+            MAKERS[way](tower, named, {0: "texts", 1: "tokens"}, folder / TEXT_GRAPH)
             words = Words(family, Compute(threads=job.threads))
             try:
                 errors = numbers([expected], [words(options)])
             finally:
                 words.close()
         except Exception as error:
-            failures.append(f"texts {way.__name__}: {first_line(error)}")
+            failures.append(f"texts {way}: {first_line(error)}")
             continue
         if errors.largest_error <= CLOSE * max(1.0, errors.largest_value):
             return msgspec.structs.replace(texts, numbers=errors), expected
-        failures.append(f"texts {way.__name__}: numbers differ by {errors.largest_error:.2g}")
+        failures.append(f"texts {way}: numbers differ by {errors.largest_error:.2g}")
     raise UnsupportedModel(f"The half of '{card.name}' for texts could not be converted ({'; '.join(failures)}).")
 
 
@@ -205,7 +272,8 @@ def by_openvino(checkpoint: Any, example: Mapping[str, Any], free: Free, path: P
     openvino = converter()
     torch, _ = libraries()
     shapes = [
-        [-1 if axis in free else length for axis, length in enumerate(tensor.shape)] for tensor in example.values()
+        [-1 if axis in free_axes(free, tensor) else length for axis, length in enumerate(tensor.shape)]
+        for tensor in example.values()
     ]
     with torch.no_grad(), shapes_stay_traced():
         graph = openvino.convert_model(checkpoint, example_input=tuple(example.values()), input=shapes)
@@ -227,12 +295,23 @@ def by_onnx(checkpoint: Any, example: Mapping[str, Any], free: Free, path: Path)
             between,
             input_names=list(example),
             dynamo=True,
-            dynamic_shapes=tuple(axes for _ in example) if free else None,
+            dynamic_shapes=tuple(free_axes(axes, tensor) for tensor in example.values()) if free else None,
             verbose=False,
         )
     openvino.save_model(openvino.Core().read_model(between), path, compress_to_fp16=False)
     for left in path.parent.glob(f"{between.name}*"):
         left.unlink()
+
+
+MAKERS: Mapping[str, Callable[[Any, Mapping[str, Any], Free, Path], None]] = {
+    "openvino": by_openvino,
+    "onnx": by_onnx,
+}
+
+
+def free_axes(free: Mapping[int, Any], tensor: Any) -> dict[int, Any]:
+    """Those that the tensor has; an input that is no picture has none of a picture's."""
+    return {axis: free[axis] for axis in free if max(free) < tensor.ndim}
 
 
 def converter() -> ModuleType:

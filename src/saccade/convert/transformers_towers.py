@@ -16,7 +16,7 @@ import numpy as np
 from saccade.card import Card
 from saccade.convert.job import LABELS
 from saccade.errors import CorruptFiles, UnsupportedModel
-from saccade.runtimes.transformers import libraries
+from saccade.runtimes.transformers import FRONTS, Front, libraries
 from saccade.tokenizers import Tokenizer
 
 SENTENCES = (
@@ -35,33 +35,19 @@ SENTENCES = (
 """On these the written tokenizer must agree with the checkpoint's own."""
 
 
-def picture_tower(torch: Any, model: Any) -> Any:
-    """A module: pixel_values (1, 3, h, w) → (the picture's features,)."""
-    side = model.config.vision_config.patch_size if model.config.model_type == "siglip2" else None
+def picture_tower(torch: Any, model: Any, card: Card) -> Any:
+    """A module: a picture (1, 3, h, w) → (the picture's features,)."""
+    front = FRONTS.get(model.config.model_type, Front)(torch, model, card)
 
     class Tower(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, pixel_values: Any) -> tuple[Any, ...]:
-            given = {"pixel_values": pixel_values} if side is None else patches(torch, pixel_values, side)
-            return (self.model.get_image_features(**given).pooler_output,)
+        def forward(self, picture: Any) -> tuple[Any, ...]:
+            return (self.model.get_image_features(**front(picture, None)).pooler_output,)
 
     return Tower().eval()
-
-
-def patches(torch: Any, pixel_values: Any, side: int) -> dict[str, Any]:
-    """What SigLIP 2 "NaFlex" takes: a picture cut up. It is not padded as its processor pads it, so nothing is masked,
-    which gives the same features for less work."""
-    count, channels, height, width = pixel_values.shape
-    high, wide = height // side, width // side
-    pieces = pixel_values.reshape(count, channels, high, side, wide, side).permute(0, 2, 4, 3, 5, 1)
-    return {
-        "pixel_values": pieces.reshape(count, high * wide, side * side * channels),
-        "pixel_attention_mask": None,
-        "spatial_shapes": torch.tensor([[high, wide]]),
-    }
 
 
 def text_tower(torch: Any, model: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 TF_PADDED = ("mobilenet_v1", "mobilenet_v2")
 CUT = ("depth_anything", "prompt_depth_anything")
@@ -19,10 +19,13 @@ ABSENT = object()
 
 def convertible(checkpoint: Any) -> Any:
     """The module with the parts replaced that no graph can hold: EfficientNet's mean over the picture, which is
-    written as a pool whose window is larger than any picture, and is the same number as the mean; and SigLIP 2's
-    loop over pictures of different sizes, where there is one picture."""
+    written as a pool whose window is larger than any picture, and is the same number as the mean; SigLIP 2's
+    loop over pictures of different sizes, where there is one picture; and padding that is left out where a size needs
+    none (Swin and its kin), which other sizes would miss."""
     torch = import_module("torch")
     for part in checkpoint.modules():
+        if hasattr(part, "maybe_pad"):
+            part.maybe_pad = always_padded(part)
         if type(part).__name__ == "Siglip2VisionEmbeddings":
             part.resize_positional_embeddings = positions
         if type(part).__name__ == "EfficientNetModel" and isinstance(part.pooler, torch.nn.AvgPool2d):
@@ -40,6 +43,29 @@ def positions(known: Any, sizes: Any, max_length: int) -> Any:
         antialias=True,
     )
     return resized.flatten(2).transpose(1, 2)
+
+
+def always_padded(part: Any) -> Callable[..., Any]:
+    """The part's ``maybe_pad`` that always pads, if only by nothing."""
+    pad = import_module("torch").nn.functional.pad
+
+    def patches(picture: Any, height: Any, width: Any) -> Any:
+        down, across = part.patch_size
+        return pad(picture, (0, -width % across, 0, -height % down))
+
+    def even(features: Any, height: Any, width: Any) -> Any:
+        return pad(features, (0, 0, 0, width % 2, 0, height % 2))
+
+    own = part.maybe_pad
+
+    def windows(features: Any, height: Any, width: Any) -> Any:
+        padded, _ = own(features, height, width)
+        return padded, (1,) * 6  # so that the padding is always cut off again
+
+    for ending, way in (("PatchEmbeddings", patches), ("PatchMerging", even), ("Layer", windows)):
+        if type(part).__name__.endswith(ending):
+            return way
+    return cast(Callable[..., Any], own)
 
 
 @contextlib.contextmanager

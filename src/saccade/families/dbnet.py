@@ -1,36 +1,77 @@
 """Text detection by differentiable binarisation: lines of text as oriented boxes, all of the class "text".
 
-Liao et al. 2020, "Real-time Scene Text Detection with Differentiable Binarization"; parameters are those of PP-OCR. We
-differ in one place: the grown outline of a rectangle is a larger rectangle, computed as such and not by clipping
-polygons.
+Liao et al. 2020, "Real-time Scene Text Detection with Differentiable Binarization"; parameters are those of PP-OCR, or
+of its checkpoints for transformers, where a ``preprocessor_config.json`` is there. We differ in one place: the grown
+outline of a rectangle is a larger rectangle, computed as such and not by clipping polygons.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade import imageprocessor
 from saccade.call import Options
 from saccade.card import Card, Pixels
 from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.ops import antialias
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, FloatArray, OrientedBoxes
 
-CONF = 0.5
 INK = 0.3
 """Probability above which a pixel belongs to a text."""
-GROWTH = 1.6
-"""Area through perimeter times this is how far a box grows: the network learnt shrunken texts."""
-SHORT, LONG = 736, 2000
-"""The shorter side is enlarged to at least SHORT, as long as the longer one does not exceed LONG."""
 STRIDE = 32
 SMALLEST = 3.0
 """Sides below this, in pixels of the network's input, are specks."""
 CANDIDATES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How networks of one origin are used.
+
+    ``growth``: area through perimeter times this is how far a box grows, because the network learnt shrunken texts.
+    ``joined``: strokes that nearly touch are joined. ``smooth``: pictures shrink with antialiasing. The shorter side is
+    enlarged to at least ``short``, as long as the longer one does not exceed ``long``.
+    """
+
+    conf: float = 0.5
+    growth: float = 1.6
+    joined: bool = True
+    smooth: bool = False
+    short: float = 736
+    long: float = 2000
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def scale(self, height: int, width: int) -> float:
+        return min(max(1.0, self.short / min(height, width)), self.long / max(height, width))
+
+
+def manner(card: Card) -> Manner:
+    """That of the card's network."""
+    config = card.config.get("preprocessor")
+    if not isinstance(config, dict):
+        return Manner()
+    facts = imageprocessor.of(config, "PPOCRV5ServerDet").facts
+    limit, most = float(facts["limit_side_len"]), float(facts["max_side_limit"] or math.inf)
+    arithmetic = imageprocessor.arithmetic(facts)
+    return Manner(
+        conf=0.6,
+        growth=1.5,
+        joined=False,
+        smooth=True,
+        short={"min": limit, "resize_long": math.inf}.get(facts["limit_type"], 0.0),
+        long=most if facts["limit_type"] == "min" else min(limit, most),
+        mean=arithmetic.mean,
+        std=arithmetic.std,
+    )
 
 
 class DbNet:
@@ -38,23 +79,31 @@ class DbNet:
 
     def __init__(self, card: Card) -> None:
         self.name = card.labels.get(0, "text")
+        self.manner = manner(card)
 
     def pixels(self) -> Mapping[str, Pixels]:
-        return {"": Pixels(order="BGR", scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))}
+        return {"": Pixels(order="BGR", scale=1 / 255, mean=self.manner.mean, std=self.manner.std)}
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
         height, width = image_rgb.shape[:2]
-        input_hw = network_hw(height, width, options.imgsz)
-        resized = image_rgb if input_hw == (height, width) else cv2.resize(image_rgb, input_hw[::-1])
+        scale = self.manner.scale(height, width) if options.imgsz is None else options.imgsz / max(height, width)
+        input_hw = network_hw(height, width, scale)
         return Prepared(
-            {"": np.asarray(resized, np.uint8)[None]},
+            {"": self.resized(image_rgb, input_hw)[None]},
             Frame((height, width), input_hw, input_hw[1] / width, input_hw[0] / height),
         )
 
+    def resized(self, image_rgb: ByteArray, hw: tuple[int, int]) -> ByteArray:
+        if image_rgb.shape[:2] == hw:
+            return image_rgb
+        if self.manner.smooth:
+            return antialias.picture(image_rgb, hw)
+        return np.asarray(cv2.resize(image_rgb, hw[::-1]), np.uint8)
+
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> OrientedBoxes:
         """Boxes from the best score down; the width runs along the longer side, the angle lies in (-π/2, π/2]."""
-        conf = CONF if options.conf is None else options.conf
-        found = rectangles(as_float32(outputs[0])[0, 0], conf)
+        conf = self.manner.conf if options.conf is None else options.conf
+        found = rectangles(as_float32(outputs[0])[0, 0], conf, self.manner)
         if options.classes is not None and 0 not in options.classes:
             found = found[:0]
         found = found[np.argsort(-found[:, 5], kind="stable")][: options.max_det]
@@ -72,22 +121,20 @@ class DbNet:
 FAMILY = DbNet
 
 
-def network_hw(height: int, width: int, imgsz: int | None) -> tuple[int, int]:
-    """(height, width) of the input: a multiple of 32 each; ``imgsz`` sets the longer side."""
-    if imgsz is not None:
-        scale = imgsz / max(height, width)
-    else:
-        scale = min(max(1.0, SHORT / min(height, width)), LONG / max(height, width))
+def network_hw(height: int, width: int, scale: float) -> tuple[int, int]:
+    """(height, width) of the input: a multiple of 32 each."""
     return (
         max(round(int(height * scale) / STRIDE) * STRIDE, STRIDE),
         max(round(int(width * scale) / STRIDE) * STRIDE, STRIDE),
     )
 
 
-def rectangles(ink: FloatArray, conf: float) -> NDArray[np.float64]:
+def rectangles(ink: FloatArray, conf: float, manner: Manner) -> NDArray[np.float64]:
     """(n, 6) rows of centre x, y, width, height, radians, score, in pixels of the map (h, w)."""
-    # One pixel to the left and up, as PP-OCR does, joins strokes that nearly touch.
-    mask = cv2.dilate((ink > INK).astype(np.uint8), np.ones((2, 2), np.uint8))
+    mask = (ink > INK).astype(np.uint8)
+    if manner.joined:
+        # One pixel to the left and up, as PP-OCR does.
+        mask = np.asarray(cv2.dilate(mask, np.ones((2, 2), np.uint8)), np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     rows = []
     for contour in contours[:CANDIDATES]:
@@ -95,7 +142,7 @@ def rectangles(ink: FloatArray, conf: float) -> NDArray[np.float64]:
         if min(width, height) < SMALLEST:
             continue
         score = mean_inside(ink, cv2.boxPoints(((x, y), (width, height), degrees)))
-        grown = 2 * GROWTH * width * height / (2 * (width + height))
+        grown = 2 * manner.growth * width * height / (2 * (width + height))
         if score > conf and min(width, height) + grown >= SMALLEST + 2:
             rows.append((x, y, width + grown, height + grown, np.radians(degrees), score))
     return np.array(rows, np.float64).reshape(-1, 6)

@@ -1,12 +1,12 @@
-"""Segmentation by masks with a class each: MaskFormer, Mask2Former, OneFormer, DETR with a mask head.
+"""Segmentation by masks with a class each: MaskFormer, Mask2Former, DETR with a mask head.
 
 The three subtasks follow the ``post_process_*_segmentation`` methods of the image processors of transformers 5.23 as
-its pipeline calls them, quirks included; EoMT's differ and have their own family.
+its pipeline calls them, quirks included; EoMT's and OneFormer's differ and have families of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from saccade.ops import maps
 from saccade.ops.activations import sigmoid, softmax
 from saccade.ops.resize import Frame
 from saccade.ops.selection import torch_topk_unsorted
-from saccade.results import ByteArray, Crop, FloatArray, MaskKind, Masks
+from saccade.results import ByteArray, Crop, FloatArray, IntArray, MaskKind, Masks
 
 CONF, MASK_THRESHOLD, OVERLAP = 0.9, 0.5, 0.5
-BETWEEN = {"Mask2Former": (384, 384), "OneFormer": (384, 384)}
+BETWEEN = {"Mask2Former": (384, 384)}
 """To this size masks are brought before anything else is done with them, whatever the size of the picture."""
 
 
@@ -65,34 +65,45 @@ class MaskFormer:
     def panoptic(
         self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
     ) -> Masks:
-        """Each pixel goes to the mask that is the strongest there, weighed with the class's score; segments of which
-        too little remains are dropped, and their pixels stay free."""
         probabilities = softmax(class_logits)
         class_ids = probabilities.argmax(axis=1)
         scores = probabilities.max(axis=1)
         conf = CONF if options.conf is None else options.conf
         kept = np.flatnonzero((class_ids != class_logits.shape[1] - 1) & (scores > conf))
+        kind: MaskKind = "instance" if options.subtask == "instance" else "panoptic"
+        planes = (sigmoid(self.mask(mask_logits[query])) for query in kept)
+        return self.weighed(planes, scores[kept], class_ids[kept], kind, image_hw, options)
+
+    def weighed(
+        self,
+        planes: Iterable[FloatArray],
+        scores: FloatArray,
+        class_ids: IntArray,
+        kind: MaskKind,
+        image_hw: tuple[int, int],
+        options: Options,
+    ) -> Masks:
+        """Each pixel goes to the plane that is the strongest there, weighed with the class's score; segments of which
+        too little remains are dropped, and their pixels stay free."""
         threshold = MASK_THRESHOLD if options.mask_threshold is None else options.mask_threshold
         overlap = OVERLAP if options.overlap_threshold is None else options.overlap_threshold
         best = np.full(image_hw, -np.inf, np.float32)
         winner = np.full(image_hw, -1, np.int32)
         areas = []
-        for place, query in enumerate(kept):
-            weighed = maps.bilinear(sigmoid(self.mask(mask_logits[query])), image_hw) * scores[query]
+        for place, plane in enumerate(planes):
+            weighed = self.enlarged(plane, image_hw) * scores[place]
             areas.append(np.count_nonzero(weighed >= threshold))
             better = weighed > best
             np.copyto(best, weighed, where=better)
             winner[better] = place
-        won = np.bincount(winner.reshape(-1) + 1, minlength=len(kept) + 1)[1:]
+        won = np.bincount(winner.reshape(-1) + 1, minlength=len(areas) + 1)[1:]
         shown = [
             place
             for place, area in enumerate(areas)
             if won[place] and area and np.float32(won[place]) / np.float32(area) > overlap
         ]
-        queries = kept[shown]
         crops = [maps.region(winner, place) for place in shown]
-        kind: MaskKind = "instance" if options.subtask == "instance" else "panoptic"
-        return self.named(crops, scores[queries], class_ids[queries], kind, image_hw)
+        return self.named(crops, scores[shown], class_ids[shown], kind, image_hw)
 
     def instance(
         self, class_logits: FloatArray, mask_logits: FloatArray, image_hw: tuple[int, int], options: Options
@@ -129,6 +140,9 @@ class MaskFormer:
 
     def mask(self, logits: FloatArray) -> FloatArray:
         return maps.bilinear(logits, self.between) if self.between else logits
+
+    def enlarged(self, plane: FloatArray, image_hw: tuple[int, int]) -> FloatArray:
+        return maps.bilinear(plane, image_hw)
 
     def named(
         self,

@@ -13,7 +13,7 @@ from saccade.families.detr import chosen, corners
 from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.activations import sigmoid
 from saccade.ops.resize import Frame
-from saccade.results import Boxes, ByteArray
+from saccade.results import Boxes, ByteArray, FloatArray, IntArray
 
 CONF = 0.5
 TOP = {"ConditionalDetr": 100, "DeformableDetr": 100}
@@ -41,14 +41,18 @@ class RtDetr:
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Boxes:
         logits = as_float32(outputs[0])[0]
         queries, classes = logits.shape
-        top = min(TOP.get(self.processor.kind, queries), logits.size)
-        flat = logits.reshape(-1)
-        best = np.argpartition(-flat, top - 1)[:top]
-        # Equal logits keep the order of the queries, as a full stable sort would have it.
-        best = best[np.lexsort((best, -flat[best]))]
-        scores = sigmoid(flat[best])
+        best = strongest(logits, TOP.get(self.processor.kind, queries))
+        scores = sigmoid(logits.reshape(-1)[best])
         boxes_xyxy = corners(as_float32(outputs[1])[0], frame.image_hw)[best // classes]
         return chosen(boxes_xyxy, scores, (best % classes).astype(np.int32), self.labels, options, CONF)
 
 
 FAMILY = RtDetr
+
+
+def strongest(logits: FloatArray, count: int) -> IntArray:
+    """Flat places of the largest of (queries, classes), best first."""
+    flat = logits.reshape(-1)
+    best = np.argpartition(-flat, min(count, logits.size) - 1)[:count]
+    # Equal logits keep the order of the queries, as a full stable sort would have it.
+    return best[np.lexsort((best, -flat[best]))].astype(np.int32)

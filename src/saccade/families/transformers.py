@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from saccade.call import Options
 from saccade.card import Card, Pixels
 from saccade.errors import BadOptions, MissingExtra, UnsupportedModel
 from saccade.families.classifier import activation, mapping, ranked
+from saccade.families.detr import chosen
 from saccade.families.family import Prepared, Tensor
 from saccade.families.semantic import model_class, semantic_masks
 from saccade.ops import maps
@@ -25,10 +27,17 @@ from saccade.results import Boxes, ByteArray, IntArray, Labels, MaskKind, Masks
 
 CONF, SEGMENT_CONF, MASK_THRESHOLD, OVERLAP = 0.5, 0.9, 0.5, 0.5
 NAMES = {
-    "detect": (("logits",), ("pred_boxes",)),
+    "detect": (
+        ("logits",),
+        ("pred_boxes",),
+        ("order_logits", "relative_order_logits"),
+        ("out_masks", "successor_order_logits"),
+    ),
     "segment": (("class_queries_logits", "logits"), ("masks_queries_logits", "pred_masks")),
 }
 """By task: under which names a processor may look for each output."""
+BACKEND = "pil"
+"""Of the processor, where it has several: the same pixels whether torchvision is installed or not."""
 
 
 class Transformers:
@@ -62,13 +71,15 @@ class Transformers:
 
     def boxes(self, found: Any, frame: Frame, options: Options) -> Boxes:
         conf = CONF if options.conf is None else options.conf
-        answer = self.processor.post_process_object_detection(found, threshold=conf, target_sizes=[frame.image_hw])[0]
-        class_ids = answer["labels"].numpy().astype(np.int32)
-        return Boxes(
-            boxes_xyxy=answer["boxes"].numpy().astype(np.float32),
-            scores=answer["scores"].numpy().astype(np.float32),
-            class_ids=class_ids,
-            names=self.names(class_ids),
+        sizes = import_module("torch").IntTensor([frame.image_hw])
+        answer = self.processor.post_process_object_detection(found, threshold=conf, target_sizes=sizes)[0]
+        return chosen(
+            answer["boxes"].numpy().astype(np.float32),
+            answer["scores"].numpy().astype(np.float32),
+            answer["labels"].numpy().astype(np.int32),
+            self.card.labels,
+            msgspec.structs.replace(options, conf=-np.inf),
+            CONF,
         )
 
     def masks(self, found: Any, frame: Frame, options: Options) -> Masks:
@@ -124,7 +135,9 @@ def processor(card: Card) -> Any:
     transformers.utils.logging.set_verbosity_error()
     folder = Path(card.files[0]).parent
     try:
-        return transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, backend=BACKEND
+        )
     except (ImportError, OSError, ValueError, KeyError) as error:
         reason = str(error).replace(str(folder), card.name).strip().splitlines()[0][:300]
         raise UnsupportedModel(f"The pictures of '{card.name}' cannot be prepared: {reason}") from None

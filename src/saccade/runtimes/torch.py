@@ -14,8 +14,6 @@ from saccade.errors import RunFailed
 from saccade.runtimes.session import Compute, Session
 from saccade.runtimes.transformers import libraries, module
 
-PICTURE = "pixel_values"
-
 
 def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`."""
@@ -43,11 +41,12 @@ class TorchSession:
         if self._module is None:
             raise RunFailed(f"The model '{self._name}' is closed.")
         with self._lock, torch.inference_mode():
-            given = {name or PICTURE: self._given(tensor, name) for name, tensor in tensors.items()}
+            pictures = [self._given(tensor, "") for name, tensor in tensors.items() if not name]
+            others = {name: self._given(tensor, name) for name, tensor in tensors.items() if name}
             try:
-                outputs = self._module(**given)
-            except RuntimeError:
-                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in given.values())
+                outputs = self._module(*pictures, **others)
+            except (RuntimeError, ValueError, TypeError, IndexError):
+                shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (*pictures, *others.values()))
                 raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
             return [output.float().cpu().numpy() for output in outputs]
 

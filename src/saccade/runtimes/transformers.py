@@ -9,29 +9,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from saccade.card import Card
 from saccade.errors import CorruptFiles, MissingExtra, UnsupportedModel
+from saccade.results import MaskKind
 from saccade.runtimes import transformers_resnet
 
 OUTPUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "classify": (("logits",),),
-    "detect": (("logits", "pred_boxes"),),
+    "classify": (("logits",), ("last_hidden_state",)),
+    "detect": (
+        ("logits", "pred_boxes", "order_logits", "out_masks"),
+        ("logits", "pred_boxes", "relative_order_logits", "successor_order_logits"),
+        ("logits", "pred_boxes", "order_logits"),
+        ("logits", "pred_boxes"),
+    ),
     "segment": (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"), ("logits",)),
+    "obb": (("last_hidden_state",),),
     "depth": (("predicted_depth",),),
 }
-"""By task: the outputs that families read, in their order; the first set that a model has is taken."""
+"""By task: the outputs that families read, in their order; the first set that a model has is taken. PP-LCNet gives its
+logits as "last_hidden_state"; the detectors of document layouts say in which order their objects are read."""
 
 
 def module(card: Card) -> Any:
-    """A ``torch.nn.Module``: pixel_values (n, 3, h, w) float32 → the outputs that the card's family reads, a tuple.
+    """A ``torch.nn.Module``: a picture (n, 3, h, w) float32 → the outputs that the card's family reads, a tuple.
 
     Raises:
         See :func:`whole`.
     """
     torch, _ = libraries()
-    return wrapped(torch, whole(card), OUTPUTS[card.task])
+    model = whole(card)
+    front = FRONTS.get(model.config.model_type, Front)
+    return wrapped(torch, model, front(torch, model, card), OUTPUTS[card.task])
 
 
 def whole(card: Card) -> Any:
@@ -100,16 +110,77 @@ def opened(kind: Any, folder: Path, card: Card) -> tuple[Any, dict[str, Any]]:
     return model, found
 
 
-def wrapped(torch: Any, model: Any, choices: tuple[tuple[str, ...], ...]) -> Any:
-    """The model with one input and a tuple of outputs, as tracing wants it."""
+class Front:
+    """From a picture (n, 3, h, w) to what the model takes."""
+
+    def __init__(self, torch: Any, model: Any, card: Card) -> None:
+        self.torch = torch
+
+    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
+        return {"pixel_values": picture}
+
+
+class Patches(Front):
+    """SigLIP 2 "NaFlex" takes a picture cut up. It is not padded as its processor pads it, so nothing is masked, which
+    gives the same features for less work."""
+
+    def __init__(self, torch: Any, model: Any, card: Card) -> None:
+        self.torch = torch
+        self.side = int(model.config.vision_config.patch_size)
+
+    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
+        count, channels, height, width = picture.shape
+        high, wide = height // self.side, width // self.side
+        pieces = picture.reshape(count, channels, high, self.side, wide, self.side).permute(0, 2, 4, 3, 5, 1)
+        return {
+            "pixel_values": pieces.reshape(count, high * wide, self.side * self.side * channels),
+            "pixel_attention_mask": None,
+            "spatial_shapes": self.torch.tensor([[high, wide]]),
+        }
+
+
+class Told(Front):
+    """OneFormer is told in words what to do; ``subtask`` (n, 1) are places in MaskKind."""
+
+    def __init__(self, torch: Any, model: Any, card: Card) -> None:
+        """
+        Raises:
+            CorruptFiles: the checkpoint lacks its tokenizer.
+        """
+        _, transformers = libraries()
+        folder = Path(card.files[0]).parent
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except (ImportError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).replace(str(folder), card.name).strip().splitlines()[0][:300]
+            raise CorruptFiles(f"The tokenizer of '{card.name}' cannot be opened: {reason}") from None
+        words = [f"the task is {subtask}" for subtask in get_args(MaskKind)]
+        length = model.config.task_seq_len
+        found = tokenizer(words, padding="max_length", max_length=length, return_tensors="pt")
+        self.tokens = found["input_ids"]
+
+    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
+        return {"pixel_values": picture, "task_inputs": self.tokens.to(picture.device)[subtask[:, 0]]}
+
+
+FRONTS: Mapping[str, type[Front]] = {"siglip2": Patches, "oneformer": Told}
+"""By ``model_type``."""
+
+
+def wrapped(torch: Any, model: Any, front: Front, choices: tuple[tuple[str, ...], ...]) -> Any:
+    """The model with a tuple of outputs, as tracing wants it. It takes a picture, or by name what the checkpoint's own
+    processor made."""
 
     class Head(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, pixel_values: Any, **more: Any) -> tuple[Any, ...]:
-            answered = self.model(pixel_values=pixel_values, return_dict=True, **more)
+        def forward(self, picture: Any = None, subtask: Any = None, **processed: Any) -> tuple[Any, ...]:
+            given = processed if picture is None else front(picture, subtask)
+            answered = self.model(**given, return_dict=True)
             for names in choices:
                 if all(answered.get(name) is not None for name in names):
                     return tuple(answered[name] for name in names)

@@ -58,6 +58,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         Meta(description="Python with `saccade[transformers]` that makes graphs of checkpoints (default: this one)."),
     ] = ""
+    converter_images: Annotated[
+        Text,
+        Meta(
+            description="Photos, or folders of which the first eight are taken, on which a new graph is compared with "
+            "its checkpoint (default: four drawn pictures)."
+        ),
+    ] = ()
 
     fronts: Annotated[
         int,

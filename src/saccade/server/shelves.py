@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from saccade.convert import Converter
+from saccade.errors import BadSettings
 from saccade.library import Library
 from saccade.server.settings import Settings
 from saccade.stores.hub import Hub
 from saccade.stores.packages import Index, Packages
 from saccade.stores.store import Store
+
+ENDINGS = frozenset(".avif .bmp .gif .heic .heif .jp2 .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+MOST_PHOTOS = 8
+"""Of one folder: the checkpoint itself takes seconds for each."""
 
 
 def open_library(settings: Settings) -> Library:
@@ -20,4 +26,25 @@ def open_library(settings: Settings) -> Library:
     hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
     sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
     folders = [Path(folder).expanduser() for folder in settings.models]
-    return Library(home, folders, sources, Converter(home, settings.converter_python or None))
+    converter = Converter(home, settings.converter_python or None, photos(settings.converter_images))
+    return Library(home, folders, sources, converter)
+
+
+def photos(names: Sequence[str]) -> list[str]:
+    """The pictures behind these names of files and folders.
+
+    Raises:
+        BadSettings: a name leads to no picture.
+    """
+    return [found for name in names for found in behind(name)]
+
+
+def behind(name: str) -> list[str]:
+    path = Path(name).expanduser().absolute()
+    if path.is_file():
+        return [str(path)]
+    found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in ENDINGS) if path.is_dir() else []
+    if not found:
+        what = "a folder without a picture in it" if path.is_dir() else "neither a file nor a folder"
+        raise BadSettings(f"The setting 'converter_images' names '{name}', which is {what}.")
+    return found[:MOST_PHOTOS]

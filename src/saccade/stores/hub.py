@@ -94,7 +94,7 @@ class Hub:
         graphs = repository.GRAPHS
         if single is None:
             self.some(repo, facts.sha, FACTS, listed, draft, progress)
-            if supported(ref, draft).task == "zero-shot-classify":
+            if supported(ref, draft).words:
                 graphs = ()
                 self.some(repo, facts.sha, repository.TOKENIZER, listed, draft, progress)
         wanted: tuple[str, ...] = (single,) if single else self.weights(ref, repo, listed, graphs)
@@ -190,13 +190,7 @@ def supported(ref: str, draft: Path) -> architectures.Architecture:
         raise UnsupportedModel(
             f"'{ref}' has no {repository.CONFIG} and not exactly one ONNX file, so that nothing says how to read it."
         )
-    config = repository.document(draft / repository.CONFIG, ref)
-    names = config.get("architectures")
-    known = (architectures.find(str(name)) for name in (names if isinstance(names, list) else ()))
-    found = next((one for one in known if one is not None), None)
-    if found is None:
-        raise UnsupportedModel(f"'{ref}' is of the architecture {names}, which no family reads.")
-    return found
+    return repository.architecture(repository.document(draft / repository.CONFIG, ref), ref)
 
 
 def weights(ref: str, listed: Mapping[str, Any], graphs: tuple[str, ...] = repository.GRAPHS) -> tuple[str, ...]:

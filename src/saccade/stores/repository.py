@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +46,31 @@ def read(folder: Path, name: str) -> Repository:
         UnsupportedModel: no family reads its architecture, or its weights are pickles.
     """
     config = document(folder / CONFIG, name)
-    written = config.get("architectures")
-    wanted = [str(item) for item in written] if isinstance(written, list) else []
-    known = next((found for item in wanted if (found := architectures.find(item)) is not None), None)
-    if known is None:
-        what = ", ".join(wanted) or str(config.get("model_type", "unknown"))
-        raise UnsupportedModel(f"'{name}' is of the architecture {what}, which no family reads.")
-    worded = known.task == "zero-shot-classify"
-    runtime, files = weights(folder, name, () if worded else GRAPHS)
+    known = architecture(config, name)
+    runtime, files = weights(folder, name, () if known.words else GRAPHS)
     extra, preprocessor = processor(folder, name)
-    tokens = [folder / file for file in TOKENIZER if worded and (folder / file).is_file()]
+    tokens = [folder / file for file in TOKENIZER if known.words and (folder / file).is_file()]
+    names: list[Json] = [*architectures.named(config)]
+    if preprocessor is None and "pretrained_cfg" in config:
+        preprocessor = {"pretrained_cfg": config["pretrained_cfg"]}
     return Repository(
         architecture=known,
         runtime=runtime,
         files=(*files, folder / CONFIG, *extra, *tokens),
-        labels={} if worded else labels(config),
-        config={"config": config, "preprocessor": preprocessor},
+        labels={} if known.task == "zero-shot-classify" else labels(config),
+        config={"config": {**config, "architectures": names}, "preprocessor": preprocessor},
     )
+
+
+def architecture(config: Mapping[str, Any], name: str) -> architectures.Architecture:
+    """Of the classes that the configuration names, the first that a family reads. Raises UnsupportedModel."""
+    names = architectures.named(config)
+    known = next((found for item in names if (found := architectures.find(item)) is not None), None)
+    if known is not None:
+        return known
+    what = ", ".join(names) or str(config.get("model_type", "unknown"))
+    why = next((f"which {architectures.REFUSED[item]}" for item in names if item in architectures.REFUSED), None)
+    raise UnsupportedModel(f"'{name}' is of the architecture {what}, {why or 'which no family reads'}.")
 
 
 def processor(folder: Path, name: str) -> tuple[tuple[Path, ...], dict[str, Any] | None]:
@@ -135,12 +144,15 @@ def document(path: Path, name: str) -> dict[str, Any]:
 
 
 def labels(config: dict[str, Any]) -> dict[int, str]:
-    """``id2label``; without it, transformers counts LABEL_0, LABEL_1, …"""
+    """``id2label``, or timm's ``label_names``; without them, transformers counts LABEL_0, LABEL_1, …"""
     written = config.get("id2label")
+    names = config.get("label_names") if "pretrained_cfg" in config else None
+    if isinstance(names, list) and names:
+        return {number: str(label) for number, label in enumerate(names)}
     if isinstance(written, dict) and written:
         try:
             return {int(number): str(label) for number, label in written.items()}
         except ValueError:
             raise CorruptFiles("The keys of id2label in config.json are not class numbers.") from None
-    count = config.get("num_labels", 2)
+    count = config.get("num_labels") or config.get("num_classes") or 2
     return {number: f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)}
