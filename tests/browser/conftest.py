@@ -16,7 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is in
 
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+    "--disable-component-update --disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 ).split()
 SHOWN = ("yolo11n.onnx", "yolo11n-seg.onnx", "yolo11n-pose.onnx", "yolov8n-obb_pothole.onnx", "yolo11n-cls.onnx")
 
@@ -40,7 +40,7 @@ def chromium() -> str:
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[playwright.Browser]:
     """One browser for all tests; each page has a context of its own."""
-    playwright.expect.set_options(timeout=60_000)
+    playwright.expect.set_options(timeout=40_000)
     with (
         playwright.sync_playwright() as driver,
         driver.chromium.launch(executable_path=chromium, args=list(FLAGS)) as browser,
@@ -53,7 +53,7 @@ def page(browser: playwright.Browser, request: pytest.FixtureRequest) -> Iterato
     """A fresh page that fails its test when a script fails or something is asked of another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(40_000)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(f"script error: {error}"))
     page.on("console", lambda said: wrong.append(said.text) if "Content Security Policy" in said.text else None)

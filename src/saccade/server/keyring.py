@@ -113,9 +113,8 @@ class Keyring:
 
         async def facts(caller: Caller) -> Mapping[str, Any]:
             gate = self._app.gate
-            is_open = await gate.is_open() if isinstance(gate, KeyGate) else True
             return {
-                "auth": "open" if is_open else "key",
+                "auth": "off" if not isinstance(gate, KeyGate) else "open" if await gate.is_open() else "key",
                 "admin": caller.admin,
                 "key": {"id": caller.id, "name": caller.name} if caller.name else None,
                 "version": __version__,

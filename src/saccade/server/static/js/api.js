@@ -14,6 +14,18 @@ export function setKey(value) {
   else sessionStorage.removeItem(KEY);
 }
 
+// Who wants to know when the server is gone ("lost") or knows the key no more ("refused").
+const listeners = new Set();
+
+export function listen(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+function tell(what) {
+  for (const listener of listeners) listener(what);
+}
+
 export class ApiError extends Error {
   constructor(status, message, headers) {
     super(message);
@@ -35,10 +47,12 @@ export async function call(path, { method = "GET", json, body, headers = {}, sig
     answer = await fetch(base + path, { method, body, headers: sent, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The server does not answer. Is it still running?");
+    tell("lost");
+    throw new ApiError(0, "The server does not answer.");
   }
-  if (!answer.ok) throw new ApiError(answer.status, await reason(answer), answer.headers);
-  return answer;
+  if (answer.ok) return answer;
+  if (answer.status === 401 && path !== "/v1/session") tell("refused");
+  throw new ApiError(answer.status, await reason(answer), answer.headers);
 }
 
 export async function get(path, options) {
@@ -66,12 +80,23 @@ export async function* lines(path, options) {
   }
 }
 
+// Whether the server answers anything at all.
+export async function alive() {
+  try {
+    await fetch(`${base}/health`, { cache: "no-store" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function reason(answer) {
   const text = await answer.text();
   try {
     const said = JSON.parse(text);
     return said.error ?? said.message ?? text;
   } catch {
-    return text || `The server answered ${answer.status}.`;
+    // A proxy in between has pages of its own.
+    return !text || text.trimStart().startsWith("<") ? `The server answered ${answer.status}.` : text.slice(0, 500);
   }
 }

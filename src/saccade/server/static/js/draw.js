@@ -1,5 +1,6 @@
 // Draws what a model found over the picture, crisp at any zoom, and tells which object lies under the pointer.
-const CROWD = 12; // with more objects than this, small ones get their label only when they are pointed at
+const SMALL = 520; // on pictures narrower than this, labels are smaller
+const DIM = 0.25; // how much is seen of the others while one is pointed at
 const LIMBS = [
   [15, 13], [13, 11], [16, 14], [14, 12], [11, 12], [5, 11], [6, 12], [5, 6], [5, 7], [6, 8],
   [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6],
@@ -23,25 +24,15 @@ export function draw(canvas, items, shape, active) {
   pen.lineJoin = "round";
   const line = Math.max(2, Math.min(4, clientWidth / 260)) * ratio;
   items.forEach((item, index) => {
-    pen.globalAlpha = active == null || active === index ? 1 : 0.25;
+    pen.globalAlpha = active == null || active === index ? 1 : DIM;
     pen.lineWidth = active === index ? line * 1.5 : line;
-    shapeOf(pen, item, scale, active === index);
-  });
-  items.forEach((item, index) => {
-    pen.globalAlpha = active == null || active === index ? 1 : 0.25;
-    const crowded = items.length > CROWD && width(item) * scale < 60 * ratio;
-    if (item.box && (active === index || (active == null && !crowded))) label(pen, item, scale, ratio, canvas.width);
+    shapeOf(pen, item, scale, ratio, active === index);
   });
   pen.globalAlpha = 1;
+  labels(pen, active == null ? items : items.slice(active, active + 1), scale, ratio);
 }
 
-function width({ box }) {
-  if (!box) return 0;
-  const xs = [box.x1, box.x2, box.x3 ?? box.x1, box.x4 ?? box.x2];
-  return Math.max(...xs) - Math.min(...xs);
-}
-
-function shapeOf(pen, item, scale, strong) {
+function shapeOf(pen, item, scale, ratio, strong) {
   pen.strokeStyle = colour(item.class);
   if (item.segments) {
     pen.fillStyle = colour(item.class, strong ? 0.5 : 0.35);
@@ -57,7 +48,7 @@ function shapeOf(pen, item, scale, strong) {
     const { x1, y1, x2, y2 } = item.box;
     pen.strokeRect(x1 * scale, y1 * scale, (x2 - x1) * scale, (y2 - y1) * scale);
   }
-  if (item.keypoints) skeleton(pen, item, scale);
+  if (item.keypoints) skeleton(pen, item, scale, ratio);
 }
 
 function path(pen, xs, ys, scale) {
@@ -66,7 +57,11 @@ function path(pen, xs, ys, scale) {
   pen.closePath();
 }
 
-function skeleton(pen, { keypoints: { x, y, visible }, class: id }, scale) {
+function skeleton(pen, { keypoints: { x, y, visible }, class: id, box }, scale, ratio) {
+  // Small people get small dots, or nothing would be seen of them.
+  const tall = box ? (box.y2 - box.y1) * scale : 200 * ratio;
+  const dot = Math.max(1.5 * ratio, Math.min(5 * ratio, tall / 45));
+  pen.lineWidth = Math.min(pen.lineWidth, dot);
   const seen = (i) => (visible ? visible[i] >= 0.3 : true) && (x[i] !== 0 || y[i] !== 0);
   if (x.length === 17)
     for (const [a, b] of LIMBS) {
@@ -79,7 +74,7 @@ function skeleton(pen, { keypoints: { x, y, visible }, class: id }, scale) {
   x.forEach((_, i) => {
     if (!seen(i)) return;
     pen.beginPath();
-    pen.arc(x[i] * scale, y[i] * scale, pen.lineWidth * 1.4, 0, 7);
+    pen.arc(x[i] * scale, y[i] * scale, dot, 0, 7);
     pen.fillStyle = "#fff";
     pen.fill();
     pen.strokeStyle = colour(id);
@@ -87,29 +82,43 @@ function skeleton(pen, { keypoints: { x, y, visible }, class: id }, scale) {
   });
 }
 
-function label(pen, item, scale, ratio, right) {
-  const { x, y } = topLeft(item);
-  const text = `${item.track_id != null ? `#${item.track_id} ` : ""}${item.name} ${percent(item.confidence)}`;
-  pen.font = `600 ${12 * ratio}px system-ui, sans-serif`;
-  const wide = pen.measureText(text).width + 10 * ratio;
-  const high = 18 * ratio;
-  const left = Math.max(0, Math.min(x * scale, right - wide));
-  const top = Math.max(0, y * scale - high);
-  pen.fillStyle = colour(item.class);
-  pen.fillRect(left, top, wide, high);
-  pen.fillStyle = "#fff";
+// The surest first; a label that would cover another finds a place at another corner, or is left out.
+function labels(pen, items, scale, ratio) {
+  const small = pen.canvas.width / ratio < SMALL ? 0.85 : 1;
+  pen.font = `600 ${12 * ratio * small}px system-ui, sans-serif`;
   pen.textBaseline = "middle";
-  pen.shadowColor = "rgb(0 0 0 / .55)";
-  pen.shadowBlur = 3 * ratio;
-  pen.fillText(text, left + 5 * ratio, top + high / 2);
-  pen.shadowBlur = 0;
+  const taken = [];
+  for (const item of items) {
+    if (!item.box) continue;
+    const text = `${item.track_id != null ? `#${item.track_id} ` : ""}${item.name} ${percent(item.confidence)}`;
+    const wide = pen.measureText(text).width + 10 * ratio * small;
+    const high = 18 * ratio * small;
+    const place = corners(item.box, scale, wide, high)
+      .map(([left, top]) => [clamp(left, pen.canvas.width - wide), clamp(top, pen.canvas.height - high)])
+      .find(([left, top]) => !taken.some((other) => left < other[0] + other[2] && other[0] < left + wide && top < other[1] + high && other[1] < top + high));
+    if (!place) continue;
+    taken.push([...place, wide]);
+    pen.fillStyle = colour(item.class);
+    pen.fillRect(...place, wide, high);
+    pen.fillStyle = "#fff";
+    pen.fillText(text, place[0] + 5 * ratio * small, place[1] + high / 2);
+  }
 }
 
-function topLeft({ box }) {
-  if (box.x3 === undefined) return { x: box.x1, y: box.y1 };
-  const corners = [[box.x1, box.y1], [box.x2, box.y2], [box.x3, box.y3], [box.x4, box.y4]];
-  const [x, y] = corners.reduce((best, corner) => (corner[1] < best[1] ? corner : best));
-  return { x, y };
+// Where a label may stand: over the box, under it, at its other end, and only then inside it.
+function corners(box, scale, wide, high) {
+  const [left, top, right, bottom] = bounds(box).map((value) => value * scale);
+  return [[left, top - high], [left, bottom], [right - wide, top - high], [right - wide, bottom], [left, top]];
+}
+
+function clamp(value, most) {
+  return Math.max(0, Math.min(value, most));
+}
+
+// [left, top, right, bottom] of a box, also of one that is turned.
+function bounds({ x1, x2, x3, x4, y1, y2, y3, y4 }) {
+  if (x3 === undefined) return [x1, y1, x2, y2];
+  return [Math.min(x1, x2, x3, x4), Math.min(y1, y2, y3, y4), Math.max(x1, x2, x3, x4), Math.max(y1, y2, y3, y4)];
 }
 
 // The smallest object under a point of the picture, or null.
@@ -118,9 +127,7 @@ export function hit(items, x, y) {
   let least = Infinity;
   items.forEach((item, index) => {
     if (!item.box) return;
-    const xs = [item.box.x1, item.box.x2, item.box.x3, item.box.x4].filter((v) => v !== undefined);
-    const ys = [item.box.y1, item.box.y2, item.box.y3, item.box.y4].filter((v) => v !== undefined);
-    const [x1, x2, y1, y2] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+    const [x1, y1, x2, y2] = bounds(item.box);
     const area = (x2 - x1) * (y2 - y1);
     if (x >= x1 && x <= x2 && y >= y1 && y <= y2 && area < least) [best, least] = [index, area];
   });

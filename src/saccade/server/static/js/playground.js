@@ -1,77 +1,132 @@
-// Drop a photo, see what is in it. Scores are asked for from low upwards, so that the sliders re-filter at once.
+// Drop a photo, see what is in it. Scores are asked for from low upwards, so that the slider re-filters at once.
 import { html, useEffect, useRef, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
 import { call, get, lines } from "./api.js";
-import { colour, draw, hit, percent } from "./draw.js";
+import { colour, percent } from "./draw.js";
 import { Snippets } from "./snippets.js";
+import { Stage } from "./stage.js";
 
 const FLOOR = 0.05;
 const SMALL_SCREEN = 1600;
 const MOST_LABELS = 1000;
+const CALM_MS = 150; // a slider that asks the server again waits until it rests
+const BOXLESS = ["classify", "zero-shot-classify", "depth"];
+const FILMS = /\.(asf|avi|m4v|mkv|mov|mp4|mpe?g|ts|wmv|webm)$/i;
 
 export function Playground({ session, chosen, onChoose }) {
   const models = useLoad(() => get("/v1/console/models"), [session]);
-  const names = (models.data?.models ?? []).map((model) => model.name);
-  const model = names.includes(chosen) ? chosen : (session?.default_model ?? names[0]);
-  const told = (name) => models.data?.models.find((one) => one.name === name)?.task === "zero-shot-classify";
+  const known = models.data?.models ?? [];
+  const fact = (name) => known.find((one) => one.name === name);
+  const usual = session?.default_model;
+  const model = !models.data ? chosen || usual : fact(chosen) ? chosen : fact(usual) ? usual : known[0]?.name;
+  const told = (name) => fact(name)?.task === "zero-shot-classify";
+  const boxes = !BOXLESS.includes(fact(model)?.task);
   const [shot, setShot] = useState(null);
   const [answer, setAnswer] = useState(null);
   const [error, setError] = useState(null);
-  const [busy, setBusy] = useState(false);
+  const [busy, setBusy] = useState("");
   const [conf, setConf] = useState(0.25);
   const [iou, setIou] = useState(0.7);
   const [labels, setLabels] = useState("cat, dog, person, car");
   const [camera, setCamera] = useState(false);
+  const [over, setOver] = useState(false);
+  const [hidden, setHidden] = useState(false);
   const turn = useRef(null);
+  const calm = useRef(null);
 
-  const look = async (file, name = model, overlap = iou, words = labels) => {
+  const look = async (target, name = model, overlap = iou, words = labels) => {
     turn.current?.abort();
     const mine = (turn.current = new AbortController());
+    const late = () => turn.current !== mine;
     setError(null);
-    setBusy(true);
-    setAnswer(null);
+    setBusy("Looking …");
     try {
-      const body = form(file, overlap, told(name) ? words : null);
-      if (file.type.startsWith("video/") || file.type === "image/gif") await film(body, name, mine, setAnswer);
-      else setAnswer(await photo(body, name, mine));
+      if (fact(name)?.fetched === false && session?.admin) await fetchModel(name, mine, setBusy);
+      const body = form(target.file, overlap, told(name) ? words : null);
+      if (target.kind === "photo") {
+        const found = await photo(body, name, mine);
+        if (!late()) setAnswer(found);
+      } else await film(body, name, mine, (part) => !late() && setAnswer(part));
     } catch (problem) {
-      if (problem.name !== "AbortError") setError(problem);
+      if (problem.name === "AbortError" || late()) return;
+      setAnswer(null);
+      setError(problem);
     }
-    if (turn.current === mine) setBusy(false);
+    if (!late()) setBusy("");
   };
   const take = (file) => {
-    if (!file) return;
-    if (shot) URL.revokeObjectURL(shot.url);
-    setShot({ file, url: URL.createObjectURL(file), video: file.type.startsWith("video/") });
-    look(file);
+    if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
+    for (const url of [shot?.url, shot?.plain]) if (url) URL.revokeObjectURL(url);
+    const kind = kindOf(file);
+    const fresh = { file, url: URL.createObjectURL(file), kind };
+    setShot(fresh);
+    setHidden(false);
+    setAnswer(null);
+    setCamera(false);
+    return look(fresh);
+  };
+  // The server's own view of a picture that the browser cannot show; nothing is drawn on it, as nothing is that certain.
+  const unseen = async () => {
+    const body = form(shot.file, iou, told(model) ? labels : null);
+    body.set("conf", 1);
+    body.set("annotated", true);
+    try {
+      const picture = await (await call(path(model), { method: "POST", body })).blob();
+      setShot((now) => (now?.file === shot.file ? { ...now, plain: URL.createObjectURL(picture) } : now));
+    } catch {
+      setShot((now) => (now?.file === shot.file ? { ...now, plain: "" } : now));
+    }
   };
   useEffect(() => {
-    const paste = (event) => take([...event.clipboardData.files][0]);
-    window.addEventListener("paste", paste);
-    return () => window.removeEventListener("paste", paste);
+    const paste = (event) => event.clipboardData.files.length && take(event.clipboardData.files[0]);
+    // A photo that misses the drop zone must not replace the page.
+    const hover = (event) => {
+      event.preventDefault();
+      setOver(true);
+    };
+    const leave = (event) => event.relatedTarget === null && setOver(false);
+    const drop = (event) => {
+      event.preventDefault();
+      setOver(false);
+      take(event.dataTransfer.files[0]);
+    };
+    const heard = { paste, dragover: hover, dragleave: leave, drop };
+    for (const [name, listener] of Object.entries(heard)) window.addEventListener(name, listener);
+    return () => {
+      for (const [name, listener] of Object.entries(heard)) window.removeEventListener(name, listener);
+    };
   });
+  useEffect(() => () => turn.current?.abort(), []);
+  const wanted = hidden && answer && shot.kind === "photo" && shot.plain === undefined;
+  useEffect(() => void (wanted && unseen()), [wanted]);
   const choose = (name) => {
     onChoose(name);
-    if (shot) look(shot.file, name);
+    setAnswer(null);
+    if (shot) look(shot, name);
   };
-  return html`<div class="playground">
+  const overlap = (value) => {
+    setIou(value);
+    clearTimeout(calm.current);
+    if (shot) calm.current = setTimeout(() => look(shot, model, value), CALM_MS);
+  };
+  const useless = !shot || (error && hidden);
+  return html`<div class="playground ${over ? "over" : ""}">
+    <h1 class="hidden">Playground</h1>
     <section class="card controls" aria-label="Model and thresholds">
       <label>Model
         <select value=${model} onChange=${(event) => choose(event.target.value)}>
-          ${(models.data?.models ?? []).map(
-            (one) => html`<option value=${one.name}>${one.name} · ${one.task}${one.fetched ? "" : " (will be fetched)"}</option>`,
-          )}
+          ${known.map((one) => html`<option value=${one.name} selected=${one.name === model}>${one.name} · ${one.task}${one.fetched ? "" : " (will be fetched)"}</option>`)}
         </select>
       </label>
       ${told(model)
-        ? html`<${Labels} value=${labels} onInput=${setLabels} onChange=${(words) => shot && look(shot.file, model, iou, words)} />`
-        : html`<${Slider} id="confidence" name="Confidence" low=${FLOOR} value=${conf} onInput=${setConf} />
-            <${Slider} id="overlap" name="Overlap (IoU)" low=${0.1} value=${iou} onInput=${setIou} onChange=${(value) => shot && look(shot.file, model, value)} />`}
-      <button onClick=${() => setCamera(!camera)} aria-pressed=${camera}>${camera ? "Close camera" : "Use camera"}</button>
+        ? html`<${Labels} value=${labels} onInput=${setLabels} onChange=${(words) => shot && look(shot, model, iou, words)} />`
+        : html`<${Slider} id="confidence" name="Confidence" low=${FLOOR} value=${conf} onInput=${setConf} disabled=${!boxes} />
+            <${Slider} id="overlap" name="Overlap (IoU)" low=${0.1} value=${iou} onInput=${overlap} disabled=${!boxes} />`}
+      <${CameraButton} open=${camera} onOpen=${setCamera} onShot=${take} />
     </section>
     <${Problem} error=${models.error ?? error} />
     ${camera && html`<${Camera} onShot=${take} />`}
-    ${!shot && html`<${Drop} onFile=${take} />`}
-    ${shot && html`<${Result} shot=${shot} answer=${answer} busy=${busy} conf=${conf} onFile=${take} />`}
+    ${useless && html`<${Drop} over=${over} onFile=${take} />`}
+    ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onUnseen=${() => setHidden(true)} />`}
     ${model && html`<${Snippets} model=${model} labels=${told(model) ? labels : null} />`}
   </div>`;
 }
@@ -84,40 +139,54 @@ function Labels({ value, onInput, onChange }) {
   </label>`;
 }
 
-function Slider({ id, name, low, value, onInput, onChange }) {
-  const number = (event) => Number(event.target.value);
+function Slider({ id, name, low, value, onInput, disabled }) {
   return html`<div class="slider">
-    <label for=${id}>${name}</label><output for=${id}>${percent(value)}</output>
-    <input id=${id} type="range" min=${low} max="0.95" step="0.01" value=${value}
-      onInput=${(event) => onInput(number(event))} onChange=${(event) => onChange?.(number(event))} />
+    <label for=${id}>${name}</label><output for=${id}>${disabled ? "–" : percent(value)}</output>
+    <input id=${id} type="range" min=${low} max="0.95" step="0.01" value=${value} disabled=${disabled}
+      onInput=${(event) => onInput(Number(event.target.value))} />
   </div>`;
+}
+
+function path(model) {
+  return `/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`;
+}
+
+function kindOf(file) {
+  if (file.type === "image/gif") return "gif";
+  return file.type.startsWith("video/") || FILMS.test(file.name) ? "film" : "photo";
+}
+
+// Brings a model of the catalogue here before it is asked, telling how far it is.
+async function fetchModel(name, { signal }, tell) {
+  const address = `/v1/console/models/${name.split("/").map(encodeURIComponent).join("/")}/pull`;
+  for await (const step of lines(address, { method: "POST", signal })) {
+    if (step.error) throw new Error(step.error);
+    tell(`Fetching ${name} …${step.total ? ` ${Math.round((100 * step.done) / step.total)}%` : ""}`);
+  }
+  tell("Looking …");
 }
 
 async function photo(body, model, { signal }) {
   const started = performance.now();
-  const answer = await call(`/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`, {
-    method: "POST",
-    body,
-    signal,
-  });
+  const answer = await call(path(model), { method: "POST", body, signal });
   const said = await answer.json();
-  return { frames: said.images, said, took: performance.now() - started, done: true };
+  const stages = Object.fromEntries((answer.headers.get("server-timing") ?? "").split(", ").map((part) => part.split(";dur=")));
+  return { frames: said.images, said, stages, took: performance.now() - started };
 }
 
 // Entries arrive one per frame; the picture of the video is drawn from those that are here.
 async function film(body, model, { signal }, show) {
   const started = performance.now();
   const frames = [];
-  const path = `/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`;
   const headers = { accept: "application/x-ndjson" };
-  for await (const line of lines(path, { method: "POST", body, headers, signal })) {
+  for await (const line of lines(path(model), { method: "POST", body, headers, signal })) {
     if (line.error) throw new Error(line.error);
     const entry = line.images ? line.images[0] : line;
     if (!entry?.results) continue;
     frames.push(entry);
-    if (frames.length % 4 === 1) show({ frames: [...frames], said: entry, took: performance.now() - started, done: false });
+    if (frames.length % 4 === 1) show({ frames: [...frames], said: entry, took: performance.now() - started });
   }
-  show({ frames, said: { images: frames.slice(0, 3) }, took: performance.now() - started, done: true });
+  show({ frames, said: { images: frames.slice(0, 3), more: Math.max(0, frames.length - 3) }, took: performance.now() - started });
 }
 
 function form(file, iou, labels) {
@@ -133,66 +202,54 @@ function form(file, iou, labels) {
   return body;
 }
 
-function Drop({ onFile }) {
-  const [over, setOver] = useState(false);
-  const drop = (event) => {
-    event.preventDefault();
-    setOver(false);
-    onFile(event.dataTransfer.files[0]);
-  };
-  return html`<label
-    class="drop ${over ? "over" : ""}"
-    onDragOver=${(event) => (event.preventDefault(), setOver(true))}
-    onDragLeave=${() => setOver(false)}
-    onDrop=${drop}
-  >
-    <input type="file" class="hidden-input" accept="image/*,video/*" onChange=${(e) => onFile(e.target.files[0])} />
-    <span class="drop-icon" aria-hidden="true">⬒</span>
+function Drop({ over, onFile }) {
+  return html`<label class="drop ${over ? "over" : ""}">
+    <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${(e) => onFile(e.target.files[0])} />
+    <svg class="drop-icon" viewBox="0 0 48 48" aria-hidden="true"><rect x="4" y="8" width="40" height="32" rx="5" /><circle cx="16" cy="19" r="4" /><path d="m5 36 12-11 8 7 9-10 10 10" /></svg>
     <strong>Drop a photo or video here</strong>
     <span>or choose a file, paste from the clipboard, or use the camera. It stays on this server.</span>
   </label>`;
 }
 
-function Result({ shot, answer, busy, conf, onFile }) {
+function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
   const [active, setActive] = useState(null);
   const [view, setView] = useState("Objects");
   const [at, setAt] = useState(0);
+  useEffect(() => setAt(0), [shot.url]);
   const frames = answer?.frames ?? [];
   const frame = frames[Math.min(at, frames.length - 1)];
   const items = (frame?.results ?? []).filter((item) => !item.box || item.confidence > conf);
-  const drop = (event) => (event.preventDefault(), onFile(event.dataTransfer.files[0]));
-  return html`<div class="result" onDragOver=${(event) => event.preventDefault()} onDrop=${drop}>
+  return html`<div class="result" aria-busy=${Boolean(busy)}>
     <div class="card stage-card">
-      <${Stage} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} onActive=${setActive} onFrame=${setAt} />
+      <${Stage} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
-        <span role="status">${busy ? progress(frames) : summary(items, frame)}</span>
-        <label class="button quiet">Another <input type="file" class="hidden-input" accept="image/*,video/*" onChange=${(e) => onFile(e.target.files[0])} /></label>
+        <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : summary(items, frame)}</span>
+        <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${(e) => onFile(e.target.files[0])} /></label>
       </div>
-      ${frame && html`<${Timing} frame=${frame} took=${answer.took} count=${frames.length} />`}
+      ${frame && html`<${Timing} frame=${frame} answer=${answer} />`}
     </div>
     <div class="card found">
-      <${Tabs} names=${["Objects", "JSON"]} value=${view} onChange=${setView} label="Result" />
+      <${Tabs} names=${["Objects", "JSON"]} value=${view} onChange=${setView} label="Result" panel="found" />
+      <div id="found" role="tabpanel" aria-label=${view}>
       ${view === "JSON"
-        ? html`<pre class="json" tabindex="0">${answer ? short(answer.said) : ""}</pre>`
-        : html`<${List} items=${items} active=${active} onActive=${setActive} busy=${busy} />`}
+        ? html`<pre class="json" tabindex="0" aria-label="The answer">${answer ? short(answer.said) : ""}</pre>`
+        : html`<${List} items=${items} active=${active} onActive=${setActive} quiet=${Boolean(busy || error || !frame)} />`}
+      </div>
     </div>
   </div>`;
-}
-
-function progress(frames) {
-  return frames.length ? `Looking … ${many(frames.length, "frame")}` : "Looking …";
 }
 
 function summary(items, frame) {
   if (!frame) return "";
   if (frame.depth) return "Depth map: near is bright.";
-  if (!items.length) return "Nothing above this confidence.";
+  if (!items.length) return (frame.results ?? []).length ? "Nothing above this confidence." : "Nothing found.";
   if (!items[0].box) return `${items[0].name} (${percent(items[0].confidence)})`;
   const counts = new Map();
   for (const { name } of items) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return [...counts].map(([name, count]) => `${count} ${name}`).join(", ");
+  return [...counts].map(([name, count]) => (count === 1 ? name : `${count} × ${name}`)).join(", ");
 }
 
+// Long arrays would hide the answer.
 function short(said) {
   const cut = (name, value) =>
     Array.isArray(value) && value.length > 24 && typeof value[0] === "number" ? [...value.slice(0, 12), `… ${value.length - 12} more`]
@@ -201,67 +258,47 @@ function short(said) {
   return JSON.stringify(said, cut, 2);
 }
 
-function Stage({ shot, frame, frames, items, active, onActive, onFrame }) {
-  const canvas = useRef();
-  const video = useRef();
-  const shape = frame?.shape;
-  useEffect(() => {
-    const paint = () => shape && canvas.current && draw(canvas.current, items, shape, active);
-    paint();
-    const watch = new ResizeObserver(paint);
-    watch.observe(canvas.current);
-    return () => watch.disconnect();
-  });
-  useEffect(() => {
-    const film = video.current;
-    if (!film || !frames.length) return undefined;
-    let ask;
-    const follow = () => {
-      const index = Math.floor((film.currentTime / (film.duration || 1)) * frames.length);
-      onFrame(Math.min(index, frames.length - 1));
-      ask = requestAnimationFrame(follow);
-    };
-    follow();
-    return () => cancelAnimationFrame(ask);
-  }, [frames.length]);
-  const over = (event) => {
-    if (!shape) return;
-    const where = canvas.current.getBoundingClientRect();
-    const scale = shape[1] / where.width;
-    onActive(hit(items, (event.clientX - where.left) * scale, (event.clientY - where.top) * scale));
-  };
-  const depth = frame?.depth?.data;
-  return html`<div class="stage" onPointerMove=${over} onPointerLeave=${() => onActive(null)}>
-    ${shot.video
-      ? html`<video ref=${video} src=${shot.url} controls muted loop autoplay playsinline></video>`
-      : html`<img src=${depth ? `data:image/png;base64,${depth}` : shot.url} alt="The picture that was looked at" />`}
-    <canvas ref=${canvas} class=${shot.video ? "through" : ""} aria-hidden="true"></canvas>
-  </div>`;
-}
-
-function Timing({ frame, took, count }) {
+// Where the time went: in the server by its own account, and on the way there and back.
+function Timing({ frame, answer }) {
   const { preprocess, inference, postprocess } = frame.speed;
-  const total = preprocess + inference + postprocess || 1;
-  const parts = [["prepare", preprocess], ["network", inference], ["read", postprocess]];
+  const { stages, took, frames } = answer;
+  const told = (name) => Number(stages?.[name] ?? 0);
+  const way = stages?.total ? Math.max(0, took - told("total")) : 0;
+  const parts = [["wait", told("queue")], ["prepare", preprocess + told("decode")], ["network", inference], ["read", postprocess], ["way", way]]
+    .filter(([name, ms]) => ms >= 1 || !["wait", "way"].includes(name));
+  const total = parts.reduce((sum, [, ms]) => sum + ms, 0) || 1;
   return html`<div class="spent">
     <div class="bar" aria-hidden="true">${parts.map(([name, ms]) => html`<i class="bar-${name}" style=${{ width: `${(100 * ms) / total}%` }}></i>`)}</div>
-    <p>${parts.map(([name, ms]) => html`<span class="key key-${name}">${name} ${ms.toFixed(1)} ms</span> `)}
-      <span>${count > 1 ? `${many(count, "frame")} in ${(took / 1000).toFixed(1)} s` : `answered in ${took.toFixed(0)} ms`}</span>
+    <p>${parts.map(([name, ms]) => html`<span class="key key-${name}" title=${MEANING[name]}>${name === "way" ? "there and back" : name} ${ms.toFixed(1)} ms</span> `)}
+      <span>${frames.length > 1 ? `${many(frames.length, "frame")} in ${(took / 1000).toFixed(1)} s` : `answered in ${took.toFixed(0)} ms`}</span>
       <span>${frame.shape[1]} × ${frame.shape[0]}</span></p>
   </div>`;
 }
 
-function List({ items, active, onActive, busy }) {
-  if (!items.length) return busy ? null : html`<${Empty}>No objects to list.<//>`;
-  return html`<ul class="list">
+const MEANING = {
+  wait: "Loading the model, and other calls before this one",
+  prepare: "Decoding the picture and bringing it to the network's size",
+  network: "The neural network itself",
+  read: "Making sense of its output",
+  way: "From this browser to the server and back",
+};
+
+function List({ items, active, onActive, quiet }) {
+  const list = useRef();
+  const inside = useRef(false);
+  useEffect(() => {
+    // What is pointed at in the picture comes into view in the list, not the other way round.
+    if (active !== null && !inside.current) list.current?.children[active]?.scrollIntoView({ block: "nearest" });
+  }, [active]);
+  const point = (index) => {
+    inside.current = index !== null;
+    onActive(index);
+  };
+  if (!items.length) return quiet ? null : html`<${Empty}>No objects to list.<//>`;
+  return html`<ul class="list" ref=${list}>
     ${items.map(
       (item, index) => html`<li class=${active === index ? "active" : ""}>
-        <button
-          onPointerEnter=${() => onActive(index)}
-          onPointerLeave=${() => onActive(null)}
-          onFocus=${() => onActive(index)}
-          onBlur=${() => onActive(null)}
-        >
+        <button onPointerEnter=${() => point(index)} onPointerLeave=${() => point(null)} onFocus=${() => point(index)} onBlur=${() => point(null)}>
           <i class="swatch" style=${{ background: colour(item.class) }}></i>
           <span class="name">${item.track_id != null ? `#${item.track_id} ` : ""}${item.name}</span>
           <span class="meter" aria-hidden="true"><i style=${{ width: percent(item.confidence), background: colour(item.class) }}></i></span>
@@ -272,21 +309,34 @@ function List({ items, active, onActive, busy }) {
   </ul>`;
 }
 
+// Browsers give pages the camera only on https and localhost; elsewhere a phone's own camera app takes the photo.
+function CameraButton({ open, onOpen, onShot }) {
+  if (navigator.mediaDevices?.getUserMedia)
+    return html`<button onClick=${() => onOpen(!open)} aria-expanded=${open}>${open ? "Close camera" : "Use camera"}</button>`;
+  return html`<label class="button">Use camera <input type="file" class="hidden-input" accept="image/*" capture="environment" onChange=${(e) => e.target.files[0] && onShot(e.target.files[0])} /></label>`;
+}
+
 function Camera({ onShot }) {
   const view = useRef();
   const [error, setError] = useState(null);
+  const [ready, setReady] = useState(false);
   useEffect(() => {
     let stream;
+    let closed = false;
     const open = async () => {
       try {
         stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment", width: SMALL_SCREEN } });
-        view.current.srcObject = stream;
-      } catch {
-        setError(new Error("The camera cannot be used. Browsers allow it on https pages and on localhost, after you agree."));
+        if (closed) stream.getTracks().forEach((track) => track.stop());
+        else view.current.srcObject = stream;
+      } catch (problem) {
+        setError(new Error(problem.name === "NotAllowedError" ? "The camera is not allowed for this page. Allow it in the browser's address bar." : "There is no camera that can be used."));
       }
     };
     open();
-    return () => stream?.getTracks().forEach((track) => track.stop());
+    return () => {
+      closed = true;
+      stream?.getTracks().forEach((track) => track.stop());
+    };
   }, []);
   const shoot = () => {
     const still = document.createElement("canvas");
@@ -297,7 +347,7 @@ function Camera({ onShot }) {
   };
   return html`<section class="card camera" aria-label="Camera">
     <${Problem} error=${error} />
-    <video ref=${view} autoplay muted playsinline></video>
-    <button class="primary" onClick=${shoot}>Take photo</button>
+    ${!error && html`<video ref=${view} autoplay muted playsinline aria-label="What the camera sees" onPlaying=${() => setReady(true)}></video>
+      <button class="primary" disabled=${!ready} onClick=${shoot}>Take photo</button>`}
   </section>`;
 }

@@ -18,7 +18,7 @@ export function Snippets({ model, url = origin, dedicated = false, labels = null
     </div>
     <div class="code">
       <pre tabindex="0"><code>${text}</code></pre>
-      <${Copy} text=${text} />
+      <${Copy} key=${text} text=${text} />
     </div>
   </section>`;
 }
@@ -89,7 +89,7 @@ const response = await fetch("${url}", {
   headers: { "${auth[0]}": "${auth[1]}" },
   body,
 });
-console.log(await response.json());`;
+console.log(JSON.stringify(await response.json(), null, 2));`;
 }
 
 function curl({ url, raw, file, fields, auth }) {

@@ -28,9 +28,11 @@ export function useLoad(load, needs = [], every = 0) {
   return { ...state, reload };
 }
 
+// Of a server that is gone the page's head tells, once for all that was asked.
 export function Problem({ error }) {
-  if (!error) return null;
-  return html`<p class="problem" role="alert">${error.message ?? String(error)}</p>`;
+  if (!error || error.status === 0 || error.status === 401) return null;
+  const text = error.message ?? String(error);
+  return html`<p class="problem" role="alert">${text[0].toUpperCase() + text.slice(1)}</p>`;
 }
 
 export function Empty({ children }) {
@@ -42,16 +44,34 @@ export function State({ value }) {
 }
 
 export function Copy({ text, label = "Copy" }) {
-  const [done, setDone] = useState(false);
+  const [done, setDone] = useState("");
   const copy = async () => {
-    await navigator.clipboard?.writeText(text);
-    setDone(true);
-    setTimeout(() => setDone(false), 1500);
+    setDone((await copied(text)) ? "Copied" : "Press Ctrl+C");
+    setTimeout(() => setDone(""), 2000);
   };
-  return html`<button class="quiet" onClick=${copy} aria-live="polite">${done ? "Copied" : label}</button>`;
+  return html`<button type="button" class="quiet" onClick=${copy} aria-live="polite">${done || label}</button>`;
 }
 
-export function Tabs({ names, value, onChange, label }) {
+// Whether the text is in the clipboard. Browsers hide the clipboard from plain http pages; there the old way works.
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    area.className = "hidden";
+    // Inside an open dialog, as everything outside of it takes no focus.
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    area.select();
+    const worked = document.execCommand("copy");
+    area.remove();
+    return worked;
+  }
+}
+
+// panel: the id of what the tabs change, where it is one thing.
+export function Tabs({ names, value, onChange, label, panel = null }) {
   const move = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -63,7 +83,9 @@ export function Tabs({ names, value, onChange, label }) {
     ${names.map(
       (name) => html`<button
         role="tab"
+        type="button"
         data-name=${name}
+        aria-controls=${panel}
         aria-selected=${name === value}
         tabindex=${name === value ? 0 : -1}
         onClick=${() => onChange(name)}
@@ -75,24 +97,32 @@ export function Tabs({ names, value, onChange, label }) {
 }
 
 // A modal question or form; Escape and the backdrop close it.
-export function Dialog({ title, onClose, children }) {
+// kept: only its own buttons close it.
+export function Dialog({ title, onClose, children, kept = false }) {
   const box = useRef();
   useEffect(() => {
     box.current.showModal();
     return () => box.current?.close();
   }, []);
-  const outside = (event) => event.target === box.current && onClose();
-  return html`<dialog ref=${box} aria-label=${title} onClick=${outside} onCancel=${onClose}>
+  // A click that began inside (marking a text) and ends outside is none on the backdrop.
+  const outside = (event) => event.target === box.current && !kept && onClose();
+  const cancel = (event) => {
+    event.preventDefault();
+    if (!kept) onClose();
+  };
+  return html`<dialog ref=${box} aria-label=${title} onPointerDown=${outside} onCancel=${cancel}>
     <h2>${title}</h2>
     ${children}
   </dialog>`;
 }
 
-export function Confirm({ question, detail, action, onYes, onClose }) {
+export function Confirm({ question, detail, action, onYes, onClose, waiting = "", kind = "danger" }) {
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
-  const yes = async () => {
+  const yes = async (event) => {
+    event.preventDefault();
     setBusy(true);
+    setError(null);
     try {
       await onYes();
       onClose();
@@ -102,12 +132,15 @@ export function Confirm({ question, detail, action, onYes, onClose }) {
     }
   };
   return html`<${Dialog} title=${question} onClose=${onClose}>
-    ${detail && html`<p>${detail}</p>`}
-    <${Problem} error=${error} />
-    <div class="row end">
-      <button class="quiet" onClick=${onClose}>Cancel</button>
-      <button class="danger" disabled=${busy} onClick=${yes}>${action}</button>
-    </div>
+    <form onSubmit=${yes}>
+      ${detail && html`<div class="detail">${detail}</div>`}
+      <${Problem} error=${error} />
+      ${busy && waiting && html`<p class="pulling" role="status"><progress aria-label=${waiting}></progress> ${waiting}</p>`}
+      <div class="row end">
+        <button type="button" class="quiet" onClick=${onClose}>Cancel</button>
+        <button class=${kind} disabled=${busy}>${action}</button>
+      </div>
+    </form>
   <//>`;
 }
 
@@ -125,6 +158,20 @@ export function bytes(value) {
 export function when(epochSeconds) {
   if (!epochSeconds) return "–";
   return new Date(epochSeconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+}
+
+// A row of a table; on phones each cell bears the name of its column.
+export function Row({ names, cells, label }) {
+  return html`<tr role="row" aria-label=${label}>${cells.map((cell, index) => html`<td role="cell" data-label=${names[index].name} class=${names[index].kind ?? ""}>${cell}</td>`)}</tr>`;
+}
+
+export function Table({ label, names, children }) {
+  return html`<div class="table-wrap" tabindex="0" role="region" aria-label=${label}>
+    <table role="table" aria-label=${label}>
+      <thead role="rowgroup"><tr role="row">${names.map(({ name, kind }) => html`<th role="columnheader" scope="col" class=${kind ?? ""}>${kind === "actions" ? html`<span class="hidden">${name}</span>` : name}</th>`)}</tr></thead>
+      <tbody role="rowgroup">${children}</tbody>
+    </table>
+  </div>`;
 }
 
 export function many(count, one, several = `${one}s`) {

@@ -1,20 +1,23 @@
 // Calls per key, model and day, from the same counts that limits are enforced with.
-import { html, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
+import { html, useState, Empty, Problem, Row, Table, Tabs, many, useLoad } from "./ui.js";
 import { get } from "./api.js";
-import { Plot } from "./charts.js";
-import { colour } from "./draw.js";
+import { Plot, tint } from "./charts.js";
 
 const SPANS = { "7 days": 7, "30 days": 30, "90 days": 90 };
+const DAY_S = 86400;
+const MOST_SERIES = 8; // the rest are drawn together
+const NAMES = [{ name: "Day" }, { name: "Key" }, { name: "Model" }, { name: "Calls", kind: "num" }, { name: "Errors", kind: "num" }];
 
 export function Usage({ session }) {
   const [span, setSpan] = useState("30 days");
   const [by, setBy] = useState("By model");
-  const usage = useLoad(() => get(`/v1/usage?days=${SPANS[span]}${session?.admin ? "&all=true" : ""}`), [session, span], 30000);
+  const days = SPANS[span];
+  const usage = useLoad(() => get(`/v1/usage?days=${days}${session?.admin ? "&all=true" : ""}`), [session, span], 30000);
   const rows = usage.data?.days ?? [];
-  const field = by === "By model" ? "model" : "key";
-  const names = [...new Set(rows.map((row) => row[field]))].sort();
-  const series = names.map((name, index) => ({ label: name, colour: colour(index), points: daily(rows.filter((row) => row[field] === name)) }));
   const calls = rows.reduce((sum, row) => sum + row.calls, 0);
+  const errors = rows.reduce((sum, row) => sum + (row.errors ?? 0), 0);
+  const noon = (Math.floor(Date.now() / 1000 / DAY_S) + 0.5) * DAY_S;
+  const limits = [noon - (days - 0.5) * DAY_S, noon + 0.5 * DAY_S];
   return html`<section>
     <h1>Usage</h1>
     <div class="row between">
@@ -22,21 +25,35 @@ export function Usage({ session }) {
       <${Tabs} names=${["By model", "By key"]} value=${by} onChange=${setBy} label="Grouping" />
     </div>
     <${Problem} error=${usage.error} />
-    ${usage.data && html`<p class="lead">${many(calls, "call")}. ${usage.data.limit ? `Your key: ${usage.data.used} of ${usage.data.limit} used, ${usage.data.remaining} left.` : ""}</p>`}
-    ${rows.length > 0 && html`<div class="card"><${Plot} title="Calls a day" bars=${series.length === 1} series=${series} height=${240} /></div>`}
-    ${usage.data && !rows.length && html`<${Empty}>No calls in this span.<//>`}
-    ${rows.length > 0 && html`<div class="table-wrap" tabindex="0" role="region" aria-label="Calls"><table>
-      <thead><tr><th>Day</th><th>Key</th><th>Model</th><th class="num">Calls</th><th class="num">Errors</th></tr></thead>
-      <tbody>${[...rows].sort((a, b) => (a.day < b.day ? 1 : -1)).map((row) => html`<tr><td>${row.day}</td><td>${row.key}</td><td>${row.model}</td><td class="num">${row.calls.toLocaleString()}</td><td class="num">${row.errors ?? 0}</td></tr>`)}</tbody>
-    </table></div>`}
+    ${usage.data && html`<div class="tiles">
+      <div><b>${calls.toLocaleString()}</b>${calls === 1 ? "call" : "calls"} in ${span}</div>
+      <div class=${errors ? "bad" : ""}><b>${errors.toLocaleString()}</b>failed</div>
+      ${usage.data.limit ? html`<div><b>${usage.data.used.toLocaleString()} of ${usage.data.limit.toLocaleString()}</b>used by your key, ${usage.data.remaining.toLocaleString()} left</div>` : null}
+    </div>`}
+    ${rows.length > 0 && html`<div class="card"><${Plot} key=${by} title="Calls a day" bars=${true} stacked=${true} span=${limits} series=${stacks(rows, by === "By model" ? "model" : "key", noon, days)} height=${260} /></div>`}
+    ${usage.data && !rows.length && html`<${Empty}>No calls in ${span}.<//>`}
+    ${rows.length > 0 && html`<${Table} label="Calls" names=${NAMES}>
+      ${[...rows].sort((a, b) => (a.day < b.day ? 1 : a.day > b.day ? -1 : b.calls - a.calls)).map((row) => html`<${Row} names=${NAMES} cells=${[row.day, row.key, row.model, row.calls.toLocaleString(), row.errors ?? 0]} />`)}
+    <//>`}
+    ${usage.data && html`<p class="hint">Days are counted in UTC. ${many(new Set(rows.map((row) => row.key_id)).size, "key")}, ${many(new Set(rows.map((row) => row.model)).size, "model")}.</p>`}
   </section>`;
 }
 
-function daily(rows) {
-  const sums = new Map();
-  for (const row of rows) {
-    const day = Date.parse(`${row.day}T12:00:00Z`) / 1000;
-    sums.set(day, (sums.get(day) ?? 0) + row.calls);
-  }
-  return [...sums].sort((a, b) => a[0] - b[0]);
+// A series for each of the busiest names, with a point for every day, also for those without a call.
+function stacks(rows, field, noon, days) {
+  const totals = new Map();
+  for (const row of rows) totals.set(row[field], (totals.get(row[field]) ?? 0) + row.calls);
+  const names = [...totals].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  const shown = names.length > MOST_SERIES ? names.slice(0, MOST_SERIES - 1) : names;
+  const every = names.length > shown.length ? [...shown, "others"] : shown;
+  const times = Array.from({ length: days }, (_, back) => noon - (days - 1 - back) * DAY_S);
+  return every.map((name, index) => {
+    const sums = new Map(times.map((time) => [time, 0]));
+    for (const row of rows) {
+      const mine = name === "others" ? !shown.includes(row[field]) : row[field] === name;
+      const time = Date.parse(`${row.day}T12:00:00Z`) / 1000;
+      if (mine && sums.has(time)) sums.set(time, sums.get(time) + row.calls);
+    }
+    return { label: name, colour: tint(index), points: [...sums] };
+  });
 }
