@@ -23,6 +23,12 @@ from tests.services import free_port
 
 RAY = ("ray[serve]==2.60.0", "onnx>=1.18", "psycopg[binary]>=3.2,<4", "redis>=6,<9")
 READY_S = 180.0
+PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
+NAMED = "cars.example"
+FIFTY_MS = {"ms": 50, "parallel": 1, "batchable": False}
+DEVICES = {"cars": {"ms": 5}, "birds": {"ms": 5}, "fifty": FIFTY_MS, "broken": {"corrupt": True}}
+SLOW = {"slow": {"ms": 300, "parallel": 8, "batchable": False}}
+RARE = {f"rare-{i}": {"ms": 1} for i in range(6)}
 
 
 def python() -> Path:
@@ -151,13 +157,18 @@ def alone(home: Path, devices: dict[str, Any]) -> Iterator[Server]:
 
 
 class Load:
-    """So many callers, each with a connection of its own, call until :meth:`stop`."""
+    """So many callers, each with a connection of its own, call until :meth:`stop`.
 
-    def __init__(self, cluster: Cluster, path: str, callers: int, body: bytes, deadline_s: float = 30) -> None:
+    Bodies follow their heads after ``pause_s``, as those of large pictures and far callers do.
+    """
+
+    def __init__(
+        self, cluster: Cluster, path: str, callers: int, body: bytes, deadline_s: float = 30, pause_s: float = 0
+    ) -> None:
         self.seen: Counter[str] = Counter()
         self.slowest_s = 0.0
         self._at = ("127.0.0.1", cluster.port)
-        self._path, self._body, self._deadline_s = path, body, deadline_s
+        self._path, self._body, self._deadline_s, self._pause_s = path, body, deadline_s, pause_s
         self._done = threading.Event()
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(callers)
@@ -177,11 +188,13 @@ class Load:
 
     def _call(self) -> None:
         line = http.client.HTTPConnection(*self._at, timeout=self._deadline_s)
-        headers = {"content-type": "application/octet-stream"}
+        headers = {"content-type": "application/octet-stream", "content-length": str(len(self._body))}
         while not self._done.is_set():
             begun = time.monotonic()
             try:
-                line.request("POST", self._path, self._body, headers)
+                line.request("POST", self._path, headers=headers)
+                time.sleep(self._pause_s)
+                line.send(self._body)
                 answer = line.getresponse()
                 said = answer.read()
                 word = str(answer.status) if answer.status == 200 else f"{answer.status} {said[:80]!r}"

@@ -17,16 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT}"
 
+from saccade.card import Card  # noqa: E402
 from saccade.server import cluster, settings  # noqa: E402
+from saccade.server.shelves import open_library  # noqa: E402
 
 
-class Devices:
-    """A library of simulated devices."""
+class Beside:
+    """Simulated devices beside the models of a library."""
 
-    def __init__(self, behaviours: dict[str, dict[str, Any]]) -> None:
-        from saccade.card import Card
-
-        self._cards = {
+    def __init__(self, behaviours: dict[str, dict[str, Any]], library: Any) -> None:
+        self._library = library
+        self._devices = {
             name: Card(
                 name=name,
                 task="detect",
@@ -40,28 +41,23 @@ class Devices:
         }
 
     def card(self, ref: str, *, fetch: bool = False) -> Any:
-        from saccade.errors import UnknownModel
-
-        if ref not in self._cards:
-            raise UnknownModel(f"There is no model '{ref}'.")
-        return self._cards[ref]
+        return self._devices[ref] if ref in self._devices else self._library.card(ref, fetch=fetch)
 
     def cards(self) -> list[Any]:
-        return list(self._cards.values())
+        return [*self._devices.values(), *self._library.cards()]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
 
 
 class Shelf:
-    """Makes the library on a node: devices, or the real one."""
+    """Makes the library on a node."""
 
     def __init__(self, behaviours: dict[str, dict[str, Any]]) -> None:
         self._behaviours = behaviours
 
     def __call__(self, given: settings.Settings) -> Any:
-        if self._behaviours:
-            return Devices(self._behaviours)
-        from saccade.server.shelves import open_library
-
-        return open_library(given)
+        return Beside(self._behaviours, open_library(given))
 
 
 def main() -> None:
@@ -89,6 +85,10 @@ def main() -> None:
             case ["kill"]:
                 nodes.remove_node(added.pop(), allow_graceful=False)
                 print("killed", flush=True)
+            case ["add", cpus]:
+                added.append(nodes.add_node(num_cpus=int(cpus), **options))
+                nodes.wait_for_nodes()
+                print("added", flush=True)
             case ["standings"]:
                 print(json.dumps({name: [one.state, one.replicas] for name, one in told().items()}), flush=True)
             case ["processes", name]:

@@ -1,44 +1,20 @@
-"""saccade on a Ray cluster of two nodes: life of endpoints, a node that dies, sleep, and how replicas add up."""
+"""saccade on a Ray cluster of two nodes: life, log and sleep of endpoints, and how replicas add up."""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from tests.cluster.clusters import Cluster, Load, Server, alone, running
+from tests.cluster.clusters import DEVICES, NAMED, PICTURE, RARE, Cluster, Load, Server, alone
 
 pytestmark = pytest.mark.heavy
 
-PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
-FIFTY_MS = {"ms": 50, "parallel": 1, "batchable": False}
-DEVICES = {"cars": {"ms": 5}, "birds": {"ms": 5}, "fifty": FIFTY_MS, "broken": {"corrupt": True}}
-RARE = {f"rare-{i}": {"ms": 1} for i in range(6)}
-NAMED = "cars.example"
 CALLS = "severity=INFO&limit=3"
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes, and the endpoints that tests ask for: they come up, and one falls asleep, beside the first tests."""
-    home = tmp_path_factory.mktemp("ray")
-    given: dict[str, Any] = {"ray_replicas": "2:2", "isolate": False, "cache_bytes": 0}
-    with running(home, [16, 16], devices={**DEVICES, **RARE}, **given) as cluster:
-        wishes: dict[str, dict[str, Any]] = {
-            "gate": {"model": "cars", "replicas": "1:2"},
-            "naps": {"model": "cars", "replicas": "0:1", "idle_stop_s": 3},
-            "many": {"model": "fifty", "replicas": "1:1"},
-            "busy": {"model": "cars", "replicas": "2:2"},
-            "seen": {"model": "cars", "replicas": "2:2", "hostname": NAMED},
-        }
-        for name, wish in wishes.items():
-            cluster.ask("POST", "/v1/endpoints", {"name": name, **wish})
-        yield cluster
 
 
 def call(cluster: Server, path: str, body: bytes = PICTURE, **headers: str) -> httpx.Response:
@@ -233,29 +209,3 @@ def test_simulated_devices_add_up_from_one_to_eight_replicas(cluster: Cluster) -
         assert set(seen) == {"200"}, seen
     print("calls per second by replicas:", {count: round(best, 1) for count, best in rates.items()})
     assert rates[8] >= 0.9 * 8 * rates[1], rates
-
-
-def test_a_node_that_dies_under_load_fails_no_call(cluster: Cluster) -> None:
-    """The last test here: the cluster has one node from now on."""
-    cluster.settled("busy", 2)
-    cluster.ask("PATCH", "/v1/endpoints/busy", {"action": "resize", "replicas": "4:4"})
-    cluster.settled("busy", 4)
-    loads = [Load(cluster, "/endpoints/busy/predict", 4, PICTURE), Load(cluster, "/models/birds", 4, PICTURE)]
-    time.sleep(2)
-    whole = up(cluster)
-    cluster.kill_a_node()
-    end = time.monotonic() + 30
-    while up(cluster) == whole:
-        assert time.monotonic() < end, "no replica was on the node that died"
-        time.sleep(0.2)
-    assert cluster.settled("busy", 4)["replicas_now"] == 4
-    time.sleep(3)
-    seen = [load.stop() for load in loads]
-    print("answers around the death of a node:", seen, "slowest:", [round(load.slowest_s, 2) for load in loads])
-    assert all(set(one) == {"200"} for one in seen), seen
-
-
-def up(cluster: Cluster) -> int:
-    """Running replicas of the endpoint and of the shared API."""
-    standings = cluster.standings()
-    return int(standings["saccade-endpoint-busy"][1] + standings["saccade-shared"][1])

@@ -60,8 +60,12 @@ ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # Inference changes nothing, so a call whose replica died before it answered may be run again.
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+    # Inference changes nothing, so a call whose replica died before it answered may be run again. HAProxy can only do
+    # that with a request that it had whole when it began to send it; there is no variable of Ray's for waiting until
+    # then, nor for a limit on how long that may take, but this one is written into the configuration as it stands.
+    "RAY_SERVE_HAPROXY_RETRY_ON": "\n    ".join(
+        ("conn-failure empty-response", "option http-buffer-request", "timeout http-request 60s")
+    ),
     # One refused connection takes a replica out until it answers a check again (half a second). Otherwise a call could
     # spend all its retries on the replicas of a dead node: they have no calls, so they look the least busy.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
