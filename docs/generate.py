@@ -98,7 +98,9 @@ def runtime_list() -> str:
 def architecture_list() -> str:
     """The classes of transformers by family."""
     rows = [*architectures.SPECIAL.items(), *((f"*{ending}", found) for ending, found in architectures.ENDINGS.items())]
-    return table(("class in `config.json`", "task", "family"), ((f"`{name}`", *found) for name, found in rows))
+    return table(
+        ("class in `config.json`", "task", "family"), ((f"`{name}`", found.task, found.family) for name, found in rows)
+    )
 
 
 def dialect_list() -> str:
