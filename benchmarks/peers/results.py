@@ -16,7 +16,7 @@ class Level(msgspec.Struct):
 
     per_second: float
     p50_ms: float
-    p99_ms: float
+    slowest_ms: float
     cpu_ms: float
     callers_cpu_ms: float
     failed: int

@@ -1,12 +1,13 @@
 """saccade beside its peers: the same weights, the same photos, one run, taking turns.
 
-    python -m benchmarks.peers.run --graph yolov8n.onnx --checkpoint yolov8n.pt --photos FOLDER [GROUP …]
+    python -m benchmarks.peers.run --graph yolov8n.onnx --photos FOLDER [GROUP …]
 
-Every peer lives in an environment of its own under ``.envs``, made on first use (``--install`` makes all and ends). One
-server runs at a time. A group is measured several times over, its candidates in another order each time; ratios are of
-saccade and a peer in the same turn of a group, so that a slow minute of the machine meets both. A fixed number of calls
-is drained before the next candidate begins. Told are medians: answers a second, latency, CPU seconds of the server's
-whole process tree, its memory (PSS), failed calls; and what the callers (on the same cores) and other work cost.
+Every peer lives in an environment of its own under ``.envs``, made on first use (``--install`` makes all and ends). All
+servers of a group run side by side, and one at a time is asked: in short rounds, for each number of callers every
+candidate has its turn, in another order each time. Ratios are of saccade and a peer in the same round, seconds apart,
+so that a slow minute of the machine meets both. A fixed number of calls is drained before the next candidate's turn.
+Told are medians: answers a second, latency, CPU seconds of the server's whole process tree, its memory (PSS), failed
+calls; and what the callers (on the same cores) and other work cost.
 
 Everything is kept in ``--results`` as it is measured: after an interruption, or after ``--minutes``, the same command
 goes on where it stopped, and ``--table`` prints what there is.
@@ -22,7 +23,8 @@ import re
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,12 +58,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)} (default: all)")
     parser.add_argument("--graph", type=Path, help="a YOLO detection graph (.onnx) of 640 pixels")
-    parser.add_argument("--checkpoint", type=Path, help="the same weights as .pt, for the peer that wants one")
+    parser.add_argument("--checkpoint", type=Path, help="the same weights as .pt (default: made from the graph)")
     parser.add_argument("--photos", type=Path, help="a folder of JPEGs, of which the first four are sent")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--share", type=float, default=1.0, help="of the usual number of calls")
     parser.add_argument("--only", action="append", default=[], help="only candidates whose names hold this")
-    parser.add_argument("--minutes", type=float, default=0.0, help="begin no further turn of a group after so long")
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no further round after so long")
     parser.add_argument("--results", type=Path, default=CACHE / "results.json")
     parser.add_argument("--table", action="store_true", help="print what was measured before")
     parser.add_argument("--install", action="store_true", help="make the environments of all peers")
@@ -89,25 +91,62 @@ def install() -> int:
 def measure(given: argparse.Namespace, results: Results) -> bool:
     """Measures what is not in the results yet; False when the time was over before."""
     until = time.monotonic() + given.minutes * 60 if given.minutes else float("inf")
-    photos = sorted(given.photos.glob("*.jpg"))[:PHOTOS]
+    photos = sorted(given.photos.resolve().glob("*.jpg"))[:PHOTOS]
     house = House(given.graph, given.checkpoint and given.checkpoint.resolve(), photos)
     results.head = head()
-    for number in range(given.rounds):
-        for group in given.groups:
-            todo = list(candidates(house, (group,)))
-            todo = [one for one in todo if not given.only or any(word in one.name for word in given.only)]
-            if results.has(group, number, [one.name for one in todo]):
-                continue
-            if time.monotonic() > until:
-                return False
-            results.drop(group, number)
-            for candidate in random.Random(number).sample(todo, len(todo)):
-                print(f"round {number + 1} of {given.rounds}, {group}: {candidate.name}", file=sys.stderr, flush=True)
-                turn = measured(candidate, number, [photo.read_bytes() for photo in photos], given.share)
-                if turn.broken:
-                    print(f"  {turn.broken}", file=sys.stderr, flush=True)
-                results.add(turn)
+    for group in given.groups:
+        todo = list(candidates(house, (group,)))
+        todo = [one for one in todo if not given.only or any(word in one.name for word in given.only)]
+        names = [one.name for one in todo]
+        rounds = [number for number in range(given.rounds) if not results.has(group, number, names)]
+        if not rounds:
+            continue
+        with ExitStack() as running:
+            asked = [(one, started(one, [photo.read_bytes() for photo in photos], running)) for one in todo]
+            for number in rounds:
+                if time.monotonic() > until:
+                    return False
+                print(f"{group}: round {number + 1} of {given.rounds}", file=sys.stderr, flush=True)
+                results.drop(group, number)
+                for turn in turns(asked, number, given.share):
+                    results.add(turn)
     return True
+
+
+def started(candidate: Candidate, photos: list[bytes], running: ExitStack) -> Asked | str:
+    """A candidate, ready to be asked; or why it is not."""
+    print(f"{candidate.group}: {candidate.name}", file=sys.stderr, flush=True)
+    try:
+        return running.enter_context((looping if candidate.loop else serving)(candidate, photos))
+    except Missing as missing:
+        broken = f"{MISSING}: {missing}"
+    except Exception as error:
+        broken = _words(error)
+    print(f"  {broken}", file=sys.stderr, flush=True)
+    return broken
+
+
+def turns(asked: Sequence[tuple[Candidate, Asked | str]], number: int, share: float) -> list[Turn]:
+    """One round: every candidate's turn, for each number of callers one after the other; what goes wrong is told."""
+    found = {one.name: Turn(one.group, number, one.name) for one, _ in asked}
+    order = random.Random(number)
+    for callers in sorted({callers for one, _ in asked for callers in one.calls}):
+        for one, ready in order.sample(asked, len(asked)):
+            turn = found[one.name]
+            if isinstance(ready, str):
+                turn.broken = ready
+            if callers not in one.calls or turn.broken or isinstance(ready, str):
+                continue
+            try:
+                turn.levels[callers] = ready.level(callers, max(callers, int(one.calls[callers] * share)))
+                turn.memory_bytes, turn.objects = server.memory_bytes(ready.pid), ready.objects
+            except Exception as error:
+                turn.broken = _words(error)
+    return list(found.values())
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def head() -> dict[str, str]:
@@ -123,22 +162,6 @@ def head() -> dict[str, str]:
         "commit": revision.strip(),
         "versions": versions(),
     }
-
-
-def measured(candidate: Candidate, number: int, photos: list[bytes], share: float) -> Turn:
-    """One turn of one candidate; what goes wrong is told in it."""
-    turn = Turn(candidate.group, number, candidate.name)
-    try:
-        with (looping if candidate.loop else serving)(candidate, photos) as asked:
-            for callers, calls in candidate.calls.items():
-                turn.levels[callers] = asked.level(callers, max(callers, int(calls * share)))
-            turn.memory_bytes = server.memory_bytes(asked.pid)
-            turn.objects = asked.objects
-    except Missing as missing:
-        turn.broken = f"{MISSING}: {missing}"
-    except Exception as error:
-        turn.broken = f"{type(error).__name__}: {error}"[:300]
-    return turn
 
 
 @dataclass
@@ -159,7 +182,7 @@ class Asked:
         return Level(
             per_second=len(found.seconds) / found.whole_s,
             p50_ms=quantile(found.seconds, 0.5),
-            p99_ms=quantile(found.seconds, 0.99),
+            slowest_ms=quantile(found.seconds, 1.0),
             cpu_ms=1e3 * spent / count,
             callers_cpu_ms=1e3 * found.own_cpu_s / count,
             failed=found.failed,
@@ -170,7 +193,7 @@ class Asked:
 @contextmanager
 def serving(candidate: Candidate, photos: list[bytes]) -> Any:
     """A server, warmed up."""
-    port, log = server.free_port(), CACHE / f"{slug(candidate.name)}.log"
+    port, log = server.free_port(), CACHE / f"{slug(candidate.group, candidate.name)}.log"
     words = [word.replace("{port}", str(port)) for word in candidate.words]
     variables = {"BENCH_PORT": str(port), **candidate.variables}
     if candidate.environment:
@@ -208,7 +231,7 @@ def await_answer(answered: Any, child: subprocess.Popen[str], log: Path) -> None
 @contextmanager
 def looping(candidate: Candidate, photos: list[bytes]) -> Any:
     """A loop in a process of its own, warmed up."""
-    log = CACHE / f"{slug(candidate.name)}.log"
+    log = CACHE / f"{slug(candidate.group, candidate.name)}.log"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with server.running([str(candidate.python()), *candidate.words], HERE, {}, log, **pipes) as child:
         assert child.stdin is not None
@@ -230,9 +253,9 @@ def looping(candidate: Candidate, photos: list[bytes]) -> Any:
         yield Asked(child.pid, answered)
 
 
-def slug(name: str) -> str:
+def slug(*names: str) -> str:
     """A name for a file."""
-    return "-".join(re.findall(r"[a-z0-9]+", name.lower()))
+    return "-".join(re.findall(r"[a-z0-9]+", " ".join(names).lower()))
 
 
 def request(candidate: Candidate, port: int, photo: bytes) -> bytes:

@@ -83,7 +83,7 @@ def test_a_photo_is_sent_as_the_server_wants_it() -> None:
 
 
 def level(per_second: float, cpu_ms: float) -> Level:
-    return Level(per_second, p50_ms=1, p99_ms=2, cpu_ms=cpu_ms, callers_cpu_ms=0.1, failed=0, others=0.0)
+    return Level(per_second, p50_ms=1, slowest_ms=2, cpu_ms=cpu_ms, callers_cpu_ms=0.1, failed=0, others=0.0)
 
 
 def turn(name: str, number: int, per_second: float, cpu_ms: float = 10, broken: str = "") -> Turn:
