@@ -252,6 +252,12 @@ def test_a_cold_model_is_named_as_loading_to_those_who_do_not_wait(run: Run) -> 
             with pytest.raises(StillLoading) as raised:
                 await engine.predict(call(wait_for_model=False))
             assert raised.value.retry_after_s > 0
+            await asyncio.sleep(0.05)
+            with pytest.raises(StillLoading, match="not loaded") as later:
+                await engine.predict(call(load_model=False))
+            assert later.value.retry_after_s <= raised.value.retry_after_s - 0.05
+            with pytest.raises(StillLoading, match="longer than the call may"):
+                await engine.predict(call(deadline=time.monotonic() + 0.02))
             await engine.predict(call())
             assert engine.info()["loads"] == 1
 

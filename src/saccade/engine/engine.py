@@ -25,7 +25,6 @@ from saccade.engine.spares import Spares
 from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
-    DeadlinePassed,
     Error,
     StillLoading,
     Stopped,
@@ -279,18 +278,19 @@ class Engine:
 
     async def _load(self, card: Card, call: Call, deadline: float) -> Resident:
         """The model, once it is warm, if the caller wants to wait for that."""
-        state = self._residency.state(card.name)
-        estimate_s = self._residency.estimate_s(card.name)
-        if not call.load_model and state != "loading":
-            raise StillLoading(f"The model '{card.name}' is not loaded.", retry_after_s=estimate_s)
+        if not call.load_model:
+            raise self._still_loading(card, "is not loaded.")
         task = self._residency.begin(card)
         if not call.wait_for_model:
-            raise StillLoading(f"The model '{card.name}' is being loaded.", retry_after_s=estimate_s)
+            raise self._still_loading(card, "is being loaded.")
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 return await _shared(task, card.name)
         except TimeoutError:
-            raise DeadlinePassed(f"The model '{card.name}' was not loaded before the call's deadline.") from None
+            raise self._still_loading(card, "is being loaded, and that takes longer than the call may.") from None
+
+    def _still_loading(self, card: Card, words: str) -> StillLoading:
+        return StillLoading(f"The model '{card.name}' {words}", retry_after_s=self._residency.estimate_s(card.name))
 
     def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Link:
         """A replica of a model, not yet opened."""

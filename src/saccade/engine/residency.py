@@ -53,6 +53,7 @@ class Residency:
         self._ready = ready
         self._beside = beside
         self._loading: dict[str, asyncio.Task[Resident]] = {}
+        self._began: dict[str, float] = {}
         self._failed: dict[str, tuple[str, float, Error]] = {}
         self._needs: dict[str, int] = {}
         self._took: dict[str, float] = {}
@@ -114,8 +115,9 @@ class Residency:
         return task
 
     def estimate_s(self, name: str) -> float:
-        """How long loading takes, as last measured."""
-        return self._took.get(name, LOAD_GUESS_S)
+        """How long loading will still take, if it takes as long as last time."""
+        passed_s = time.monotonic() - self._began[name] if name in self._loading else 0.0
+        return max(0.0, self._took.get(name, LOAD_GUESS_S) - passed_s)
 
     def forgive(self, name: str) -> None:
         """Lets a model that failed be tried again at once."""
@@ -175,6 +177,7 @@ class Residency:
     def _begin(self, card: Card) -> asyncio.Task[Resident]:
         task = asyncio.create_task(self._load(card))
         self._loading[card.name] = task
+        self._began[card.name] = time.monotonic()
         task.add_done_callback(lambda done: self._loaded(card, done))
         return task
 
