@@ -253,6 +253,16 @@ def test_masks_that_would_fill_the_memory_are_refused() -> None:
     assert isinstance(few, Masks)
 
 
+def test_segments_are_instances_and_no_other_subtask() -> None:
+    outputs = [raw([[20, 30, 20, 10, 0.9, 0, 0, *[1.0] * 32]], 32), prototypes()]
+    found = Yolo(card("segment")).read(outputs, FRAME, Options(subtask="instance"))
+    assert isinstance(found, Masks)
+    assert found.kind == "instance"
+    for subtask in ("panoptic", "semantic"):
+        with pytest.raises(BadOptions, match=f"Subtask {subtask} is not supported for model 'toy'"):
+            Yolo(card("segment")).read(outputs, FRAME, Options(subtask=subtask))
+
+
 def test_segments_without_prototypes_are_refused() -> None:
     with pytest.raises(UnsupportedModel, match="prototypes"):
         Yolo(card("segment")).read([raw([[1] * 39], 32)], FRAME, Options())

@@ -136,7 +136,13 @@ class Yolo:
         )
 
     def masks(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Masks:
-        """Instances whose mask is empty are left out."""
+        """Instances whose mask is empty are left out.
+
+        Raises:
+            BadOptions: another subtask than "instance" was asked for.
+        """
+        if options.subtask not in (None, "instance"):
+            raise BadOptions(f"Subtask {options.subtask} is not supported for model '{self.card.name}'")
         maps = next((output for output in outputs if output.ndim == 4), None)
         if maps is None:
             raise UnsupportedModel(f"The model '{self.card.name}' has no output with mask prototypes.")
