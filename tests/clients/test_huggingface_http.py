@@ -150,6 +150,29 @@ def test_item_02_vertex_health_info_and_status_reach_the_model(house: Served) ->
     ).json[1].items()
 
 
+@pytest.mark.parametrize("page", [f"/models/{DETR}/health", f"/models/{DETR}/info", f"/status/{DETR}", "/health"])
+def test_item_02_what_can_be_read_can_be_asked_for_its_head_alone(house: Served, page: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", house.port, timeout=30)
+    connection.request("HEAD", page)
+    head = Reply(connection.getresponse())
+    connection.request("GET", page)  # on the same connection: it would begin with the head's body, had it had one
+    whole = Reply(connection.getresponse())
+    connection.close()
+    assert (head.status, head.body) == (whole.status, b"") == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+def test_item_02_forms_and_vertex_bodies_reach_the_model_where_no_name_stands_in_the_path(
+    house: Served, path: str
+) -> None:
+    wanted = post(house, f"/models/{DETR}", PHOTO).json
+    form = post(house, path, FORM.replace(b'"file"', b'"inputs"'), content_type="multipart/form-data; boundary=xx")
+    assert form.json == wanted
+    body = {"parameters": {"threshold": 0.5}, "instances": [{"image": TEXT}]}
+    assert post(house, path, body, content_type="application/json").json == {"predictions": [wanted]}
+
+
 def test_item_04_semantic_scores_are_numbers_for_the_javascript_client(house: Served) -> None:
     rows = post(house, f"/models/{UPERNET}", PHOTO).json
     assert [(row["label"], row["score"]) for row in rows] == [("wall", 1.0), ("floor", 1.0)]
@@ -290,10 +313,12 @@ def test_item_14_browsers_may_call_with_the_headers_of_the_javascript_client(hou
     allowed = preflight.headers["access-control-allow-headers"].lower()
     assert all(name in allowed for name in wanted.split(","))
     assert "POST" in preflight.headers["access-control-allow-methods"]
-    reply = post(house, f"/models/{DETR}", PHOTO, origin="https://page.example")
+    reply = post(house, f"/models/{DETR}", PHOTO, origin="https://page.example", x_use_cache="false")
     assert reply.headers["access-control-allow-origin"] == "https://page.example"
     exposed = reply.headers["access-control-expose-headers"].lower()
-    assert all(name in exposed for name in ("x-compute-type", "x-compute-time", "x-request-id", "x-error-message"))
+    sent = [name for name in reply.headers if name.startswith("x-")]
+    assert {"x-request-id", "x-compute-type", "x-compute-time", "x-queue-time"} <= set(sent)
+    assert all(name in exposed for name in ("x-error-message", *sent))
 
 
 def test_item_15_an_upload_that_waits_for_100_continue_is_answered(house: Served) -> None:

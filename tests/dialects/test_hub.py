@@ -153,6 +153,8 @@ def test_what_it_claims_on_the_shared_path() -> None:
     assert claims(call())
     assert claims(posted("/", {"image": "aaaa", "model": "m"}))
     assert not claims(posted("/", {"inputs": "aaaa", "parameters": {"threshold": 0.5}}))
+    assert not claims(posted("/", {"instances": [{"image": "aaaa"}], "parameters": {"threshold": 0.5}}))
+    assert not claims(call(files={"inputs": photo()}))
     assert not claims(Incoming("POST", "/", headers={"content-type": "image/jpeg"}, body=photo()))
     assert claims(Incoming("POST", "/", headers={"content-type": "image/jpeg", "x-api-key": "k"}, body=photo()))
 

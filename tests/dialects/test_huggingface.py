@@ -178,6 +178,21 @@ def test_a_form_holds_the_image_and_the_parameters() -> None:
         ask("/models/detr", FORM, content_type="multipart/form-data")
 
 
+@pytest.mark.parametrize("filename", ["", '; filename="parameters"'])
+def test_a_forms_part_of_parameters_is_no_image_even_if_it_has_a_files_name(filename: str) -> None:
+    part = f'--b\r\nContent-Disposition: form-data; name="parameters"{filename}\r\n\r\n{{"threshold":0.125}}\r\n'
+    options = '--b\r\nContent-Disposition: form-data; name="options"\r\n\r\n{"use_cache":false}\r\n'
+    body = part.encode() + options.encode() + FORM.replace(b'name="threshold"', b'name="other"')
+    (call,) = ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls
+    assert (call.media, call.options.conf, call.use_cache) == (JPEG, 0.125, False)
+
+
+@pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b" \r\n\t", b"\xef\xbb\xbf \n", b"\n" * 5000])
+def test_json_is_known_after_a_byte_order_mark_and_blanks(before: bytes) -> None:
+    (call,) = ask("/models/detr", before + json.dumps({"inputs": TEXT}).encode()).calls
+    assert call.media == JPEG
+
+
 def test_a_body_that_is_base64_text_is_the_image_in_it() -> None:
     assert ask("/models/detr", TEXT.encode()).calls[0].media == JPEG
     assert ask("/models/detr", b"data:image/jpeg;base64," + TEXT.encode()).calls[0].media == JPEG
@@ -508,7 +523,7 @@ def test_every_error_is_an_object_with_one_string(error: errors.Error) -> None:
         value.encode("latin-1")
         assert "\n" not in value
     assert headers["x-error-message"]
-    assert ("retry-after" in headers) == (status in (429, 503))
+    assert ("retry-after" in headers) == (status in (429, 503, 504))
 
 
 def test_an_unknown_model_does_not_exist_verbatim() -> None:
@@ -545,6 +560,8 @@ def test_a_long_body_is_413_and_a_picture_with_too_many_pixels_is_400() -> None:
         {"error": "Payload too large: 9 bytes > limit 1"},
     )
     assert error_of(errors.TooLarge("the image is 30000x30000 (900 megapixels)"))[0] == 400
+    slow = "The image takes longer than 20 s to decode."
+    assert error_of(errors.TooLarge(slow))[:2] == (400, {"error": slow})
 
 
 def test_spent_quotas_and_bad_keys_are_told_as_the_python_client_reads_them() -> None:
@@ -584,6 +601,7 @@ def test_status_tells_whether_a_model_is_loaded() -> None:
 def test_health_and_info_exist_under_a_model() -> None:
     assert page("/models/google/vit/health") == (200, {"status": "ok"})
     assert page("/hf-inference/models/detr/health")[0] == 200
+    assert page("/api/inference-proxy/hf-inference/models/detr/info")[1]["model_id"] == "detr"
     assert page("/models/pose/health", House(states={"pose": "failed"}))[0] == 503
     assert page("/models/google/vit/info")[1]["model_pipeline_tag"] == "image-classification"
 

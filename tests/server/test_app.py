@@ -80,6 +80,10 @@ def test_wrong_paths_and_methods_are_refused_in_the_words_of_the_nearest_dialect
     assert response.headers.get("allow") == allow
 
 
+def test_a_head_is_given_of_what_can_be_read_and_nothing_else() -> None:
+    assert [asked(made(), "HEAD", path).status_code for path in ("/firsts", "/first/one")] == [200, 405]
+
+
 def test_an_error_has_the_status_of_its_kind_and_the_words_of_its_dialect() -> None:
     response = asked(made(), "POST", "/second/one", content=b"unreadable")
     assert (response.status_code, response.json()) == (400, {"second": "This is no image."})

@@ -25,7 +25,6 @@ NO_MODEL: Final = (
     "No model is named. Send the form field 'model', for example https://hub.ultralytics.com/models/MODEL_ID or a "
     "model's name."
 )
-FORMS: Final = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 
 class Hub:
@@ -40,7 +39,8 @@ class Hub:
         self._default = default
 
     def claims(self, incoming: Incoming) -> bool:
-        """Forms are for HUB, and so is JSON in its words; JSON with ``inputs`` and bare images are not."""
+        """Forms are for HUB, and so is JSON in its words; what names ``inputs`` or ``instances``, and bare images, are
+        not."""
         return speaks_form(incoming)
 
     def parse(self, incoming: Incoming, desk: Desk) -> Ask:
@@ -78,16 +78,17 @@ def speaks_form(incoming: Incoming) -> bool:
     head = incoming.body[:4096]
     if kind == "application/x-www-form-urlencoded":  # what curl says of any bytes, so it says nothing
         return any(b"&%b=" % word in b"&" + head for word in JSON_WORDS)
-    if kind in FORMS:
-        return True
+    if kind == "multipart/form-data":
+        return b'name="inputs"' not in head
     if kind == "application/json":
-        return b'"inputs"' not in head and any(b'"%b"' % word in head for word in JSON_WORDS)
+        return not any(word in head for word in OTHERS_WORDS) and any(b'"%b"' % word in head for word in JSON_WORDS)
     return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
 
 
 JSON_WORDS: Final = tuple(
     name.encode() for name in (*arguments.FILES, *arguments.ADDRESSES, "model", *sum(arguments.ALIASES.values(), ()))
 )
+OTHERS_WORDS: Final = (b'"inputs"', b'"instances"')
 QUERY_WORDS: Final = ("model", "imgsz", "conf", *arguments.ADDRESSES)
 
 

@@ -73,6 +73,7 @@ class HuggingFace:
         Route(("POST",), "/invocations"),
         Route(("GET",), "/models/{path:path}", "describe"),
         Route(("GET",), "/hf-inference/{path:path}", "describe"),
+        Route(("GET",), "/api/inference-proxy/hf-inference/{path:path}", "describe"),
         Route(("GET",), "/status/{path:path}", "describe"),
         Route(("GET",), "/framework/{path:path}", "describe"),
     )
@@ -160,7 +161,7 @@ class HuggingFace:
             return _json(_status(_card(place, "", desk), desk))
         if place.page == "":
             refused = self.refuse(
-                errors.CallError(f"GET is not allowed here. POST an image to {incoming.path}"), incoming
+                errors.CallError(f"{incoming.method} is not allowed here. POST an image to {incoming.path}"), incoming
             )
             return Outgoing(status=405, body=refused.body, headers=(*refused.headers, ("allow", "POST")))
         card = _card(place, "", desk)

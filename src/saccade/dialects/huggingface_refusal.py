@@ -39,8 +39,8 @@ def refusal(error: errors.Error, incoming: Incoming, model: str, *, about_pictur
             text = BAD_CREDENTIALS
             extra.append(("x-hf-warning", header_text(f"key; {error.message}")))
         case errors.TooLarge():
-            # A picture with too many pixels is a bad picture; only a body that is too long is a 413.
-            status = 400 if incoming.body and "pixel" in error.message else 413
+            # A picture of too many pixels, or one that decodes for ever, is a bad picture; 413 is about bytes.
+            status = 400 if incoming.body and "bytes" not in text else 413
             if status == 413 and "Payload too large" not in text:
                 text = f"Payload too large: {text}"
         case errors.BadInput() if about_picture and "cannot identify image file" not in text:
@@ -55,7 +55,7 @@ def refusal(error: errors.Error, incoming: Incoming, model: str, *, about_pictur
             text = f"Model too busy, unable to get response in less than 60 second(s). {text}"
         case errors.DeadlinePassed() if "timed out" not in text:
             text = f"The request timed out. {text}"
-    if isinstance(error, errors.Busy) and status == 503:
+    if isinstance(error, errors.Busy):
         extra.append(("retry-after", str(max(1, math.ceil(_seconds(error.retry_after_s))))))
     return Outgoing(
         status=status,

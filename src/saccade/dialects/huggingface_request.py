@@ -42,6 +42,12 @@ PARAMETERS: Mapping[Task, tuple[str, ...]] = {
 SILENT = frozenset({"timeout", "model", "use_cache", "wait_for_model", "dont_load_model", "use_gpu"})
 """Words that are no parameters of the task, but need no warning."""
 
+JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*[{\["]')
+"""After a byte order mark and blanks, a sign with which JSON begins and no image does."""
+
+NESTED = ("parameters", "options")
+"""Parts of a form that hold JSON."""
+
 Shape: TypeAlias = Literal["one", "list", "predictions"]
 
 
@@ -86,10 +92,7 @@ def _content(incoming: Incoming) -> Content:
         except BadInput:
             if body.lstrip()[:2] == b"--":
                 raise
-    start = body[:4].removeprefix(b"\xef\xbb\xbf") if body[:1] == b"\xef" else body[:1]
-    if start[:1].isspace():
-        start = body.lstrip()[:1]
-    if start[:1] in (b"{", b"[", b'"'):
+    if JSON_START.match(body):
         try:
             value = inputs.json_value(body)
         except BadInput:
@@ -120,13 +123,13 @@ def _raw(body: bytes) -> bytes:
 
 
 def _from_form(form: inputs.Form) -> Content:
-    fields = dict(form.fields)
+    fields = {name: text for name, text in form.fields.items() if name not in NESTED}
     text = fields.pop("inputs", None) or fields.pop("image", None)
-    switches = _nested(fields.pop("options", None), "options")
-    parameters: dict[str, Value] = {**fields, **_nested(fields.pop("parameters", None), "parameters")}
-    parameters.pop("parameters", None)
-    if form.files:
-        picture = Picture(form.files[0].data)
+    switches = _nested(form, "options")
+    parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
+    pictures = [upload.data for upload in form.files if upload.name not in NESTED]
+    if pictures:
+        picture = Picture(pictures[0])
     elif text is not None:
         picture = _picture(text)
     else:
@@ -134,9 +137,11 @@ def _from_form(form: inputs.Form) -> Content:
     return Content((picture,), "one", parameters, {**fields, **switches})
 
 
-def _nested(text: str | None, name: str) -> dict[str, Value]:
-    """The JSON object in a form's text field."""
-    return {} if text is None else _object(inputs.json_value(text.encode()), name)
+def _nested(form: inputs.Form, name: str) -> dict[str, Value]:
+    """The JSON object in a part of a form; ``requests`` gives a file's name to parts that are no files, too."""
+    text = form.fields.get(name)
+    data = form.file(name) if text is None else text.encode()
+    return {} if data is None else _object(inputs.json_value(data), name)
 
 
 def _from_json(value: Value, body: bytes) -> Content:

@@ -20,9 +20,9 @@ SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=;+/@-]{0,127}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 EXPOSED = (
-    "x-request-id, x-compute-type, x-compute-time, x-compute-images, x-error-message, x-ratelimit-limit, "
-    "x-ratelimit-remaining, x-ratelimit-reset, retry-after, server-timing, x-imgsz, "
-    "x-ignored-arguments, link, x-hf-warning"
+    "x-request-id, x-compute-type, x-compute-time, x-compute-images, x-total-time, x-queue-time, x-inference-time, "
+    "x-error-message, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after, server-timing, "
+    "x-imgsz, x-ignored-arguments, link, x-hf-warning"
 )
 USUAL_HEADERS = (
     "authorization, content-type, user-agent, x-api-key, x-use-cache, x-wait-for-model, x-load-model, x-hf-bill-to, "

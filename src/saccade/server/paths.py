@@ -66,8 +66,13 @@ class Paths:
             if fits is None:
                 continue
             allowed |= dict.fromkeys(route.methods)
-            if method not in route.methods or any(row.dialect is dialect for row in candidates):
+            if not answers(route, method) or any(row.dialect is dialect for row in candidates):
                 continue
             match = {name: str(convertors[name].convert(text)) for name, text in fits.groupdict().items()}
             candidates.append(Candidate(dialect, route, match))
         return Found(tuple(candidates), () if candidates else tuple(allowed))
+
+
+def answers(route: Route, method: str) -> bool:
+    """Whether a route takes a method; what may be read may also be asked for its head alone."""
+    return method in route.methods or (method == "HEAD" and "GET" in route.methods and route.action == "describe")
