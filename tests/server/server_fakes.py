@@ -106,7 +106,7 @@ class EchoEngine:
 
     async def stream(self, call: Call) -> AsyncIterator[Answer]:
         try:
-            for index in range(1000 if b"long" in call.media else 3):
+            for index in range(1000 if b"long" in call.media else 0 if b"empty" in call.media else 3):
                 await asyncio.sleep(0.001)
                 if b"breaks" in call.media and index == 2:
                     raise RunFailed("The graph failed.")

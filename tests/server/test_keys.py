@@ -272,6 +272,47 @@ def test_refusals_and_descriptions_tell_a_limited_key_how_it_stands_and_cost_not
     assert "x-ratelimit-limit" not in called(app, "nobody's")[0].headers
 
 
+def test_the_houses_pages_and_wrong_paths_tell_a_limited_key_how_it_stands_too(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=3)
+    _, secret = keys.create("x")
+    head = {"headers": {"x-api-key": secret}}
+    assert called(app, secret)[0].status_code == 200
+    answers = asked(
+        app,
+        ("GET", "/v1/usage", head),
+        ("GET", "/v1/usage?days=x", head),
+        ("GET", "/v1/keys", head),
+        ("GET", "/nothing", head),
+        ("PUT", "/first/one", head),
+    )
+    assert [answer.status_code for answer in answers] == [200, 400, 403, 404, 405]
+    assert {answer.headers["x-ratelimit-remaining"] for answer in answers} == {"2"}
+    assert all(0 < int(answer.headers["x-ratelimit-reset"]) - time.time() <= 3601 for answer in answers)
+    nobody = {"headers": {"x-api-key": "nobody's"}}
+    for answer in asked(app, ("GET", "/v1/usage", nobody), ("GET", "/nothing", nobody), ("GET", "/nothing", {})):
+        assert "x-ratelimit-limit" not in answer.headers
+
+
+def test_a_call_that_was_given_back_leaves_no_time_to_wait_for(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=2)
+    _, secret = keys.create("x")
+    failed = called(app, secret, b"fail")[0]
+    assert failed.headers["x-ratelimit-remaining"] == "2"
+    assert int(failed.headers["x-ratelimit-reset"]) - time.time() <= 1
+
+
+def test_a_video_without_entries_counts_as_a_call_and_not_as_an_error(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=3)
+    _, secret = keys.create("x")
+    head = {"headers": {"x-api-key": secret}}
+    short = {"content": b"video empty", **head}
+    *_, shown = asked(
+        app, ("POST", "/first/one", short), ("POST", "/first/one?stream=1", short), ("GET", "/v1/usage", head)
+    )
+    used = shown.json()
+    assert (used["used"], [(row["calls"], row["errors"]) for row in used["days"]]) == (2, [(2, 0)])
+
+
 def test_failed_calls_do_not_eat_the_quota(store: Database, keys: Keys) -> None:
     app = made(store, quota_calls=2)
     _, secret = keys.create("x")

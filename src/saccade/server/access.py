@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -24,10 +24,6 @@ class Standing:
     remaining: int
     reset_epoch_s: float
     window_s: int
-
-    def with_back(self, calls: int) -> Standing:
-        """The same after calls were given back."""
-        return replace(self, remaining=min(self.limit, self.remaining + calls))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from random import getrandbits
@@ -12,7 +14,7 @@ from starlette.types import Send
 
 from saccade.call import Answer
 from saccade.dialects.dialect import Outgoing
-from saccade.server.access import Standing
+from saccade.server.access import Caller, Gate, Standing
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -73,6 +75,14 @@ def quota_headers(standing: Standing, now_s: float, iso: bool) -> list[tuple[str
         ("ratelimit", f'"api";r={standing.remaining};t={wait_s}'),
         ("ratelimit-policy", f'"sliding window";"api";q={standing.limit};w={standing.window_s}'),
     ]
+
+
+async def standing_headers(gate: Gate, caller: Caller | None, *, iso: bool = False) -> dict[str, str]:
+    """The same for an answer that took nothing; empty for nobody, for a key without a limit, and if nobody can say."""
+    standing = None
+    with contextlib.suppress(Exception):  # what is being answered matters more
+        standing = None if caller is None else await gate.standing(caller)
+    return {} if standing is None else dict(quota_headers(standing, time.time(), iso))
 
 
 def iso_time(epoch_s: float) -> str:

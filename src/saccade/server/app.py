@@ -77,8 +77,8 @@ COLD_PAUSE_S = 1.0
 HOT_CLIENT = "@huggingface/inference"
 """How the JavaScript client names itself; it repeats every 503 without a pause (474 times in a second, measured)."""
 
-ELSEWHERE = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
-"""Stands in the counts for an answer whose content only another server has seen."""
+UNSEEN = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
+"""Stands in the counts for an answer that only another server has seen, and for one without entries."""
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
@@ -254,6 +254,9 @@ class App:
         incoming = exchange.head
         found = self.paths.find(incoming.method, incoming.path)
         if not found.candidates:
+            with contextlib.suppress(Exception):  # nobody needs a key to learn that nothing is here
+                exchange.who = await self.gate.caller(incoming.headers)
+            await self._look_at_standing(exchange)
             return self._no_route(exchange, found)
         candidate, incoming = chosen(found, incoming, b"")
         try:
@@ -308,7 +311,8 @@ class App:
             exchange.standing = (await self.gate.give_back(ticket)).standing
             self.gate.count(ticket, ())
             raise
-        self.gate.count(ticket, exchange.answers)
+        # A video of fewer frames than its stride has no entries, and is a call that succeeded all the same.
+        self.gate.count(ticket, exchange.answers or (UNSEEN,))
         return outgoing
 
     async def _run_or_pass(
@@ -332,7 +336,7 @@ class App:
     async def _passed(self, exchange: Exchange, incoming: Incoming, deadline: float) -> Outgoing | None:
         passed = await self.regions.passed(incoming, deadline) if self.regions is not None else None
         if passed is not None:
-            exchange.answers = (ELSEWHERE,)
+            exchange.answers = (UNSEEN,)
         return passed
 
     async def _parsed(self, dialect: Dialect, incoming: Incoming) -> Ask:

@@ -20,6 +20,7 @@ from saccade.endpoints.figures import RANGES, Line, iso
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadOptions, Error, Forbidden
 from saccade.server.access import Caller, is_loopback, require_admin
+from saccade.server.answering import standing_headers
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.keyring import body
 
@@ -449,15 +450,18 @@ class Deployments:
 
     def _answering(self, reply: Reply, *, admin: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            caller = None
             try:
                 caller = await self._app.gate.caller(request.scope["state"]["incoming"].headers)
                 if admin:
                     require_admin(caller)
                 told = await reply(request, caller)
+                status, body = told if isinstance(told, tuple) else (200, told)
             except Error as error:
-                return _answer({"error": error.message}, status_of(error))
-            status, body = told if isinstance(told, tuple) else (200, told)
-            return _answer(body, status)
+                status, body = status_of(error), {"error": error.message}
+            response = _answer(body, status)
+            response.headers.update(await standing_headers(self._app.gate, caller, iso=True))
+            return response
 
         return endpoint
 

@@ -23,7 +23,7 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import Plan, Record
 from saccade.errors import BadOptions, Error, Stopped, TooLarge, UnknownModel, Unreachable
 from saccade.server import answering
-from saccade.server.app import ELSEWHERE, chosen, incoming_of
+from saccade.server.app import UNSEEN, chosen, incoming_of
 from saccade.server.regions import measured
 from saccade.server.settings import Region
 
@@ -277,7 +277,7 @@ class Passing:
             if ticket is not None:
                 if status >= 400:
                     ticket = await self._app.gate.give_back(ticket)
-                self._app.gate.count(ticket, (ELSEWHERE,) if status < 400 else ())
+                self._app.gate.count(ticket, (UNSEEN,) if status < 400 else ())
         except Error as error:
             error_name, reason = type(error).__name__, error.message
             outgoing = self._refusal(error, head)

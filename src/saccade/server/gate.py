@@ -80,9 +80,9 @@ class KeyGate:
 
     async def give_back(self, ticket: Ticket) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
-        if ticket.token and ticket.standing:
-            await self.threaded(lambda: self.windows.give_back(ticket.window or ticket.caller.id, ticket.token))
-            ticket.standing = ticket.standing.with_back(len(ticket.models))
+        before = ticket.standing
+        if ticket.token and before is not None:
+            ticket.standing = await self.threaded(lambda: self._given_back(ticket, before))
             ticket.token = ""
         return ticket
 
@@ -158,6 +158,11 @@ class KeyGate:
         if not taken.token:
             raise _spent(standing, len(models))
         return Ticket(caller, standing, taken.token, tuple(models))
+
+    def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
+        window = ticket.window or ticket.caller.id
+        self.windows.give_back(window, ticket.token)
+        return _standing(self.windows.look(window, before.window_s), before.limit, before.window_s)
 
     def _limits(self, key: Key) -> tuple[int, int]:
         calls = self._default[0] if key.quota_calls is None else key.quota_calls

@@ -19,6 +19,7 @@ from saccade.dialects.inputs import boolean
 from saccade.errors import BadOptions, Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
+from saccade.server.answering import standing_headers
 from saccade.server.console import Console
 from saccade.server.deployments import Deployments
 from saccade.server.desk import STARTER
@@ -175,13 +176,16 @@ class Pages:
         self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False, status: int = 200
     ) -> Response:
         """The reply to a caller whom the gate lets in, or the refusal."""
+        caller = None
         try:
             caller = await self.app.gate.caller(incoming(request).headers)
             if admin:
                 require_admin(caller)
-            return answer(await reply(caller), status)
+            response = answer(await reply(caller), status)
         except Error as error:
-            return answer({"error": error.message}, status_of(error))
+            response = answer({"error": error.message}, status_of(error))
+        response.headers.update(await standing_headers(self.app.gate, caller))
+        return response
 
 
 def incoming(request: Request) -> Incoming:
