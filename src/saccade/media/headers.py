@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from saccade.errors import BadInput
-from saccade.media import exif, gif, netpbm, png, tiff
+from saccade.media import avif, exif, gif, netpbm, png, tiff
+from saccade.media.boxes import boxes, inside
 from saccade.media.signatures import ACCEPTED, image_format, looks_like
 
 MAX_SEGMENTS: Final = 4096
-MAX_BOXES: Final = 4096
 MAX_SCANS: Final = 100
 MAX_ICONS: Final = 64
 
@@ -182,7 +182,12 @@ def _bmp(data: bytes) -> Header | None:
 
 
 def _avif(data: bytes) -> Header | None:
-    return _spatial_extent(data, "AVIF")
+    """The announced size, or the largest frame of the data if that is larger."""
+    header = _spatial_extent(data, "AVIF")
+    if header is None:
+        return None
+    width, height = max([(header.width, header.height), *avif.frame_sizes(data)], key=lambda size: size[0] * size[1])
+    return Header("AVIF", width, height)
 
 
 def _heif(data: bytes) -> Header | None:
@@ -191,46 +196,20 @@ def _heif(data: bytes) -> Header | None:
 
 def _spatial_extent(data: bytes, name: str) -> Header | None:
     """The largest ``ispe`` of ``meta/iprp/ipco`` (ISO/IEC 23008-12): tiles and thumbnails are never larger."""
-    best = (0, 0)
-    for kind, start, end in _boxes(data, 0, len(data)):
-        if kind != b"meta":
-            continue
-        for inner, first, last in _boxes(data, start + 4, end):
-            if inner != b"iprp":
-                continue
-            for item, at, stop in _boxes(data, first, last):
-                if item == b"ipco":
-                    extents = (
-                        struct.unpack_from(">II", data, begin + 4)
-                        for property_, begin, _ in _boxes(data, at, stop)
-                        if property_ == b"ispe"
-                    )
-                    best = max(extents, key=lambda size: size[0] * size[1], default=best)
+    extents = (
+        struct.unpack_from(">II", data, start + 4)
+        for at, end in inside(data, b"meta", b"iprp", b"ipco")
+        for kind, start, _ in boxes(data, at, end)
+        if kind == b"ispe"
+    )
+    best = max(extents, key=lambda size: size[0] * size[1], default=(0, 0))
     return Header(name, *best) if best[0] else None
-
-
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """(type, first byte of the content, one past its last byte) of the boxes side by side in a range."""
-    for _ in range(MAX_BOXES):
-        if at + 8 > min(end, len(data)):
-            return
-        size, kind = struct.unpack_from(">I4s", data, at)
-        start = at + 8
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, start)
-            start += 8
-        stop = end if size == 0 else at + size
-        if stop < start:
-            return
-        yield kind, start, min(stop, end)
-        at = stop
-    raise BadInput(f"the image is refused: it is made of more than {MAX_BOXES} boxes")
 
 
 def _jp2(data: bytes) -> Header | None:
     """The code stream's own SIZ segment (ITU T.800, A.5.1): decoders go by it, not by the box around it."""
     starts = (
-        [0] if data.startswith(b"\xff\x4f") else [at for kind, at, _ in _boxes(data, 0, len(data)) if kind == b"jp2c"]
+        [0] if data.startswith(b"\xff\x4f") else [at for kind, at, _ in boxes(data, 0, len(data)) if kind == b"jp2c"]
     )
     if not starts:
         return None
