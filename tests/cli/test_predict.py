@@ -154,6 +154,11 @@ def test_saved_pictures_show_what_was_found(typed: Typed, models: Path, photos: 
     assert np.ptp(dark.astype(int)) < 10
 
 
+def test_saving_needs_no_name_of_a_folder(typed: Typed, models: Path, film: Path, tmp_path: Path) -> None:
+    assert typed("predict", film, "-m", "lamps", "--models", models, "--save").exit_code == 0
+    assert media.reel((tmp_path / "predictions" / "film.mp4").read_bytes()).frame_count == 10
+
+
 def test_sources_of_one_name_are_saved_side_by_side(typed: Typed, models: Path, tmp_path: Path) -> None:
     sources = [photo(tmp_path / place, 200) for place in ("a/x.png", "b/x.png", "c/X.png", "c/x-2.png")]
     told = typed("predict", *sources, "-m", "lamps", "--models", models, "--save", "out", "--json")

@@ -163,6 +163,9 @@ def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     assert sorted(overview["summary"]) == ["errorRate", "p95LatencyMs", "totalRequests"]
     assert sorted(overview["timeSeries"]) == ["errors", "latencyP95", "requests"]
     assert home.status("PATCH", at, {"action": "fly"})[0] == 400
+    limited = CLIENT.get(home.house.url + at, headers={"x-api-key": home.key("looks", quota_calls=9)}).headers
+    assert limited["x-ratelimit-remaining"] == "9"
+    assert limited["x-ratelimit-reset"].endswith("Z")
     assert home.status("PATCH", at, {"action": "resize", "memoryGi": -1})[0] == 400
     home.ask("DELETE", at)
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from saccade.model import Model
     from saccade.results import ByteArray
 
+FOLDER = "predictions"
+"""Where ``--save`` writes when it names no folder."""
+
 
 @click.command(name="predict")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
@@ -46,7 +49,14 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["auto", "f32"]), help="auto: fastest; f32: the reference's numbers.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
-@click.option("--save", type=click.Path(file_okay=False), metavar="DIR", help="Write the pictures with what was found.")
+@click.option(
+    "--save",
+    type=click.Path(file_okay=False),
+    is_flag=False,
+    flag_value=FOLDER,
+    metavar="[DIR]",
+    help=f"Write the pictures with what was found, into DIR (default: {FOLDER}).",
+)
 @model_options
 def COMMAND(
     sources: tuple[str, ...],
