@@ -157,6 +157,9 @@ def test_what_it_claims_on_the_shared_path() -> None:
     assert not claims(call(files={"inputs": photo()}))
     assert not claims(Incoming("POST", "/", headers={"content-type": "image/jpeg"}, body=photo()))
     assert claims(Incoming("POST", "/", headers={"content-type": "image/jpeg", "x-api-key": "k"}, body=photo()))
+    for unread in ("application/json", "application/x-www-form-urlencoded"):
+        assert claims(Incoming("POST", "/", headers={"content-type": unread, "x-api-key": "k"}))
+        assert not claims(Incoming("POST", "/", headers={"content-type": unread}))
 
 
 GIF = b"GIF89a" + bytes(20)

@@ -131,6 +131,18 @@ def test_the_second_generation_is_flat_and_normalised() -> None:
     assert set(oriented) == {"class", "name", "confidence", "obb"}
 
 
+def test_the_second_generation_rounds_and_hides_only_when_asked_to() -> None:
+    fields = {"response": "l2", "decimals": "3"}
+    box = json.loads(told(YoloV1(), call(fields), answer(BOXES)).body)["data"][0]
+    assert [box[name] for name in ("confidence", "width", "height", "xcenter", "ycenter")] == [
+        *(0.92, 0.497, 0.731, 0.445, 0.515)
+    ]
+    pose = json.loads(told(YoloV1(), call(fields), answer(POSE)).body)["data"][0]
+    assert pose["keypoints"][:3] == [0.617, 0.244, 0.991]
+    hidden = json.loads(told(YoloV1(), call(fields | {"zero_hidden_keypoints": "1"}), answer(POSE)).body)["data"][0]
+    assert hidden["keypoints"] == [0.617, 0.244, 0.991, 0, 0, 0.25]
+
+
 @pytest.mark.parametrize(
     ("fields", "part", "query", "shape"),
     [

@@ -55,6 +55,7 @@ PLAIN: Final = (
 
 KNOWN: Final = frozenset((*FILES, *ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
 MAX_IGNORED: Final = 8
+MAX_CLASS: Final = 999_999
 MAX_MEMBERS: Final = 10_000
 
 
@@ -266,7 +267,7 @@ def _choice(words: Words, name: str, choices: Mapping[str, object]) -> str | Non
 
 def _classes(words: Words) -> tuple[int, ...] | None:
     """Class ids from ``0,2``, ``[0, 2]``, ``0`` or a repeated query argument."""
-    ids = tuple(inputs.integer("classes", value, low=0, high=2**31 - 1) for value in words.members("classes"))
+    ids = tuple(inputs.integer("classes", value, low=0, high=MAX_CLASS) for value in words.members("classes"))
     return ids or None
 
 

@@ -75,12 +75,12 @@ class Hub:
 def speaks_form(incoming: Incoming) -> bool:
     """Whether a request on a shared path is written in the words of an Ultralytics API."""
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
-    head = incoming.body[:4096]
-    if kind == "application/x-www-form-urlencoded":  # what curl says of any bytes, so it says nothing
+    head = incoming.body[:4096]  # nothing, when the request is refused unread
+    if head and kind == "application/x-www-form-urlencoded":  # what curl says of any bytes, so it says nothing
         return any(b"&%b=" % word in b"&" + head for word in JSON_WORDS)
     if kind == "multipart/form-data":
         return b'name="inputs"' not in head
-    if kind == "application/json":
+    if head and kind == "application/json":
         return not any(word in head for word in OTHERS_WORDS) and any(b'"%b"' % word in head for word in JSON_WORDS)
     return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
 

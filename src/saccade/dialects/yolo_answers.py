@@ -115,10 +115,9 @@ def metadata(ask: YoloAsk, count: int) -> dict[str, Any]:
 
 def _items(ask: YoloAsk, answer: Answer) -> list[Item]:
     wanted = ask.arguments
-    if ask.shape == "l2":
-        return flat_items(answer.result, answer.image_hw, wanted.topk)
     style = Style(wanted.decimals, wanted.normalize, wanted.zero_hidden_keypoints, wanted.topk)
-    return items(answer.result, answer.image_hw, style)
+    written = flat_items if ask.shape == "l2" else items
+    return written(answer.result, answer.image_hw, style)
 
 
 def _legacy(ask: YoloAsk, answer: Answer) -> dict[str, Any]:

@@ -6,8 +6,8 @@ oriented boxes. Scalars are rounded like Python rounds them, arrays like numpy d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, assert_never
 
 import numpy as np
@@ -61,10 +61,11 @@ def items(result: Result, image_hw: tuple[int, int], style: Style = PLAIN) -> li
             assert_never(result)
 
 
-def flat_items(result: Result, image_hw: tuple[int, int], top_k: int | None = None) -> list[Item]:
+def flat_items(result: Result, image_hw: tuple[int, int], style: Style = PLAIN) -> list[Item]:
     """The items of the second generation (2024): flat lists, every coordinate divided by the image's size."""
-    style = Style(decimals=None, normalize=True, top_k=top_k)
-    return [_flat(item) for item in items(result, image_hw, style)]
+    # Rounded at the end, because a width is a difference.
+    whole = replace(style, decimals=None, normalize=True)
+    return [_flat(item, style) for item in items(result, image_hw, whole)]
 
 
 def polygons(masks: Masks) -> tuple[NDArray[np.float32], ...]:
@@ -164,22 +165,25 @@ def _rounded(value: float, style: Style) -> float:
     return value if style.decimals is None else round(value, style.decimals)
 
 
-def _flat(item: Item) -> Item:
-    flat: Item = {"class": item["class"], "name": item["name"], "confidence": item["confidence"]}
+def _flat(item: Item, style: Style) -> Item:
+    flat: Item = {"class": item["class"], "name": item["name"], "confidence": _rounded(item["confidence"], style)}
     box: dict[str, float] = item.get("box", {})
     if "segments" in item:
-        segments = item["segments"]
-        flat["segment"] = [value for point in zip(segments["x"], segments["y"], strict=True) for value in point]
+        flat["segment"] = _joined(item["segments"], style)
     elif "keypoints" in item:
-        points = item["keypoints"]
-        flat["keypoints"] = [value for point in zip(*points.values(), strict=True) for value in point]
+        flat["keypoints"] = _joined(item["keypoints"], style)
     elif "x3" in box:
-        flat["obb"] = list(box.values())
+        flat["obb"] = [_rounded(value, style) for value in box.values()]
     elif box:
-        flat["width"] = box["x2"] - box["x1"]
-        flat["height"] = box["y2"] - box["y1"]
-        flat["xcenter"] = (box["x1"] + box["x2"]) / 2
-        flat["ycenter"] = (box["y1"] + box["y2"]) / 2
+        flat["width"] = _rounded(box["x2"] - box["x1"], style)
+        flat["height"] = _rounded(box["y2"] - box["y1"], style)
+        flat["xcenter"] = _rounded((box["x1"] + box["x2"]) / 2, style)
+        flat["ycenter"] = _rounded((box["y1"] + box["y2"]) / 2, style)
     if "track_id" in item:
         flat["track_id"] = item["track_id"]
     return flat
+
+
+def _joined(columns: Mapping[str, list[float]], style: Style) -> list[float]:
+    """Point by point what stands column by column."""
+    return [_rounded(value, style) for point in zip(*columns.values(), strict=True) for value in point]
