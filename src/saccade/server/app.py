@@ -8,7 +8,7 @@ import importlib
 import logging
 import pkgutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
@@ -136,6 +136,7 @@ class App:
         self.fetch = fetch
         self.house: ASGIApp = _nobody
         self.is_house: Callable[[str, str], bool] = lambda method, path: False
+        self.house_methods: Callable[[str], Iterable[str]] = lambda path: ()
         self.fleet: Fleet | None = None
         self.dedicated: Dedicated | None = None
         self.doors: Doors | None = None
@@ -498,9 +499,10 @@ class App:
     def _no_route(self, exchange: Exchange, found: Found) -> Outgoing:
         """404, or 405 where the path exists with other methods, in the words of the nearest dialect."""
         head = exchange.head
-        if found.allowed:
+        allowed = ", ".join(sorted({*found.allowed, *self.house_methods(head.path)}))
+        if allowed:
             exchange.error = "WrongMethod"
-            text = f"{head.method} is not allowed here. Allowed: {', '.join(found.allowed)}."
+            text = f"{head.method} is not allowed here. Allowed: {allowed}."
         else:
             exchange.error = "NoSuchPath"
             text = "There is nothing at this address. The documentation at /docs lists what there is."
@@ -510,9 +512,9 @@ class App:
         else:
             exchange.dialect = dialect.name
             outgoing = dialect.refuse(CallError(text), head)
-        if not found.allowed:
+        if not allowed:
             return replace(outgoing, status=404)
-        return replace(outgoing, status=405, headers=(*outgoing.headers, ("allow", ", ".join(found.allowed))))
+        return replace(outgoing, status=405, headers=(*outgoing.headers, ("allow", allowed)))
 
     def _headers(self, exchange: Exchange) -> HeaderList:
         """What every answer of a dialect carries besides its own headers."""

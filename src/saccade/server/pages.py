@@ -81,6 +81,12 @@ class Pages:
         scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
         return any(route.matches(scope)[0] is Match.FULL for route in self.router.routes)
 
+    def methods(self, path: str) -> set[str]:
+        """The methods that these pages have at a path."""
+        scope = {"type": "http", "method": "", "path": path, "root_path": "", "headers": []}
+        routes = [route for route in self.router.routes if route.matches(scope)[0] is not Match.NONE]
+        return {method for route in routes for method in getattr(route, "methods", None) or ()}
+
     async def front(self, request: Request) -> Response:
         """A page for people, a word for programs."""
         if "text/html" in request.headers.get("accept", ""):

@@ -84,6 +84,7 @@ def furnish(app: App) -> None:
     """Gives the application its pages."""
     pages = Pages(app)
     app.house, app.is_house = ExceptionMiddleware(pages.router), pages.serves
+    app.house_methods = pages.methods
 
 
 def placed(record: Record, settings: Settings, regions: Regions | None, spares: Spares | None = None) -> Endpoint:
