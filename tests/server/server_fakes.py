@@ -106,8 +106,9 @@ class EchoEngine:
 
     async def stream(self, call: Call) -> AsyncIterator[Answer]:
         try:
-            for index in range(1000 if b"long" in call.media else 0 if b"empty" in call.media else 3):
-                await asyncio.sleep(0.001)
+            frames = {b"endless": 10**9, b"long": 1000, b"empty": 0}
+            for index in range(next((count for word, count in frames.items() if word in call.media), 3)):
+                await asyncio.sleep(0 if b"endless" in call.media else 0.001)
                 if b"breaks" in call.media and index == 2:
                     raise RunFailed("The graph failed.")
                 self.served += 1
@@ -159,10 +160,12 @@ class Shelf:
 class Process:
     """``saccade serve`` with the fakes, as a process of its own."""
 
-    def __init__(self, home: Path, **settings: object) -> None:
+    def __init__(self, home: Path, most_files: int = 0, **settings: Any) -> None:
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}
         given = json.dumps({"port": 0, "home": str(home), **settings})
         command = [sys.executable, __file__, given]
+        if most_files:
+            command = ["sh", "-c", f'ulimit -n {most_files} && exec "$@"', "sh", *command]
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
         self.url = ""
 
@@ -188,7 +191,7 @@ class Process:
 
 
 @contextlib.contextmanager
-def running(home: Path, **settings: object) -> Iterator[Process]:
+def running(home: Path, **settings: Any) -> Iterator[Process]:
     """A ready server process, stopped at the end."""
     process = Process(home, **settings)
     try:

@@ -9,9 +9,11 @@ import logging
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -287,3 +289,76 @@ def test_callers_who_vanish_in_a_crowd_leave_nothing_behind(server: Process) -> 
     time.sleep(0.3)
     text = httpx.get(server.url + "/metrics").text
     assert "saccade_inflight_requests 0.0" in text
+
+
+def test_who_takes_nothing_of_an_answer_is_let_go_and_so_is_what_was_made_for_it(server: Process) -> None:
+    at = urlsplit(server.url)
+    lines = []
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            line = stack.enter_context(socket.socket())
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.connect((at.hostname, at.port))
+            body = b"video endless" + bytes(1000)
+            line.sendall(b"POST /plain/one?stream=1 HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+            lines.append(line)
+        assert waited(lambda: "saccade_inflight_requests 3.0" in httpx.get(server.url + "/metrics").text)
+        # What the server's system holds for each of them is filled first; then the server has patience for two seconds.
+        assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 20)
+
+
+def test_a_slow_reader_who_takes_a_little_at_a_time_gets_all_of_it(server: Process) -> None:
+    at = urlsplit(server.url)
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect((at.hostname, at.port))
+        line.settimeout(10)
+        line.sendall(b"POST /plain/one?stream=1 HTTP/1.1\r\nconnection: close\r\ncontent-length: 10\r\n\r\nvideo long")
+        got = b""
+        while piece := line.recv(700):
+            got += piece
+            time.sleep(0.02)
+    assert got.endswith(b"0\r\n\r\n")
+    assert b'"frame 999"' in got
+
+
+def waited(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
+    end = time.monotonic() + patience_s
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return met
+
+
+def test_callers_find_an_open_door_while_others_hold_more_connections_than_there_may_be(tmp_path: Path) -> None:
+    with running(tmp_path, most_files=150) as process, contextlib.ExitStack() as stack:
+        at = urlsplit(process.url)
+        for _ in range(300):
+            line = stack.enter_context(socket.create_connection((at.hostname or "", at.port or 0), timeout=5))
+            line.sendall(b"POST /plain/one HTTP/1.1\r\nhost:")
+        for _ in range(3):
+            assert httpx.post(process.url + "/plain/one", content=b"hi").json()["said"] == ["hi"]
+        process.signal(signal.SIGTERM)
+        assert "100 connections are open" in process.end()[2]
+
+
+def test_where_every_connection_is_at_work_one_more_is_told_so(tmp_path: Path) -> None:
+    with running(tmp_path, most_files=90) as process, contextlib.ExitStack() as stack:
+        at = urlsplit(process.url)
+        busy = []
+        for _ in range(60):
+            line = stack.enter_context(socket.create_connection((at.hostname or "", at.port or 0), timeout=5))
+            line.sendall(b"POST /plain/one HTTP/1.1\r\ncontent-length: 6\r\n\r\nsleep2")
+            busy.append(line)
+        assert raw(process.url).startswith(b"HTTP/1.1 503 ")
+        assert all(line.recv(100).startswith(b"HTTP/1.1 200 ") for line in busy)
+
+
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    resource = pytest.importorskip("resource")
+    code = (
+        "import resource as r; hard = r.getrlimit(r.RLIMIT_NOFILE)[1]; r.setrlimit(r.RLIMIT_NOFILE, (64, hard));"
+        "from saccade.server.crowd import descriptors as d; print(d() == r.getrlimit(r.RLIMIT_NOFILE)[0] == hard)"
+    )
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 1 << 20:
+        pytest.skip("no limit that could be reached")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"

@@ -1,4 +1,5 @@
-"""One HTTP connection, with limits on the size of a request's head and on the time in which it must come.
+"""One HTTP connection, with limits on the size of a request's head, on the time in which it must come, and on the time
+for which nothing of an answer is taken.
 
 It also tells the request that is being answered when its caller leaves: see :class:`saccade.server.watch.Watch`.
 """
@@ -11,9 +12,14 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
 
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 75\r\n"
+    b'connection: close\r\n\r\n{"error":"The server holds as many connections as it may. Try again soon."}'
+)
 
 
 class Connection(HttpToolsProtocol):
@@ -24,31 +30,53 @@ class Connection(HttpToolsProtocol):
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Many clients offer HTTP/2 with every request and are content with HTTP/1.1; that is nothing for the log."""
 
-def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProtocol]:
+
+def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
     """A connection of a server with no proxy before it.
 
-    uvicorn's takes heads of any size and waits for them for ever, and it resets the connection of a caller that is
-    still sending when the answer is complete: many never see that answer then.
+    uvicorn's takes heads of any size and waits for them for ever, keeps an answer that nobody reads for ever, and
+    resets the connection of a caller that is still sending when the answer is complete: many never see that answer
+    then.
     """
 
     class Guarded(Connection):
         head_bytes = 0
         begun = False
         slow: asyncio.TimerHandle | None = None
+        unread: asyncio.TimerHandle | None = None
         lost = False
         departure: Callable[[], None] | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._await_head()
+            if not crowd.enter(self):
+                transport.write(FULL)
+                transport.close()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            crowd.leave(self)
             self._head_came()
+            self._is_read()
             super().connection_lost(exc)
             self.lost = True
             if self.departure is not None:
                 self.departure()
+
+        def make_room(self) -> None:
+            """See :class:`saccade.server.crowd.Guest`."""
+            self.transport.abort()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._await_reader()
+
+        def resume_writing(self) -> None:
+            self._is_read()
+            super().resume_writing()
 
         def tell(self, departure: Callable[[], None] | None) -> None:
             """Calls this once when the caller has left; None calls nobody any more."""
@@ -79,6 +107,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
 
         def on_headers_complete(self) -> None:
             self._head_came()
+            crowd.busy(self)
             if self.head_bytes <= max_header_bytes:
                 self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
                 super().on_headers_complete()
@@ -94,8 +123,12 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            if self.cycle.response_complete:
+                crowd.idle(self)
             if self._refused():
                 self._await_head()
+            if self.transport.get_write_buffer_size():
+                self._await_reader()
 
         def _part(self) -> None:
             if not self._refused():
@@ -113,7 +146,7 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
 
         def _await_head(self) -> None:
             self._head_came()
-            self.slow = self.loop.call_later(head_timeout_s, self._too_slow)
+            self.slow = self.loop.call_later(patience_s, self._too_slow)
 
         def _head_came(self) -> None:
             self.begun = False
@@ -125,6 +158,24 @@ def guarded(max_header_bytes: int, head_timeout_s: float) -> type[HttpToolsProto
             self.slow = None
             if not self.transport.is_closing():
                 self.transport.close()
+
+        def _await_reader(self) -> None:
+            if self.unread is None:
+                waiting = self.transport.get_write_buffer_size()
+                self.unread = self.loop.call_later(patience_s, self._look_if_read, waiting)
+
+        def _is_read(self) -> None:
+            if self.unread is not None:
+                self.unread.cancel()
+                self.unread = None
+
+        def _look_if_read(self, waited: int) -> None:
+            self.unread = None
+            waits = self.transport.get_write_buffer_size()
+            if waits and waits >= waited:
+                self.transport.abort()  # it cannot be closed: that would wait for the reader, too
+            elif waits:
+                self._await_reader()
 
     return Guarded
 

@@ -16,6 +16,7 @@ import uvicorn
 from saccade.errors import BadSettings, Error, SetupError
 from saccade.server.app import App
 from saccade.server.connection import guarded
+from saccade.server.crowd import crowd
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -72,7 +73,7 @@ def server_of(app: App) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="none",
-            http=guarded(settings.max_header_bytes, settings.body_timeout_s),
+            http=guarded(settings.max_header_bytes, settings.body_timeout_s, crowd()),
             ws="none",
             lifespan="off",
             log_config=None,

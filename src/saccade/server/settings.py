@@ -136,7 +136,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     load_timeout_s: Annotated[
         float, Meta(gt=0, description="Longest time that a call waits for its model to be fetched and loaded.")
     ] = 300.0
-    body_timeout_s: Annotated[float, Meta(gt=0, description="Longest time for a caller to send head or body.")] = 60.0
+    body_timeout_s: Annotated[
+        float,
+        Meta(gt=0, description="Longest time for a caller to send head or body, or to read nothing of an answer."),
+    ] = 60.0
     drain_timeout_s: Annotated[
         float, Meta(ge=0, description="Longest wait for accepted calls when the server is asked to stop.")
     ] = 60.0
