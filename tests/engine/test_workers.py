@@ -73,6 +73,23 @@ def test_the_calls_of_a_killed_worker_are_answered_by_the_next(run: Run) -> None
     run(main())
 
 
+def test_a_call_that_meets_the_end_of_two_workers_is_answered_by_the_third(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 500})) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(n))) for n in range(3)]
+            dead: list[int] = []
+            for _ in range(2):
+                while not (alive := [pid for pid in pids(engine) if pid not in dead]):
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0.1)
+                os.kill(alive[0], signal.SIGKILL)
+                dead += alive
+            assert [brightness(answer) for answer in await asyncio.gather(*calls)] == [0, 1, 2]
+
+    run(main())
+
+
 def test_other_replicas_go_on_while_one_is_replaced(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"ms": 20}), replicas=2) as engine:

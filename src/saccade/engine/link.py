@@ -25,6 +25,9 @@ class Link(Protocol):
     culprit: tuple[int, Error] | None
     """The job that made the replica end itself, and what to tell its caller."""
 
+    killed: bool
+    """Whether somebody else ended the replica (SIGKILL), for no reason of its own."""
+
     @property
     def facts(self) -> dict[str, str | int | float]:
         """What is told about the replica in /info."""

@@ -26,6 +26,7 @@ class LocalLink:
         self.slots = 0
         self.memory_bytes = 0
         self.culprit: tuple[int, Error] | None = None
+        self.killed = False
 
     @property
     def facts(self) -> dict[str, str | int | float]:

@@ -59,6 +59,7 @@ class ProcessLink(asyncio.Protocol):
         self.memory_bytes = 0
         self.opened_bytes = 0
         self.culprit: tuple[int, Error] | None = None
+        self.killed = False
         self._order = wire.Open(card, compute, duty, decode_s, memory_bytes)
         self._on_reply = on_reply
         self._on_lost = on_lost
@@ -246,6 +247,7 @@ class ProcessLink(asyncio.Protocol):
         """Waits for the process's end, so that no zombie stays, and tells who needs to know."""
         code = await ended(cast("subprocess.Popen[bytes]", self._process))
         reason = self._why or _told(code)
+        self.killed = code == -signal.SIGKILL and not self._why
         self._tell_last_words(code)
         self._settle(RunFailed(f"The worker of '{self._order.card.name}' died while it opened the model: {reason}."))
         self._opened.exception()

@@ -30,7 +30,10 @@ CREDIT = 4
 """Frames of a video that may be ready before they are asked for."""
 
 ATTEMPTS = 2
-"""How often a call is sent before it is given up."""
+"""How often a call is sent before it is given up, for it may be what its workers die of."""
+
+PATIENCE = 4
+"""How often it is sent when its workers were killed from outside, which is hardly its fault."""
 
 FRUITLESS = 5
 """After so many replicas in a row that died without one answer, the model is reported as failed."""
@@ -335,7 +338,7 @@ class Resident:
             self._end(entry, link.culprit[1])
         elif entry.answer.done():
             return
-        elif self.state != "warm" or entry.attempts >= ATTEMPTS:
+        elif self.state != "warm" or entry.attempts >= (PATIENCE if link.killed else ATTEMPTS):
             self._end(entry, RunFailed(f"The worker of '{self.card.name}' died while it ran this call: {reason}."))
         else:
             self.counts.retried += 1
