@@ -164,6 +164,27 @@ def test_a_model_that_was_copied_in_while_it_was_looked_at_is_read_again_when_it
     assert store.find("m") is not None
 
 
+def test_a_model_stays_what_it_was_while_its_file_is_written_over_and_when_that_is_no_model(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = onnx_file(tmp_path / "m.onnx", [(1, 84, 8400)])
+    other = onnx_file(tmp_path / "x" / "other.onnx", [(1, 6, 8400)]).read_bytes()
+    store = Local([tmp_path])
+    first = store.find("m")
+    assert first is not None
+    for half in (b"", other[:300], b"<html>not found</html>"):
+        file.write_bytes(half)
+        assert store.find("m") == first
+        assert first in store.cards()
+        assert "m" in store.problems()
+        assert "'m' stays what it was" in caplog.messages[-1]
+    file.write_bytes(other)
+    second = store.find("m")
+    assert second is not None
+    assert len(second.labels) == 2
+    assert "m" not in store.problems()
+
+
 def test_a_checkpoint_is_refused_with_the_way_to_convert_it_unless_its_export_lies_beside_it(tmp_path: Path) -> None:
     (tmp_path / "best.pt").write_bytes(b"PK\x03\x04")
     store = Local([tmp_path])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 import msgspec
 
@@ -16,6 +18,8 @@ from saccade.stores import graph, recognise, repository, sidecar, ultralytics
 from saccade.stores.catalogue import Offer
 from saccade.stores.sidecar import Sidecar
 from saccade.stores.store import Progress, silent
+
+log = logging.getLogger("saccade.stores")
 
 GRAPHS = (".xml", ".onnx", ".pdmodel", ".tflite")
 """Suffixes of graphs; the first wins where one stem has several."""
@@ -47,6 +51,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
     files: tuple[tuple[str, int, int], ...]
     outcome: Card | ModelError
+    sound: Card | None
+    """The last that could be served: also while a file is being written over, or when what was written is no model."""
 
 
 class Local:
@@ -80,7 +86,8 @@ class Local:
         raise UnknownModel(f"'{ref}' can only be fetched by name from the catalogue or the Hub.")
 
     def cards(self) -> Iterable[Card]:
-        return [outcome for outcome in self.outcomes().values() if isinstance(outcome, Card)]
+        seen = (self._look(entry) for entry in self.entries())
+        return [found.sound for found in seen if found.sound is not None]
 
     def problems(self) -> dict[str, ModelError]:
         """Name → why it cannot be served."""
@@ -106,16 +113,25 @@ class Local:
         return None
 
     def card(self, entry: Entry) -> Card:
-        outcome = self.outcome(entry)
-        if isinstance(outcome, ModelError):
-            raise type(outcome)(outcome.message)
-        return outcome
+        """The entry's Card as it was last sound: a model in memory goes on when its file is replaced by a broken one.
+
+        Raises:
+            CorruptFiles, UnsupportedModel: it never was.
+        """
+        seen = self._look(entry)
+        if seen.sound is None and isinstance(seen.outcome, ModelError):
+            raise type(seen.outcome)(seen.outcome.message)
+        return cast(Card, seen.sound)
 
     def outcome(self, entry: Entry) -> Card | ModelError:
-        """The entry's Card or what is wrong with it; read anew only if one of its files changed."""
+        """The entry's Card or what is wrong with it now."""
+        return self._look(entry).outcome
+
+    def _look(self, entry: Entry) -> Seen:
+        """Read anew only if one of the files changed."""
         seen = self._seen.get(entry)
         if seen is not None and seen.files == stats(Path(file) for file, _, _ in seen.files):
-            return seen.outcome
+            return seen
         sources = entry_files(entry)
         before = stats(sources)
         try:
@@ -124,10 +140,15 @@ class Local:
             outcome = error
         except OSError as error:
             outcome = CorruptFiles(f"'{entry.name}' cannot be read: {error.strerror or 'input/output error'}.")
+        sound = seen.sound if seen is not None else None
         if isinstance(outcome, Card):
             before = stats(dict.fromkeys((*sources, *map(Path, outcome.files))))
-        self._seen = {**self._seen, entry: Seen(files=before, outcome=outcome)}
-        return outcome
+            sound = outcome
+        elif sound is not None:
+            log.warning("the model '%s' stays what it was, for its new files cannot be used: %s", entry.name, outcome)
+        looked = Seen(files=before, outcome=outcome, sound=sound)
+        self._seen = {**self._seen, entry: looked}
+        return looked
 
     def refresh(self) -> None:
         """Looks again into the folders if one of them changed."""
