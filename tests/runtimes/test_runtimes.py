@@ -163,6 +163,57 @@ def test_a_large_graph_is_not_compiled_again_for_every_shape(opened: Opener) -> 
     assert resident_bytes() - before < weights.nbytes / 2
 
 
+def of_openvino(opened: Opener, **given: Any) -> Session:
+    """Two convolutions with much between them."""
+    wide, narrow = np.full((32, 3, 3, 3), 0.01, np.float32), np.full((3, 32, 3, 3), 0.01, np.float32)
+    weights = [
+        helper.make_tensor(name, TensorProto.FLOAT, array.shape, array.tobytes(), raw=True)
+        for name, array in (("wide", wide), ("narrow", narrow))
+    ]
+    nodes = (
+        helper.make_node("Conv", ["x", "wide"], ["between"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["between"], ["positive"]),
+        helper.make_node("Conv", ["positive", "narrow"], ["y"], pads=[1, 1, 1, 1]),
+    )
+    session = opened(nodes, FREE, constants=weights, compute=Compute(precision="f32", threads=2, streams=2, **given))
+    if "openvino" not in type(session).__module__:
+        pytest.skip("OpenVINO's alone")
+    return session
+
+
+def test_shapes_that_come_no_more_give_their_memory_back_and_answer_alike_when_they_do(opened: Opener) -> None:
+    session = of_openvino(opened, shapes=2)
+    large, small = (np.random.default_rng(3).random((1, 3, edge, edge), np.float32) for edge in (1024, 16))
+    for _ in range(5):
+        (before,) = session.run({"x": large})
+    time.sleep(1.0)  # its own compile
+    session.run({"x": large})
+    held = resident_bytes()
+    for _ in range(300):
+        session.run({"x": small})
+    time.sleep(0.5)
+    assert resident_bytes() < held - (150 << 20)
+    (after,) = session.run({"x": large})
+    assert np.allclose(before, after, atol=1e-5)
+
+
+def test_no_page_of_a_compiled_graphs_file_stays_in_memory(opened: Opener, tmp_path: Path) -> None:
+    if not Path("/proc/self/smaps").exists():
+        pytest.skip("Linux tells, others do not")
+    for _ in range(2):
+        session = of_openvino(opened, cache_dir=str(tmp_path), hasty=True)
+        image = np.ones((1, 3, 8, 8), np.float32)
+        (output,) = session.run({"x": image})
+    time.sleep(1.0)
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    files = [number for number, line in enumerate(lines) if line.endswith(".blob") and str(tmp_path) in line]
+    assert files
+    assert {line for number in files for line in lines[number : number + 8] if line.startswith("Rss:")} == {
+        "Rss:                   0 kB"
+    }
+    assert np.array_equal(session.run({"x": image})[0], output)
+
+
 def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None:
     session = opened(IDENTITY, {"x": (1, 3, 4, 4)})
     with pytest.raises(RunFailed, match=r"(?s)toy.*4.*8"):

@@ -4,11 +4,12 @@ The pictures' arithmetic (bytes → normalised floats, channel order, layout) be
 pixels go in. Every graph is compiled twice where that pays: once with one stream per thread for calls side by side,
 once with all threads for a call that is alone. A graph of free shape is also compiled for the few shapes that come
 often, because a compile of a fixed shape is about a tenth faster; until then, and for rare shapes, the free one
-answers.
+answers. Compiles that were not needed for a while keep what is costly to make and give back the rest of their memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 import time
@@ -47,6 +48,9 @@ SHAPES_BYTES = 128 << 20
 """Compiles for single shapes may hold so many bytes of weights in all, for compiles do not share them. A tenth is won
 on small graphs; a DETR of 166 MB gained two hundredths for 690 MB a shape."""
 
+DONTNEED = 4
+"""Linux's MADV_DONTNEED."""
+
 _compiling = threading.Lock()
 
 
@@ -77,6 +81,7 @@ class OpenVinoSession:
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._active = 0
+        self._calls = 0
         self._free_shape = graph.is_dynamic()
         self.batchable = all(given.shape.rank.is_static and given.shape[0].is_dynamic for given in self._inputs)
         begun = time.monotonic()
@@ -102,7 +107,10 @@ class OpenVinoSession:
         feeds = self._feeds(tensors)
         with self._lock:
             self._active += 1
+            self._calls += 1
             idle = self._active == 1
+            if self._calls % SIGHT == 0 and self._lanes is not None:
+                self._builder.submit(self._tidy)
         try:
             lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
             if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
@@ -187,6 +195,17 @@ class OpenVinoSession:
             while len(self._fixed) >= self._compute.shapes:
                 self._fixed.pop(min(self._fixed, key=lambda known: seen[known]))
             self._fixed[shapes] = lanes
+        _put_aside(self._compute)
+
+    def _tidy(self) -> None:
+        """Lets compiles rest that were not needed within sight; for the next call each takes some milliseconds more."""
+        with self._lock:
+            lanes = [*self._fixed.values(), *([self._lanes] if self._lanes is not None else [])]
+        for lane in lanes:
+            lane.many.tire()
+            if lane.lone is not None:
+                lane.lone.tire()
+        _put_aside(self._compute)
 
     def _compile(self, graph: Any, hasty: bool = False) -> _Lanes:
         try:
@@ -206,6 +225,7 @@ class OpenVinoSession:
             return
         if lanes.lone is None and self._wants_lone:
             self._compile_late(lanes)
+        _put_aside(self._compute)
         if not self._free_shape:
             # Only other shapes would be compiled from it; it holds all weights once more.
             self._graph = None
@@ -250,9 +270,12 @@ class _Compiled:
         self._idle: list[Any] = []
         self._outputs = [] if free_shape else [(tuple(node.shape), node.element_type) for node in compiled.outputs]
         self._count = len(compiled.outputs)
+        self._runs = 0
+        self._runs_then = 0
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         """The outputs, as arrays of the caller's own."""
+        self._runs += 1
         try:
             request = self._idle.pop()
         except IndexError:
@@ -265,6 +288,13 @@ class _Compiled:
         outputs = [np.array(request.get_output_tensor(index).data) for index in range(self._count)]
         self._idle.append(request)
         return outputs
+
+    def tire(self) -> None:
+        """Gives back the memory that only a run needs, if there was none since this was last called."""
+        if self._runs == self._runs_then:
+            with suppress(RuntimeError):  # one has just begun
+                self.compiled.release_memory()
+        self._runs_then = self._runs
 
 
 class _Input:
@@ -403,6 +433,22 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
         settings["CACHE_DIR"] = str(folder)
     with _compiling:
         return _core().compile_model(graph, "CPU", settings)
+
+
+def _put_aside(compute: Compute) -> None:
+    """Takes the pages of compiled graphs' files out of memory: a compile reads them once, and has its own copy then.
+
+    They stay in the system's cache of files, and come back if they are read after all.
+    """
+    if compute.cache_dir is None or sys.platform != "linux":
+        return
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, rights, *_, file = line.split(maxsplit=5)
+        if file.endswith(".blob") and file.startswith(compute.cache_dir) and rights[1] == "-":
+            begin, end = (int(edge, 16) for edge in span.split("-"))
+            advise(begin, end - begin, DONTNEED)
 
 
 @cache
