@@ -110,7 +110,7 @@ class DeadlinePassed(Busy):
 
 
 class Unreachable(Busy):
-    """A place from which a model is fetched does not answer."""
+    """Another place that is needed does not answer: where a model is fetched from, or the database."""
 
 
 class ModelError(Error):

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
-from saccade.errors import BadOptions, BadSettings
+from saccade.errors import BadOptions, BadSettings, Error
 from saccade.server import database, keyring, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
@@ -415,6 +415,53 @@ def test_usage_is_written_down_when_the_server_stops(store: Database, keys: Keys
     with sqlite3.connect(tmp_path / "saccade.db") as kept:
         assert kept.execute("select model, calls from usage").fetchall() == [("one", 1)]
         assert kept.execute("select last_used from keys").fetchone()[0] > time.time() - 60
+
+
+def renamed(folder: Path, old: str, new: str) -> None:
+    """Makes every write to a table fail, as on a full disk, or mends it again."""
+    with sqlite3.connect(folder / "saccade.db") as other:
+        other.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+def test_what_could_not_be_written_down_is_written_later(store: Database, keys: Keys, tmp_path: Path) -> None:
+    _, secret = keys.create("x", quota_calls=0)
+    app = made(store)
+    assert called(app, secret)[0].status_code == 200
+    renamed(tmp_path, "usage", "gone")
+    asyncio.run(app.gate.settle())  # type: ignore[attr-defined]
+    assert called(app, secret)[0].status_code == 200
+    asyncio.run(app.gate.settle())  # type: ignore[attr-defined]
+    renamed(tmp_path, "gone", "usage")
+    asyncio.run(app.close())
+    with sqlite3.connect(tmp_path / "saccade.db") as kept:
+        assert kept.execute("select model, calls from usage").fetchall() == [("one", 2)]
+
+
+def test_a_server_whose_database_never_comes_back_ends_well(store: Database, keys: Keys, tmp_path: Path) -> None:
+    _, secret = keys.create("x", quota_calls=0)
+    app = made(store)
+    called(app, secret)
+    renamed(tmp_path, "usage", "gone")
+    asyncio.run(app.close())
+
+
+def test_a_call_that_cannot_be_counted_against_its_limit_is_told_why(
+    store: Database, keys: Keys, tmp_path: Path
+) -> None:
+    _, secret = keys.create("x", quota_calls=5)
+    renamed(tmp_path, "hits", "gone")
+    answer = called(made(store), secret)[0]
+    assert answer.status_code == 503
+    assert "database cannot be used now (no such table: hits)" in answer.text
+
+
+def test_the_command_line_tells_in_a_sentence_that_the_database_fails(store: Database, tmp_path: Path) -> None:
+    renamed(tmp_path, "keys", "gone")
+    with (
+        pytest.raises(Error, match="database cannot be used now"),
+        keyring.opened(Settings(home=str(tmp_path))) as keys,
+    ):
+        keys.create("x")
 
 
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(store: Database) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 
-from saccade.errors import BadSettings, MissingExtra
+from saccade.errors import BadSettings, MissingExtra, Unreachable
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -147,6 +147,13 @@ class Database:
                 raise BadSettings(
                     "The database was made by a newer saccade. Update this one, or choose another home or database."
                 ) from error
+
+
+def unusable(error: sql.exc.DBAPIError) -> Unreachable:
+    """What a caller is told when the database fails: a full disk, a lock that somebody holds, a server that is gone."""
+    # SQLite's words hold nothing of the machine; those of others name hosts and users.
+    why = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
+    return Unreachable(f"The server's database cannot be used now ({why}). Try again once its operator has seen to it.")
 
 
 def _made(home: Path) -> None:

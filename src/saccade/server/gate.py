@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +19,12 @@ from saccade.call import Answer
 from saccade.errors import Forbidden, NoKey, QuotaSpent
 from saccade.server.access import ANYBODY, Caller, Standing, Ticket, key_in
 from saccade.server.answering import iso_time
-from saccade.server.database import Database, usage
+from saccade.server.database import Database, unusable, usage
 from saccade.server.keys import Key, Keys
 from saccade.server.quotas import SqlWindows, Taken, Windows
 from saccade.server.settings import Settings
+
+log = logging.getLogger("saccade.server")
 
 T = TypeVar("T")
 
@@ -51,6 +55,8 @@ class KeyGate:
         self._counts: Counter[tuple[str, str, str, bool]] = Counter()
         self._used: dict[str, float] = {}
         self._counting: asyncio.Future[None] | None = None
+        self._writing = threading.Lock()
+        self._unwritten: tuple[Counter[tuple[str, str, str, bool]], dict[str, float]] = (Counter(), {})
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:
         """See :class:`saccade.server.access.Gate`."""
@@ -174,9 +180,22 @@ class KeyGate:
         await self.threaded(self._write_counts)
 
     def _write_counts(self) -> None:
-        counts, self._counts = self._counts, Counter()
-        used, self._used = self._used, {}
-        used.pop(ANYBODY.id, None)
+        """What cannot be written now is kept for the next time."""
+        with self._writing:
+            counts, self._counts = self._counts, Counter()
+            used, self._used = self._used, {}
+            used.pop(ANYBODY.id, None)
+            before, self._unwritten = self._unwritten, (Counter(), {})
+            counts, used = counts + before[0], {**before[1], **used}
+            try:
+                self._write(counts)
+                counts = Counter()
+                self.keys.touch(used)
+            except sql.exc.DBAPIError as error:
+                log.warning("usage is written down later: %s", unusable(error).message)
+                self._unwritten = counts, used
+
+    def _write(self, counts: Counter[tuple[str, str, str, bool]]) -> None:
         if counts:
             with self.database.write() as connection:
                 for (day, key_id, model, failed), number in counts.items():
@@ -185,7 +204,6 @@ class KeyGate:
                     more = {name: usage.c[name] + insert.excluded[name] for name in row}
                     keyed = [usage.c.day, usage.c.key_id, usage.c.model]
                     connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more))
-        self.keys.touch(used)
 
     def _usage(self, caller: Caller, days: int, everybody: bool) -> dict[str, Any]:
         self._write_counts()
@@ -223,8 +241,11 @@ class KeyGate:
         }
 
     async def threaded(self, work: Callable[[], T]) -> T:
-        """Runs something that waits for the database off the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        """Runs something that waits for the database off the event loop. Raises Unreachable."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except sql.exc.OperationalError as error:
+            raise unusable(error) from error
 
 
 def _standing(taken: Taken, limit: int, window_s: int) -> Standing:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import sqlalchemy as sql
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from saccade import __version__
 from saccade.errors import BadOptions, Forbidden
 from saccade.server.access import Caller
-from saccade.server.database import Database
+from saccade.server.database import Database, unusable
 from saccade.server.gate import KeyGate
 from saccade.server.keys import Key, Keys
 from saccade.server.settings import Settings
@@ -57,6 +58,8 @@ def opened(settings: Settings) -> Iterator[Keys]:
     database = Database(settings.database_url, settings.home)
     try:
         yield Keys(database)
+    except sql.exc.OperationalError as error:
+        raise unusable(error) from error
     finally:
         database.close()
 

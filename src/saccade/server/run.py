@@ -210,8 +210,10 @@ def _prepare_home(settings: Settings) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
         probe = home / f".probe-{os.getpid()}"
-        probe.write_bytes(b"saccade")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"saccade")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
