@@ -213,6 +213,19 @@ def test_a_deadline_is_handed_on_and_kept() -> None:
         assert response.status_code == 400, wrong
 
 
+def test_a_priority_is_handed_on_and_wrong_ones_are_refused() -> None:
+    engine = EchoEngine()
+    for given, priority in ((None, 0), ("0", 0), ("-100", -100), ("+7", 7)):
+        headers = {} if given is None else {"x-request-priority": given}
+        assert asked(made(engine), "POST", "/first/one", content=b"x", headers=headers).status_code == 200
+        assert engine.last is not None
+        assert engine.last.priority == priority
+    for wrong in ("high", "1.5", "101", "-101", "", "1 2"):
+        response = asked(made(), "POST", "/first/one", content=b"x", headers={"x-request-priority": wrong})
+        assert response.status_code == 400, wrong
+        assert "-100 (last) to 100 (first)" in response.text
+
+
 def test_a_caller_who_left_has_his_call_cancelled() -> None:
     engine = EchoEngine()
     app = made(engine)

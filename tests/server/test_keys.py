@@ -184,6 +184,20 @@ def test_scopes_say_which_models_a_key_may_call(store: Database, keys: Keys) -> 
     assert called(app, none, model="two")[0].status_code == 403
 
 
+def test_every_key_may_let_others_go_first_and_only_an_admins_may_go_first(store: Database, keys: Keys) -> None:
+    app = made(store)
+    _, usual = keys.create("usual")
+    _, admins = keys.create("admin", scopes=("models", "admin"))
+    statuses = [
+        asked(
+            app, ("POST", "/first/one", {"content": b"x", "headers": {"x-api-key": key, "x-request-priority": wish}})
+        )[0]
+        for key, wish in ((usual, "-5"), (usual, "5"), (admins, "5"))
+    ]
+    assert [answer.status_code for answer in statuses] == [200, 403, 200]
+    assert "needs an admin key" in statuses[1].text
+
+
 def test_changes_need_admin_rights(store: Database, keys: Keys) -> None:
     app = made(store)
     _, user = keys.create("user")

@@ -115,6 +115,26 @@ def test_a_dry_run_counts_whom_it_would_refuse_and_refuses_nobody(tmp_path: Path
     run(main())
 
 
+def test_calls_wait_behind_those_of_a_higher_priority(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, {"m": {"ms": 30, "parallel": 1}}, isolate=False, max_batch=1) as here:
+            await here.ask()
+            done: list[int] = []
+
+            async def ask(priority: int) -> None:
+                headers = {"x-use-cache": "false", "x-request-priority": str(priority)}
+                assert (await here.post("m", headers=headers)).status_code == 200
+                done.append(priority)
+
+            busy = [asyncio.create_task(here.ask()) for _ in range(6)]
+            await here.until(lambda engine: engine["queued_calls"] > 0)
+            wishes = [asyncio.create_task(ask(priority)) for priority in (-5, -5, 0, 0, 5, 5)]
+            await asyncio.gather(*busy, *wishes)
+            assert done == sorted(done, reverse=True)
+
+    run(main())
+
+
 def test_calls_of_all_models_together_wait_in_one_room(tmp_path: Path) -> None:
     async def main() -> None:
         devices = {"m": {"ms": 200, "parallel": 1}, "n": {"ms": 200, "parallel": 1}}

@@ -28,7 +28,7 @@ EXPOSED = (
 )
 USUAL_HEADERS = (
     "authorization, content-type, user-agent, x-api-key, x-use-cache, x-wait-for-model, x-load-model, x-hf-bill-to, "
-    "x-request-id, x-request-timeout, x-compute-type, accept"
+    "x-request-id, x-request-timeout, x-request-priority, x-compute-type, accept"
 )
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 

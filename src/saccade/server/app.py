@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import logging
 import pkgutil
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from saccade.errors import (
     CallError,
     DeadlinePassed,
     Error,
+    Forbidden,
     Overloaded,
     QuotaSpent,
     StillLoading,
@@ -67,6 +69,8 @@ OFF_LOOP_ANSWERS = 16
 
 SIDE_BY_SIDE = 8
 """How many images of one request are in the engine at one time."""
+
+MOST_PRIORITY = 100
 
 GRACE_S = 2.0
 """How long after its deadline a call is left to the engine, which knows better why it is late."""
@@ -393,6 +397,7 @@ class App:
             call,
             deadline=deadline if call.deadline is None else min(call.deadline, deadline),
             caller=exchange.caller,
+            priority=priority_of(exchange.head.headers, exchange.who),
             wait_for_model=call.wait_for_model or not self.settings.hf_cold_503,
             use_cache=call.use_cache and kept,
         )
@@ -602,6 +607,26 @@ def patience_of(headers: Mapping[str, str]) -> float:
         if float(given) > 0:
             return float(given)
     raise BadOptions(f"X-Request-Timeout is '{given[:40]}'; expected a number of seconds above 0.")
+
+
+def priority_of(headers: Mapping[str, str], who: Caller | None) -> int:
+    """Before or after whom the call waits. Everybody may step back; stepping forward is for those who may do anything.
+
+    Raises:
+        BadOptions: the header says something else.
+        Forbidden: the key may not go before others.
+    """
+    given = headers.get("x-request-priority")
+    if given is None:
+        return 0
+    if not re.fullmatch(r"[+-]?\d{1,3}", given) or abs(int(given)) > MOST_PRIORITY:
+        raise BadOptions(
+            f"X-Request-Priority is '{given[:40]}'; expected a whole number from -{MOST_PRIORITY} (last) to "
+            f"{MOST_PRIORITY} (first)."
+        )
+    if int(given) > 0 and not (who is not None and who.admin):
+        raise Forbidden("X-Request-Priority above 0 needs an admin key; every key may send one below 0.")
+    return int(given)
 
 
 def chosen(found: Found, head: Incoming, body: bytes | None = None) -> tuple[Candidate, Incoming]:
