@@ -6,10 +6,13 @@ once, from the package index that pip is configured with, and kept; a changed li
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,8 +33,29 @@ def environment(
     home = ROOT / ".envs" / name
     python = home / "bin" / "python"
     wanted = "\n".join([*requirements, *alone, *(f"{path}\n{text}" for path, text in sorted((modules or {}).items()))])
-    if python.exists() and (home / MARKER).exists() and (home / MARKER).read_text() == wanted:
-        return python
+    with _alone_in(home):
+        if not (python.exists() and _holds(home, wanted)):
+            _make(home, python, requirements, alone, modules or {})
+            (home / MARKER).write_text(wanted)
+    return python
+
+
+@contextlib.contextmanager
+def _alone_in(home: Path) -> Iterator[None]:
+    """Nobody else looks at the environment meanwhile: tests run in several processes."""
+    home.parent.mkdir(exist_ok=True)
+    with (home.parent / f"{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _holds(home: Path, wanted: str) -> bool:
+    return (home / MARKER).exists() and (home / MARKER).read_text() == wanted
+
+
+def _make(
+    home: Path, python: Path, requirements: tuple[str, ...], alone: tuple[str, ...], modules: dict[str, str]
+) -> None:
     if home.exists():
         shutil.rmtree(home)
     # Our own pip does it, and compiles only what is imported later: an environment with torch takes half the time.
@@ -46,11 +70,9 @@ def environment(
             shutil.rmtree(home)
             pytest.skip(f"cannot install {' '.join(requirements)}: {done.stderr.strip().splitlines()[-1:]}")
     site = next((home / "lib").glob("python*/site-packages"))
-    for path, text in (modules or {}).items():
+    for path, text in modules.items():
         (site / path).parent.mkdir(parents=True, exist_ok=True)
         (site / path).write_text(text)
-    (home / MARKER).write_text(wanted)
-    return python
 
 
 def run(python: Path, script: str, *arguments: str, timeout_s: float = 300, **variables: str) -> str:
@@ -75,8 +97,14 @@ def node_folder(name: str, *packages: str) -> Path:
         pytest.skip("Node.js with npm is not installed here")
     home = ROOT / ".envs" / name
     wanted = "\n".join(packages)
-    if (home / MARKER).exists() and (home / MARKER).read_text() == wanted:
-        return home
+    with _alone_in(home):
+        if not _holds(home, wanted):
+            _make_node(home, packages)
+            (home / MARKER).write_text(wanted)
+    return home
+
+
+def _make_node(home: Path, packages: tuple[str, ...]) -> None:
     if home.exists():
         shutil.rmtree(home)
     home.mkdir(parents=True)
@@ -91,8 +119,6 @@ def node_folder(name: str, *packages: str) -> Path:
     if done.returncode != 0:
         shutil.rmtree(home)
         pytest.skip(f"cannot install {' '.join(packages)}: {done.stderr.strip().splitlines()[-1:]}")
-    (home / MARKER).write_text(wanted)
-    return home
 
 
 def run_node(home: Path, script: str, *arguments: str, timeout_s: float = 300) -> str:
