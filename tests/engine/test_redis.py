@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 
 import pytest
 from tests.engine.shelf import Shelf, picture, running
@@ -39,3 +41,19 @@ def test_an_unreachable_redis_is_an_empty_cache() -> None:
         await shelf.close()
 
     asyncio.run(main())
+
+
+def test_a_redis_that_hangs_holds_nobody_up_for_long() -> None:
+    pytest.importorskip("redis")
+
+    async def main(port: int) -> None:
+        shelf = RedisShelf(f"redis://127.0.0.1:{port}/0", 60.0)
+        begun = time.monotonic()
+        for _ in range(20):
+            assert await shelf.get(b"k") is None
+            await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
+        assert time.monotonic() - begun < 2
+        await shelf.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asyncio.run(main(silent.getsockname()[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from msgspec import DecodeError
@@ -19,6 +20,9 @@ PREFIX = b"saccade:answer:1:"
 PATIENCE_S = 0.25
 """A cache that is slower than this is no help."""
 
+PAUSE_S = 5.0
+"""A Redis that failed is left alone for so long: while it hangs, every call would wait for it twice."""
+
 LARGEST_BYTES = 4 << 20
 
 
@@ -34,9 +38,12 @@ class RedisShelf:
         self._ttl_ms = max(1, int(ttl_s * 1000))
         self._redis: Any = client.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
         self._told = False
+        self._rests_until = 0.0
 
     async def get(self, key: bytes) -> Answer | None:
         """See the contract."""
+        if time.monotonic() < self._rests_until:
+            return None
         try:
             data = await self._redis.get(PREFIX + key)
             return None if data is None else wire.unpacked_answer(data)
@@ -48,6 +55,8 @@ class RedisShelf:
 
     async def put(self, key: bytes, answer: Answer) -> None:
         """See the contract."""
+        if time.monotonic() < self._rests_until:
+            return
         data = wire.packed_answer(answer)
         if len(data) > LARGEST_BYTES:
             return
@@ -62,6 +71,7 @@ class RedisShelf:
 
     def _tell(self, error: Exception) -> None:
         """Once, not for every call; the type only, as the text may hold the address with its password."""
+        self._rests_until = time.monotonic() + PAUSE_S
         if not self._told:
             log.warning(
                 "the shared cache cannot be used (%s); answers are cached in this process only", type(error).__name__
