@@ -36,6 +36,7 @@ MODELS = {
     "google/vit-base-patch16-224": ("image-classification", {}),
     "facebook/detr-resnet-50": ("object-detection", {"threshold": 0.5}),
     "facebook/mask2former-swin-tiny-coco-panoptic": ("image-segmentation", {"threshold": 0.2}),
+    "facebook/mask2former-swin-large-coco-panoptic": ("image-segmentation", {"threshold": 0.2}),
 }
 """Name → task and parameters. Random weights are seldom sure: segments are asked for at 0.2, so that there are some."""
 PAUSE_S = 0.05
