@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from saccade.errors import BadSettings, UnsupportedModel
-from saccade.stores.ultralytics import Exporter
+from saccade.stores.ultralytics import Exporter, how_to
 
 
 def program(folder: Path, script: str) -> Path:
@@ -77,4 +77,5 @@ def test_the_command_to_type_can_be_typed(tmp_path: Path) -> None:
     (tmp_path / "my best.pt").write_bytes(b"x")
     with pytest.raises(UnsupportedModel) as caught:
         Exporter(tmp_path).export(tmp_path / "my best.pt", tmp_path / "best.onnx")
-    assert f"'{tmp_path}/my best.pt' --install-ultralytics" in caught.value.message
+    assert f"saccade add best '{tmp_path}/my best.pt' --install-ultralytics" in caught.value.message
+    assert "saccade add 'my best' 'my best.pt' --" in how_to("my best.pt")

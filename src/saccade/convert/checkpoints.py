@@ -30,7 +30,7 @@ def add_checkpoint(
         CorruptFiles, RunFailed, BadOptions: see :meth:`Library.add` and the runtimes.
     """
     with tempfile.TemporaryDirectory(prefix="saccade-checkpoint-") as folder:
-        graph = Path(folder) / f"{checkpoint.stem}.onnx"
+        graph = Path(folder) / f"{name.replace('/', '-')}.onnx"
         exporter.export(checkpoint, graph, progress)
         store = Local([graph])
         progress(f"trying {graph.name}", 0, 1)

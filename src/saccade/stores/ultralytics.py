@@ -153,7 +153,7 @@ class Exporter:
                 f"({self._interpreter} -m pip install ultralytics onnx), or name another Python with --ultralytics."
             )
         if command is None:
-            raise UnsupportedModel(how_to(str(checkpoint)))
+            raise UnsupportedModel(how_to(str(checkpoint), target.stem))
         with (
             _step(progress, f"exporting {checkpoint.name} with ultralytics"),
             tempfile.TemporaryDirectory(prefix="saccade-export-") as folder,
@@ -175,13 +175,15 @@ OR_YOURS: Final = (
 )
 
 
-def how_to(path: str) -> str:
-    """What to do with the checkpoint at ``path`` when nothing is installed that could read it."""
+def how_to(path: str, name: str = "") -> str:
+    """What to do with the checkpoint at ``path``, to be served as ``name``, when nothing is installed that could read
+    it."""
     file = Path(path)
+    name = name or file.stem
     return (
         f"'{file.name}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never "
         f"opens it. Let it run Ultralytics' own program (AGPL-3.0, with PyTorch) as a separate process, in an "
-        f"environment of its own that this installs once: saccade add {file.stem} {shlex.quote(path)} "
+        f"environment of its own that this installs once: saccade add {shlex.quote(name)} {shlex.quote(path)} "
         f"--install-ultralytics; or export it where you have Ultralytics (yolo export model={file.name} format=onnx "
         f"dynamic=True) and add {file.stem}.onnx."
     )
