@@ -23,6 +23,7 @@ from saccade.card import Card, Json
 from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, texted
 from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
 from saccade.stores.store import Progress, silent
+from saccade.stores.ultralytics import alone
 
 VERSION = 1
 """Of the way of converting: another one, and graphs are made anew."""
@@ -90,8 +91,9 @@ class Converter:
         return graph_card(card, outcome.report, folder) if all(file.is_file() for file in files) else None
 
     def convert(self, card: Card, progress: Progress = silent) -> Card:
-        """The Card of the graph, made now if need be. A checkpoint that does not convert is returned with the reason
-        under "unconverted" in its config; torch runs it.
+        """The Card of the graph, made now if need be; who wants it while another thread or process makes it waits for
+        that one. A checkpoint that does not convert is returned with the reason under "unconverted" in its config;
+        torch runs it.
 
         Raises:
             MissingExtra: the interpreter has no torch or transformers.
@@ -102,6 +104,10 @@ class Converter:
         if found is not None:
             return found
         folder = self.folder(card)
+        with alone(self.home.with_name("making") / folder.name):
+            return self.find(card) or self._made(card, folder, progress)
+
+    def _made(self, card: Card, folder: Path, progress: Progress) -> Card:
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.forget(card)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:
@@ -111,7 +117,8 @@ class Converter:
             if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
                 raise error_of(outcome, card)
             (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
-            kept(Path(draft), folder)
+            Path(draft).rename(folder)
+            Path(draft).mkdir()
         made = self.find(card)
         if made is None:
             raise RunFailed(f"The graph of '{card.name}' was made but cannot be found. Is the disk full?")
@@ -222,15 +229,3 @@ def readable(card: Card, outcome: Outcome) -> Card:
 
 def marked(card: Card, facts: dict[str, Json]) -> Card:
     return msgspec.structs.replace(card, config={**card.config, **facts})
-
-
-def kept(draft: Path, folder: Path) -> None:
-    """Moves a whole draft to its name, unless another process was faster."""
-    try:
-        draft.rename(folder)
-    except OSError:
-        if not (folder / REPORT).is_file():
-            shutil.rmtree(folder, ignore_errors=True)
-            draft.rename(folder)
-    finally:
-        draft.mkdir(exist_ok=True)
