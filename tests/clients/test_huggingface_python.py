@@ -101,6 +101,38 @@ def test_item_03_all_three_tasks_make_the_round_trip(house: Served, picture: Pat
         assert [row["score"] for row in found["segment with"]] == [1.0, 1.0]
 
 
+ASYNC = """
+import asyncio, json, sys
+from pathlib import Path
+from huggingface_hub import AsyncInferenceClient
+url, picture, with_parameters = sys.argv[1], sys.argv[2], sys.argv[3] == "yes"
+vit, detr = url + "/models/google/vit-base-patch16-224", url + "/models/facebook/detr-resnet-50"
+seg = url + "/models/facebook/mask2former-swin-large-coco-panoptic"
+async def main():
+    client, data = AsyncInferenceClient(token="hf_any"), Path(picture).read_bytes()
+    more = [client.object_detection(data, model=detr, threshold=0.3)] if with_parameters else []
+    calls = [client.image_classification(picture, model=vit), client.object_detection(data, model=detr),
+             client.image_segmentation(data, model=seg), *more]
+    found = [[row.label for row in rows] for rows in await asyncio.gather(*calls)]
+    try:
+        await client.image_classification(b"no image", model=vit)
+    except Exception as error:
+        said = [getattr(error, name, "") for name in ("server_message", "response_error_payload")]
+        found.append(f"{error} {said}")
+    print(json.dumps(found))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_item_03_the_asynchronous_client_makes_the_round_trip(house: Served, picture: Path, version: str) -> None:
+    parameters = version in WITH_PARAMETERS
+    *found, refused = client(version, ASYNC, house.url, str(picture), "yes" if parameters else "no")
+    assert len(found[0]) == 3
+    assert found[1:] == [["cat", "couch"], ["wall", "floor"], *([["cat", "car", "couch"]] if parameters else [])]
+    assert "cannot identify image file" in refused
+
+
 ZERO_SHOT = """
 import json, sys
 from huggingface_hub import InferenceClient
