@@ -17,9 +17,8 @@ serve: $(VENV)/.core  ## Install what is needed and serve on http://127.0.0.1:80
 test: $(VENV)/.dev  ## Run the quick tests
 	$(BIN)/python -m pytest
 
-test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak; two at a time (what fails is tried once more, alone)
-	$(BIN)/python -m pytest -m heavy -n 2 --dist loadgroup --durations=25 || \
-	  $(BIN)/python -m pytest -m heavy --last-failed --last-failed-no-failures=none
+test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak; in two lanes (what fails is tried once more, alone)
+	$(BIN)/python tests/lanes.py
 
 test-models: $(VENV)/.dev  ## Run the longest tests: models of real size, every architecture, real models on Ray
 	$(BIN)/python -m pytest -m exhaustive --durations=25

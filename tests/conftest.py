@@ -26,12 +26,3 @@ def shared() -> Path:
 def data(shared: Path) -> Path:
     """Models, images, videos and golden answers."""
     return shared / "data"
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of a file stay together, and those of all clusters: two clusters at a
-    time are more than a small machine carries."""
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("cluster" if folder == "cluster" else str(item.path)))
