@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.server.simulated_house import House, asked, predicted, settled
+from tests.server.simulated_house import DEVICES, House, asked, predicted, settled
 
 from saccade.server.database import Database
 from saccade.server.keys import Keys
@@ -28,7 +28,7 @@ def pair(folder: Path, **near: Any) -> Iterator[tuple[House, House, str]]:
         database = Database("", str(folder / name))
         secrets.append(Keys(database).create("admin", scopes=("admin", "models", "endpoints"))[1])
         database.close()
-    far = House(folder / "far")
+    far = House(folder / "far", devices={**DEVICES, "patient": {"ms": 5000}})
     try:
         far.start()
         region = {"name": "far", "url": far.url, "place": "Elsewhere", "key": secrets[1]}
@@ -146,6 +146,32 @@ def test_endpoints_in_a_region_outlive_this_server_and_answer_503_while_the_regi
         assert "Traceback" not in near.log()
 
 
+@contextlib.contextmanager
+def hanging(house: House) -> Iterator[None]:
+    """The machine accepts connections and says nothing more."""
+    assert house.child is not None
+    house.child.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        house.child.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.heavy
+def test_a_region_that_hangs_is_given_up_and_one_that_is_only_slow_is_not(tmp_path: Path) -> None:
+    with pair(tmp_path) as (near, far, key):
+        asked(near, key, "POST", "/v1/endpoints", {"name": "slow", "model": "patient", "region": "far"})
+        assert settled(near, key, "slow")["state"] == "ready"
+        assert predicted(near, key, "slow").status_code == 200
+        with hanging(far):
+            begun = time.monotonic()
+            refused = predicted(near, key, "slow")
+            assert (refused.status_code, "'far' does not answer" in refused.text) == (503, True)
+            assert time.monotonic() - begun < 10
+        assert predicted(near, key, "slow").status_code == 200
+        assert "Traceback" not in near.log()
+
+
 def shared_call(house: House, key: str, model: str, brightness: int = 100) -> httpx.Response:
     content = b"P6\n4 4\n255\n" + bytes([brightness]) * 48
     headers = {"authorization": f"Bearer {key}", "content-type": "application/octet-stream"}
@@ -159,6 +185,8 @@ def test_shared_calls_go_to_the_nearest_region_and_come_home_when_it_is_gone(tmp
         assert said(far, "POST /models/cars 200")
         usage = asked(near, key, "GET", "/v1/usage")
         assert sum(day["calls"] for day in usage["days"]) == 1
+        with hanging(far):
+            assert shared_call(near, key, "cars").status_code == 200
         far.stop(signal.SIGKILL)
         assert shared_call(near, key, "cars").status_code == 200
 

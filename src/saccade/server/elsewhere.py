@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -30,6 +30,8 @@ from saccade.server.settings import Region
 if TYPE_CHECKING:
     from saccade.server.dedicated import EndpointApp
 
+T = TypeVar("T")
+
 log = logging.getLogger("saccade.server")
 
 MARK = "x-saccade-region"
@@ -43,6 +45,9 @@ FRESH_S = 30.0
 """How long a measured order of the regions is believed."""
 
 LOOK_S = 3.0
+DOUBT_S = 2.0
+"""After every so many seconds of waiting for an answer, a region is asked whether it is well."""
+
 POLL_S = 0.2
 
 OWN = {
@@ -114,7 +119,7 @@ class Regions:
             if left_s <= 0:
                 return None
             try:
-                answer = await self.client.request(
+                work = self.client.request(
                     incoming.method,
                     _address(region, quote(incoming.path))
                     + (f"?{urlencode(incoming.query)}" if incoming.query else ""),
@@ -122,6 +127,7 @@ class Regions:
                     headers={**_passable(incoming.headers), **_credentials(region)},
                     timeout=httpx.Timeout(left_s, connect=min(CONNECT_S, left_s)),
                 )
+                answer = await self.lively(region, work)
             except httpx.HTTPError:
                 log.warning("the region '%s' did not answer a call", region.name)
                 self._near = [near for near in self._near if near.name != region.name]
@@ -129,6 +135,26 @@ class Regions:
             if answer.status_code not in (401, 403, 404, 429) and answer.status_code < 500:
                 return _outgoing(answer)
         return None
+
+    async def lively(self, region: Region, work: Coroutine[Any, Any, T]) -> T:
+        """What ``work`` gets from a region, as long as that one still tells of its health.
+
+        A machine that hangs takes calls and never answers; a model that loads for minutes is none of that.
+
+        Raises:
+            httpx.HTTPError: the work failed, or the region hangs.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=DOUBT_S))[0]:
+                try:
+                    await self.client.get(_address(region, "/health"), timeout=httpx.Timeout(LOOK_S, pool=None))
+                except httpx.HTTPError:
+                    if not task.done():
+                        raise
+            return await task
+        finally:
+            task.cancel()
 
     async def close(self) -> None:
         """Ends all connections."""
@@ -302,7 +328,7 @@ class Passing:
             timeout=httpx.Timeout(settings.video_timeout_s, connect=CONNECT_S, pool=CONNECT_S),
         )
         try:
-            answer = await self._regions.client.send(request, stream=True)
+            answer = await self._regions.lively(region, self._regions.client.send(request, stream=True))
         except httpx.HTTPError as error:
             raise _unreachable(region.name) from error
         try:

@@ -20,7 +20,7 @@ async def measured(regions: Sequence[Region], attempts: int = 3) -> list[dict[st
     """Latency of each region's ``/health`` in milliseconds, nearest first; unreachable ones last with None."""
     import httpx
 
-    async with httpx.AsyncClient(timeout=PATIENCE_S, follow_redirects=False) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE_S, follow_redirects=False, trust_env=False) as client:
         rows = await asyncio.gather(*(_row(client, region, attempts) for region in regions))
     return sorted(rows, key=lambda row: (row["mean_ms"] is None, row["mean_ms"] or 0.0))
 
