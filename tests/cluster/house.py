@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "src"), str(ROOT)]
 os.environ["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT}"
+os.environ["RAY_raylet_start_wait_time_s"] = "150"  # noqa: SIM112 (a busy machine is no failure)
 
 from saccade.card import Card  # noqa: E402
 from saccade.server import cluster, settings  # noqa: E402

@@ -83,7 +83,12 @@ def run(home: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [str(python()), *words],
         cwd=home,
-        env={**environ, "PYTHONPATH": str(ROOT / "src"), "RAY_AUTH_MODE": "disabled"},
+        env={
+            **environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_raylet_start_wait_time_s": "150",  # a busy machine is no failure
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
