@@ -37,9 +37,12 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(chromium: str) -> Iterator[playwright.Browser]:
-    """One browser for all tests; each page has a context of its own."""
+    """One browser for all tests here; each page has a context of its own.
+
+    Its event loop runs as long as it is there, and tests of other folders could not run theirs.
+    """
     playwright.expect.set_options(timeout=40_000)
     with (
         playwright.sync_playwright() as driver,

@@ -33,7 +33,7 @@ def environment(
     home = ROOT / ".envs" / name
     python = home / "bin" / "python"
     wanted = "\n".join([*requirements, *alone, *(f"{path}\n{text}" for path, text in sorted((modules or {}).items()))])
-    with _alone_in(home):
+    with alone_in(home):
         if not (python.exists() and _holds(home, wanted)):
             _make(home, python, requirements, alone, modules or {})
             (home / MARKER).write_text(wanted)
@@ -41,9 +41,9 @@ def environment(
 
 
 @contextlib.contextmanager
-def _alone_in(home: Path) -> Iterator[None]:
-    """Nobody else looks at the environment meanwhile: tests run in several processes."""
-    home.parent.mkdir(exist_ok=True)
+def alone_in(home: Path) -> Iterator[None]:
+    """Nobody else makes what lies there meanwhile: tests run in several processes."""
+    home.parent.mkdir(parents=True, exist_ok=True)
     with (home.parent / f"{home.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -97,7 +97,7 @@ def node_folder(name: str, *packages: str) -> Path:
         pytest.skip("Node.js with npm is not installed here")
     home = ROOT / ".envs" / name
     wanted = "\n".join(packages)
-    with _alone_in(home):
+    with alone_in(home):
         if not _holds(home, wanted):
             _make_node(home, packages)
             (home / MARKER).write_text(wanted)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from tests.clients.environments import ROOT, environment, run
+from tests.clients.environments import ROOT, alone_in, environment, run
 
 from saccade.card import Card
 from saccade.convert import Converter
@@ -61,10 +61,13 @@ def towers(data: Path) -> Path:
     """A folder of small zero-shot classifiers and what their pipelines answer, made once by ``towers.py``."""
     script = Path(__file__).with_name("towers.py")
     made = ROOT / ".cache" / f"towers-{hashlib.sha1(script.read_bytes(), usedforsecurity=False).hexdigest()[:12]}"
-    if not made.exists():
-        draft = made.with_suffix(f".{os.getpid()}")
-        photos = [str(data / "images" / "tiny" / name) for name in ("a.png", "b.png")]
-        start = f"import runpy, sys; sys.argv[0] = {str(script)!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
-        run(python(), start, str(draft), *photos, timeout_s=600)
-        draft.rename(made)
+    with alone_in(made):
+        if not made.exists():
+            draft = made.with_suffix(f".{os.getpid()}")
+            photos = [str(data / "images" / "tiny" / name) for name in ("a.png", "b.png")]
+            start = (
+                f"import runpy, sys; sys.argv[0] = {str(script)!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
+            )
+            run(python(), start, str(draft), *photos, timeout_s=600)
+            draft.rename(made)
     return made
