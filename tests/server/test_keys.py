@@ -245,6 +245,19 @@ def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str,
     assert "access-control-allow-origin" not in granted.headers
 
 
+def test_a_spent_quota_is_told_before_what_else_is_wrong(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=1, max_body_bytes=100)
+    _, secret = keys.create("x")
+
+    def wrongs() -> list[int]:
+        calls = (("nobody", b"x"), ("one", b"unreadable"), ("one", b"x" * 101))
+        return [called(app, secret, body, model)[0].status_code for model, body in calls]
+
+    assert wrongs() == [404, 400, 413]
+    assert called(app, secret)[0].status_code == 200
+    assert wrongs() == [429] * 3
+
+
 def test_a_limited_key_sees_its_standing_on_every_answer(store: Database, keys: Keys) -> None:
     app = made(store, quota_calls=3)
     _, secret = keys.create("x")

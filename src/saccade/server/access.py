@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
 from saccade.call import Answer
-from saccade.errors import Forbidden
+from saccade.errors import Forbidden, QuotaSpent
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,20 @@ class Standing:
     remaining: int
     reset_epoch_s: float
     window_s: int
+
+
+def spent(standing: Standing, calls: int) -> QuotaSpent:
+    """The refusal of so many calls to a key that stands like this."""
+    wait_s = max(0.0, standing.reset_epoch_s - time.time())
+    many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
+    return QuotaSpent(
+        f"Rate limit reached: {standing.limit} calls in {standing.window_s} seconds{many}. "
+        f"Try again in {wait_s:.0f} seconds.",
+        limit=standing.limit,
+        retry_after_s=wait_s,
+        reset_epoch_s=standing.reset_epoch_s,
+        window_s=standing.window_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from saccade.errors import (
 from saccade.media import kind
 from saccade.results import Labels
 from saccade.server import answering
-from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in
+from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in, spent
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere
@@ -276,9 +276,12 @@ class App:
                 return candidate.dialect.describe(incoming, self.desk)
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
+            free = exchange.standing is not None or candidate.route.action == "describe"
+            await self._look_at_standing(exchange)
+            if isinstance(error, CallError) and not free and exchange.standing and exchange.standing.remaining < 1:
+                error = spent(exchange.standing, 1)  # that comes first, whatever else is wrong with the call
             exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
             exchange.reason = error.message
-            await self._look_at_standing(exchange)
             if hot(error, incoming, self.settings):
                 await asyncio.sleep(COLD_PAUSE_S)
             return candidate.dialect.refuse(error, incoming)

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 
 from saccade.call import Answer
-from saccade.errors import Forbidden, NoKey, QuotaSpent
-from saccade.server.access import ANYBODY, Caller, Standing, Ticket, key_in
+from saccade.errors import Forbidden, NoKey
+from saccade.server.access import ANYBODY, Caller, Standing, Ticket, key_in, spent
 from saccade.server.answering import iso_time
 from saccade.server.database import Database, unusable, usage
 from saccade.server.keys import Key, Keys
@@ -81,7 +81,7 @@ class KeyGate:
         taken = await self.threaded(lambda: self.windows.take(window, limit, window_s, len(models)))
         standing = _standing(taken, limit, window_s)
         if not taken.token:
-            raise _spent(standing, len(models))
+            raise spent(standing, len(models))
         return Ticket(caller, standing, taken.token, tuple(models), window)
 
     async def give_back(self, ticket: Ticket) -> Ticket:
@@ -162,7 +162,7 @@ class KeyGate:
         taken = self.windows.take(key.id, limit, window_s, len(models))
         standing = _standing(taken, limit, window_s)
         if not taken.token:
-            raise _spent(standing, len(models))
+            raise spent(standing, len(models))
         return Ticket(caller, standing, taken.token, tuple(models))
 
     def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
@@ -250,16 +250,3 @@ class KeyGate:
 
 def _standing(taken: Taken, limit: int, window_s: int) -> Standing:
     return Standing(limit, max(0, limit - taken.used), taken.reset_epoch_s, window_s)
-
-
-def _spent(standing: Standing, calls: int) -> QuotaSpent:
-    wait_s = max(0.0, standing.reset_epoch_s - time.time())
-    many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
-    return QuotaSpent(
-        f"Rate limit reached: {standing.limit} calls in {standing.window_s} seconds{many}. "
-        f"Try again in {wait_s:.0f} seconds.",
-        limit=standing.limit,
-        retry_after_s=wait_s,
-        reset_epoch_s=standing.reset_epoch_s,
-        window_s=standing.window_s,
-    )
