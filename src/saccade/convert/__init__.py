@@ -22,8 +22,7 @@ from saccade import errors, families
 from saccade.card import Card, Json
 from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, texted
 from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
-from saccade.stores.store import Progress, silent
-from saccade.stores.ultralytics import alone
+from saccade.stores.store import Progress, alone, silent
 
 VERSION = 1
 """Of the way of converting: another one, and graphs are made anew."""

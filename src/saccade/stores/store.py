@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 from saccade.card import Card
@@ -18,6 +22,18 @@ class Progress(Protocol):
 
 def silent(what: str, done: int, total: int | None) -> None:
     """A Progress that shows nothing."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Held by one process at a time; others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Store(Protocol):

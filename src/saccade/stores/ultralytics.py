@@ -7,7 +7,6 @@ none of saccade's own environment variables, and takes from it nothing but the e
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 import shutil
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from saccade.errors import BadSettings, UnsupportedModel
-from saccade.stores.store import Progress, silent
+from saccade.stores.store import Progress, alone, silent
 
 REQUIREMENTS: Final = ("ultralytics>=8.4", "onnx>=1.17")
 TORCH: Final = ("torch", "torchvision")
@@ -187,18 +186,6 @@ def how_to(path: str, name: str = "") -> str:
         f"--install-ultralytics; or export it where you have Ultralytics (yolo export model={file.name} format=onnx "
         f"dynamic=True) and add {file.stem}.onnx."
     )
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Held by one process at a time; others wait."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
