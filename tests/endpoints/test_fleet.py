@@ -18,7 +18,7 @@ from saccade.endpoints.figures import Figures, Line
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
-from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel
+from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel, Unreachable
 from saccade.results import Labels
 
 LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ())
@@ -117,7 +117,7 @@ async def whole_life(records: Memory) -> None:
     await house.stop("cars")
     with pytest.raises(Stopped, match="Service Unavailable"):
         house.serving("cars")
-    house.start("cars")
+    await house.start("cars")
     assert await settled(house, "cars") == "ready"
     await house.remove("cars")
     with pytest.raises(UnknownModel):
@@ -131,6 +131,43 @@ def records() -> Memory:
 
 def test_an_endpoint_starts_answers_stops_and_starts_again(records: Memory) -> None:
     asyncio.run(whole_life(records))
+
+
+async def start_while_stopping(records: Memory) -> None:
+    house = fleet(records)
+    await house.create("cars", Plan(model="a"))
+    await settled(house, "cars")
+    call = asyncio.create_task(house.serving("cars").predict(Call(model="", media=b"")))
+    await asyncio.sleep(0)
+    stop = asyncio.create_task(house.stop("cars"))
+    await asyncio.sleep(0)
+    assert house.record("cars").state == "stopping"
+    await house.start("cars")
+    await call
+    await stop
+    assert await settled(house, "cars") == "ready"
+
+
+def test_a_start_that_comes_while_it_stops_is_not_lost(records: Memory) -> None:
+    asyncio.run(start_while_stopping(records))
+
+
+async def stop_that_fails(records: Memory) -> None:
+    class Far(LocalEndpoint):
+        async def stop(self) -> None:
+            raise Unreachable("The region does not answer.")
+
+    house = Fleet(records, resolve, lambda record: Far(Counting))
+    await house.create("cars", Plan(model="a"))
+    await settled(house, "cars")
+    with pytest.raises(Unreachable):
+        await house.stop("cars")
+    assert house.record("cars").state == "ready"
+    assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "a"
+
+
+def test_a_stop_that_does_not_reach_its_region_says_so_and_leaves_it_ready(records: Memory) -> None:
+    asyncio.run(stop_that_fails(records))
 
 
 def test_replacing_under_load_fails_no_call(records: Memory) -> None:

@@ -104,6 +104,14 @@ class Fleet:
             return self._here[name]
         raise UnknownModel(f"There is no endpoint '{name[:60]}'. `saccade endpoints list` shows those that exist.")
 
+    async def current(self, name: str) -> Record:
+        """One endpoint before it is changed: as it is now, whoever else may change it.
+
+        Raises:
+            UnknownModel: there is none of this name.
+        """
+        return self.record(name)
+
     def figures(self, name: str) -> Figures:
         """Where this process counts what the endpoint does."""
         self.record(name)
@@ -183,7 +191,7 @@ class Fleet:
             if plan.hostname and other.plan.hostname == plan.hostname:
                 raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
         if self.knows(checked_name(name)):
-            return self._again(self.record(name), plan)
+            return await self._again(name, plan)
         record = Record(
             id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
         )
@@ -197,17 +205,20 @@ class Fleet:
         self._spawn(self._start(name))
         return self.record(name)
 
-    def start(self, name: str, plan: Plan | None = None) -> Record:
-        """Starts a stopped or failed endpoint in the background, with its plan or another; a running one is left."""
-        record = self.record(name)
+    async def start(self, name: str, plan: Plan | None = None) -> Record:
+        """Starts a stopped or failed endpoint in the background, with its plan or another; a running one is left.
+
+        One that is being stopped is waited for.
+        """
+        record = await self._at_rest(name)
         if record.state in ("stopped", "failed"):
             self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
             self._spawn(self._start(name))
         return self.record(name)
 
-    def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
+    async def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
         """What people want to know of it, beside its name."""
-        record = self.record(name)
+        record = await self.current(name)
         self._save(
             replace(
                 record,
@@ -218,13 +229,25 @@ class Fleet:
         return self.record(name)
 
     async def stop(self, name: str) -> Record:
-        """Finishes its calls and frees its memory; the URL stays and answers 503."""
+        """Finishes its calls and frees its memory; the URL stays and answers 503.
+
+        Raises:
+            Unreachable: its region does not answer; it runs on.
+        """
         async with self._lock(name):
-            self.record(name)
-            running = self._running.pop(name, None)
+            record = await self.current(name)
+            running = self._running.pop(name, None) or self._left_over(record)
             if running is not None:
                 self._set(name, "stopping")
-                await running.stop()
+                try:
+                    await running.stop()
+                except Error:
+                    self._running[name] = running
+                    self._set(name, record.state, record.reason)
+                    raise
+                except asyncio.CancelledError:  # It goes on by itself, whoever waits for it.
+                    self._set(name, "stopped")
+                    raise
             self._set(name, "stopped")
         return self.record(name)
 
@@ -235,7 +258,7 @@ class Fleet:
             Error: the new model cannot serve; the old one goes on.
         """
         async with self._lock(name):
-            record = self.record(name)
+            record = await self.current(name)
             plan = replace(record.plan, model=model)
             card = await asyncio.to_thread(self._resolve, plan)
             running = self._running.get(name)
@@ -258,7 +281,7 @@ class Fleet:
     async def resize(self, name: str, plan: Plan) -> Record:
         """Another number of replicas, memory, idle time or limit, without an outage."""
         async with self._lock(name):
-            record = self.record(name)
+            record = await self.current(name)
             running = self._running.get(name)
             if running is not None and self._matters(record.plan, plan):
                 card = await asyncio.to_thread(self._resolve, plan)
@@ -282,20 +305,38 @@ class Fleet:
         """Whether what runs must be told of the change."""
         return replace(new, calls_per_hour=0) != replace(old, calls_per_hour=0)
 
-    def _again(self, record: Record, plan: Plan) -> Record:
+    async def _again(self, name: str, plan: Plan) -> Record:
         """Starts an endpoint that is down with a new plan. Raises BadOptions for one that is not, or is another."""
-        name, same = record.name, (record.plan.model, record.plan.region) == (plan.model, plan.region)
+        record = await self._at_rest(name)
+        same = (record.plan.model, record.plan.region) == (plan.model, plan.region)
         if same and record.state in ("stopped", "failed"):
-            return self.start(name, plan)
+            return await self.start(name, plan)
         raise BadOptions(
             f"An endpoint '{name}' exists already. Choose another name, or change it: "
             f"saccade endpoints replace {name} {plan.model}, saccade endpoints start {name} --replicas MIN:MAX"
         )
 
+    async def _at_rest(self, name: str) -> Record:
+        """The record, when no stop is under way any more."""
+        while (record := await self.current(name)).state == "stopping":
+            await self._while_stopping(record)
+        return record
+
+    def _left_over(self, record: Record) -> Endpoint | None:
+        """What runs of the endpoint though this process did not start it."""
+        return None
+
+    async def _while_stopping(self, record: Record) -> None:
+        async with self._lock(record.name):
+            pass
+
     async def _start(self, name: str) -> None:
         async with self._lock(name):
-            record = self._here.get(name)
-            if record is None or name in self._running:
+            try:
+                record = await self.current(name)
+            except UnknownModel:
+                return
+            if name in self._running:
                 return
             self._set(name, "deploying")
             try:

@@ -59,6 +59,9 @@ TELL_S = 1.0
 LOOK_S = 0.02
 """How often is looked whether the last call is finished."""
 
+STOP_S = 90.0
+"""How long an endpoint may take to stop before a start that waits for it is given up."""
+
 ORPHAN_S = 60.0
 """An endpoint that should come up, but that no replica is working on for so long, is started again."""
 
@@ -413,6 +416,17 @@ class ClusterFleet(Fleet):
         self.knows(name)
         return super().record(name)
 
+    async def current(self, name: str) -> Record:
+        """As the database has it, for another replica may have changed it a moment ago."""
+        kept = await asyncio.to_thread(lambda: next((one for one in self._records.all() if one.name == name), None))
+        if kept is None:
+            self._forget(name)
+            return self.record(name)
+        self._here[name] = kept
+        if kept.state in ("stopped", "failed"):
+            self._running.pop(name, None)
+        return kept
+
     async def metrics(self, name: str, span: str) -> dict[str, Any]:
         """As all replicas counted."""
         told: dict[str, Any] = await self._ledger.ask("metrics", self.record(name).id, span)
@@ -450,11 +464,6 @@ class ClusterFleet(Fleet):
         with contextlib.suppress(Error):
             await self._ledger.ask("forget", id)
 
-    async def stop(self, name: str) -> Record:
-        """See :meth:`Fleet.stop`; also what another replica started."""
-        self._running.setdefault(name, self._make(self.record(name)))
-        return await super().stop(name)
-
     async def replace(self, name: str, model: str) -> Record:
         """See :meth:`Fleet.replace`."""
         await self._look()
@@ -465,9 +474,34 @@ class ClusterFleet(Fleet):
         await self._look()
         return await super().resize(name, plan)
 
+    def _left_over(self, record: Record) -> Endpoint | None:
+        """Any replica may have started it."""
+        return self._make(record)
+
+    async def _while_stopping(self, record: Record) -> None:
+        """Another replica may be stopping it; if it has died over that, the endpoint is taken over as stopped.
+
+        Raises:
+            Stopped: it takes too long.
+        """
+        await super()._while_stopping(record)
+        end = time.monotonic() + STOP_S
+        while await self.current(record.name) == record:
+            if time.monotonic() > end:
+                raise Stopped(f"The endpoint '{record.name}' is still stopping. Try again soon.", retry_after_s=30)
+            seen = await asyncio.to_thread(ray.standings)
+            await asyncio.sleep(SYNC_S)
+            if ray.application(record.name) not in seen:
+                stopped = msgspec.structs.replace(record, state="stopped")
+                await asyncio.to_thread(self._shared_records.swap, record, stopped)
+
     def _matters(self, old: Plan, new: Plan) -> bool:
         """Replicas enforce the endpoint's limit themselves, so they must be told of that, too."""
         return old != new
+
+    def _forget(self, name: str) -> None:
+        for known in (self._here, self._running, self._figures, self._since):
+            known.pop(name, None)
 
     def _read_again(self, name: str) -> bool:
         self._here.update({one.name: one for one in self._records.all() if one.name not in self._here})
@@ -485,8 +519,7 @@ class ClusterFleet(Fleet):
         seen = await asyncio.to_thread(ray.standings)
         for name in set(self._here) - set(kept):
             if not self._lock(name).locked():
-                for known in (self._here, self._running, self._figures, self._since):
-                    known.pop(name, None)
+                self._forget(name)
         for name, record in kept.items():
             if not self._lock(name).locked():
                 self._here[name] = record

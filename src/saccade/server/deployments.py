@@ -159,11 +159,11 @@ class Deployments:
         """A known endpoint, up and of the size that was asked for."""
         if wish.region or wish.port or wish.hostname:
             raise BadOptions("An endpoint keeps its region, port and host name. Remove it to give it others.")
-        record = self._fleet.record(wish.name)
+        record = await self._fleet.current(wish.name)
         plan = wish.of(record.plan)
-        if plan != record.plan and record.state not in ("stopped", "failed"):
+        if plan != record.plan and record.state not in ("stopping", "stopped", "failed"):
             return await self._fleet.resize(wish.name, plan)
-        return self._fleet.start(wish.name, plan)
+        return await self._fleet.start(wish.name, plan)
 
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
@@ -313,9 +313,9 @@ class Deployments:
     async def _change(self, name: str, change: Change) -> Record:
         match change.action:
             case "" if change.name is not None or change.metadata is not None:
-                return self._fleet.describe(name, change.name, change.metadata)
+                return await self._fleet.describe(name, change.name, change.metadata)
             case "start":
-                return self._fleet.start(name)
+                return await self._fleet.start(name)
             case "stop":
                 return await self._fleet.stop(name)
             case "replace" if change.model:
