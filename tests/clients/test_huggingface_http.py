@@ -9,6 +9,7 @@ import base64
 import http.client
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -399,6 +400,21 @@ def test_item_18_a_huge_body_is_a_413_that_names_the_limit(house: Served) -> Non
     reply = post(house, f"/models/{DETR}", bytes((4 << 20) + 1))
     assert reply.status == 413
     assert reply.error.startswith(f"Payload too large: {(4 << 20) + 1} bytes > limit {4 << 20}")
+
+
+def test_item_18_a_huge_body_for_a_model_that_nobody_has_is_told_about_the_model(house: Served) -> None:
+    reply = post(house, "/models/nobody/has-this", bytes((4 << 20) + 1))
+    assert (reply.status, reply.error) == (404, "Model nobody/has-this does not exist")
+
+
+def test_a_call_that_fails_at_work_has_the_compute_headers_and_one_that_is_not_let_in_has_none(house: Served) -> None:
+    for body, parameters in ((b"broken", ""), (PHOTO, "?threshold=high")):
+        reply = post(house, f"/models/{DETR}{parameters}", body)
+        assert (reply.status, reply.headers["x-compute-type"]) == (400, "cpu")
+        assert re.fullmatch(r"\d+\.\d{3}", reply.headers["x-compute-time"])
+    unknown = post(house, "/models/nobody/has-this", PHOTO)
+    assert unknown.status == 404
+    assert not {"x-compute-type", "x-compute-time"} & unknown.headers.keys()
 
 
 def test_item_18_a_forced_task_that_the_model_does_not_do_is_a_400(house: Served) -> None:

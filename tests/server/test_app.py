@@ -128,6 +128,7 @@ def test_bodies_over_the_limit_are_refused_announced_or_not() -> None:
             yield b"x" * 100
 
     assert asked(app, "POST", "/first/one", content=pieces()).status_code == 413
+    assert asked(app, "POST", "/first/nobodys", content=b"x" * 1001).status_code == 404
     assert app.shelf.held_bytes == 0
 
 

@@ -54,7 +54,8 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     """One HTTP request, read whole. (A Struct, because several are made at every request.)
 
     ``path`` is percent-decoded with a single leading slash; ``match`` holds the route's path parameters; header names
-    are lower-case; ``base_url`` is this server's address as the caller wrote it, without a trailing slash.
+    are lower-case; ``base_url`` is this server's address as the caller wrote it, without a trailing slash. ``device``
+    and ``worked_s`` are given with a call that failed at work: what it was computed on, and for how many seconds.
     """
 
     method: str
@@ -65,6 +66,8 @@ class Incoming(msgspec.Struct, frozen=True, gc=False):
     match: Mapping[str, str] = {}
     request_id: str = ""
     base_url: str = ""
+    device: str = ""
+    worked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

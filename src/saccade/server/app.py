@@ -30,10 +30,13 @@ from saccade.errors import (
     DeadlinePassed,
     Error,
     Forbidden,
+    ModelError,
     Overloaded,
     QuotaSpent,
     StillLoading,
     Stopped,
+    TooLarge,
+    UnknownModel,
     place,
 )
 from saccade.media import kind
@@ -84,6 +87,9 @@ HOT_CLIENT = "@huggingface/inference"
 UNSEEN = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
 """Stands in the counts for an answer that only another server has seen, and for one without entries."""
 
+AT_WORK = (BadInput, BadOptions, TooLarge, DeadlinePassed, ModelError)
+"""What goes wrong when a call is at work on its model already."""
+
 Fetch = Callable[[str], Awaitable[bytes]]
 
 
@@ -104,6 +110,8 @@ class Exchange:
     head: Incoming
     received: float
     watch: Watch
+    begun: float | None = None
+    """When the call began to be read as one for a model."""
     dialect: str = ""
     caller: str = ""
     who: Caller | None = None
@@ -267,7 +275,7 @@ class App:
         try:
             caller = await self.gate.caller(incoming.headers)
             exchange.caller, exchange.who = caller.id, caller
-            content = await body.read(self.settings.body_timeout_s)
+            content = await self._content(body, candidate, incoming)
             exchange.watch.start()
             candidate, incoming = chosen(found, incoming, content)
             exchange.dialect = candidate.dialect.name
@@ -284,13 +292,41 @@ class App:
             exchange.reason = error.message
             if hot(error, incoming, self.settings):
                 await asyncio.sleep(COLD_PAUSE_S)
-            return candidate.dialect.refuse(error, incoming)
+            return candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
         except (Departed, asyncio.CancelledError):
             raise
         except Exception as error:
             exchange.dialect, exchange.error = candidate.dialect.name, "Bug"
             await self._look_at_standing(exchange)
-            return candidate.dialect.refuse(bug(error, incoming.request_id), incoming)
+            found_bug = bug(error, incoming.request_id)
+            return candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
+
+    async def _content(self, body: Body, candidate: Candidate, incoming: Incoming) -> bytes:
+        """The whole body.
+
+        Raises:
+            UnknownModel: the body is too large, and its path names no model that is here or can be fetched: that is
+                told first.
+            TooLarge, BadInput, Overloaded: see :meth:`Body.read`.
+        """
+        try:
+            return await body.read(self.settings.body_timeout_s)
+        except TooLarge:
+            if candidate.route.action == "predict":
+                try:
+                    await self._parsed(candidate.dialect, incoming)
+                except UnknownModel:
+                    raise
+                except Error:  # Nothing was read, so anything else that is wrong is not the caller's doing.
+                    pass
+            raise
+
+    def _worked(self, exchange: Exchange, incoming: Incoming, error: Error) -> Incoming:
+        """The request with where and how long it was worked on, if that is how it failed."""
+        if exchange.begun is None or not (isinstance(error, AT_WORK) or type(error) is Error):
+            return incoming
+        worked_s = time.monotonic() - exchange.begun
+        return msgspec.structs.replace(incoming, device=self.desk.device(), worked_s=worked_s)
 
     async def _look_at_standing(self, exchange: Exchange) -> None:
         """For answers that took nothing from the caller's quota; every answer to a limited key tells how it stands."""
@@ -302,6 +338,7 @@ class App:
         if self.draining:
             raise Stopped("The server is shutting down. Try again shortly.", retry_after_s=5)
         wish_s = patience_of(incoming.headers)
+        exchange.begun = time.monotonic()
         ask = await self._parsed(dialect, incoming)
         video = any(call.clip is not None for call in ask.calls)
         most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
