@@ -3,7 +3,8 @@
     published.py NAME FOLDER ANSWERS PHOTO ...
 
 The configurations are those that the authors published; the weights are random (the seed is fixed), with heads scaled
-so that scores spread as those of trained models do. Backbones of DETR are of the kind that needs no timm.
+so that scores spread as those of trained models do. DETR's backbone is of the kind that needs no timm (the revision
+"no_timm"), with ``@main`` after the name it is timm's.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ PREPROCESSORS: dict[str, dict[str, Any]] = {
 PREPROCESSORS["facebook/mask2former-swin-tiny-coco-panoptic"] = PREPROCESSORS[
     "facebook/mask2former-swin-large-coco-panoptic"
 ]
+TIMM = {"backbone": "resnet50", "backbone_config": None, "use_timm_backbone": True}
+"""What the published config.json of DETR says of its backbone, and that its weights are to be fetched from timm."""
 TASKS = {"detr": "object-detection", "upernet": "image-segmentation", "mask2former": "image-segmentation"}
 
 
@@ -71,6 +74,8 @@ def model(name: str) -> Any:
             **labels(21841),
         )
         return t.BeitForImageClassification(config)
+    if name.endswith("@main"):
+        return t.DetrForObjectDetection(t.DetrConfig(**TIMM, use_pretrained_backbone=False, **labels(91)))
     if name.startswith("facebook/detr"):
         backbone = t.ResNetConfig(out_features=["stage4"])
         config = t.DetrConfig(
@@ -157,7 +162,10 @@ def main() -> None:
     made = model(name).eval()
     spread(made, name)
     made.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS[name]))
+    if name.endswith("@main"):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **TIMM, "use_pretrained_backbone": True}))
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS[name.partition("@")[0]]))
     del made
     if photos:
         Path(target).write_text(json.dumps(answers(folder, name, photos)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ NAMES = (
     "facebook/deit-base-distilled-patch16-224",
     "microsoft/beit-base-patch16-224-pt22k-ft22k",
     "facebook/detr-resnet-50",
+    "facebook/detr-resnet-50@main",
     "openmmlab/upernet-convnext-small",
     "facebook/mask2former-swin-large-coco-panoptic",
 )
@@ -48,7 +50,7 @@ def published(
 ) -> Iterator[tuple[Card, list[dict[str, Any]]]]:
     """A converted model and what its pipeline says to two photos."""
     home = tmp_path_factory.mktemp("published")
-    folder, answers = home / request.param.replace("/", "--"), home / "answers.json"
+    folder, answers = home / re.sub("[/@]", "--", request.param), home / "answers.json"
     photos = [str(data / "images" / "coco" / photo) for photo in PHOTOS]
     script = f"import runpy, sys; sys.argv[0] = {str(SCRIPT)!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
     run(python(), script, request.param, str(folder), str(answers), *photos, timeout_s=1800)

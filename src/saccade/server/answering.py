@@ -77,11 +77,17 @@ def quota_headers(standing: Standing, now_s: float, iso: bool) -> list[tuple[str
     ]
 
 
-async def standing_headers(gate: Gate, caller: Caller | None, *, iso: bool = False) -> dict[str, str]:
-    """The same for an answer that took nothing; empty for nobody, for a key without a limit, and if nobody can say."""
-    standing = None
+async def standing_of(gate: Gate, caller: Caller | None) -> Standing | None:
+    """How a caller stands, for an answer that took nothing; None for nobody, a key without a limit, and if nobody can
+    say."""
     with contextlib.suppress(Exception):  # what is being answered matters more
-        standing = None if caller is None else await gate.standing(caller)
+        return None if caller is None else await gate.standing(caller)
+    return None
+
+
+async def standing_headers(gate: Gate, caller: Caller | None, *, iso: bool = False) -> dict[str, str]:
+    """The same as headers, for an answer that took nothing."""
+    standing = await standing_of(gate, caller)
     return {} if standing is None else dict(quota_headers(standing, time.time(), iso))
 
 

@@ -330,9 +330,8 @@ class App:
 
     async def _look_at_standing(self, exchange: Exchange) -> None:
         """For answers that took nothing from the caller's quota; every answer to a limited key tells how it stands."""
-        if exchange.standing is None and exchange.who is not None:
-            with contextlib.suppress(Exception):  # what is being answered matters more
-                exchange.standing = await self.gate.standing(exchange.who)
+        if exchange.standing is None:
+            exchange.standing = await answering.standing_of(self.gate, exchange.who)
 
     async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
         if self.draining:
