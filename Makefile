@@ -39,7 +39,6 @@ docs: $(VENV)/.dev  ## Write the generated parts of the documentation anew
 	$(BIN)/python docs/generate.py
 
 lock: $(VENV)/.dev  ## Pin every library anew, with hashes
-	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-find-links --upgrade \
 	  --python-version 3.11 pyproject.toml --group build --output-file requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-find-links --upgrade \
