@@ -92,13 +92,15 @@ function Page({ page, rest, session, onKey }) {
 
 function SignIn({ onKey, wrong = false, page = false }) {
   const [value, setValue] = useState("");
+  const box = useRef(null);
+  useEffect(() => box.current.focus(), []);
   const enter = (event) => {
     event.preventDefault();
     onKey(value.trim());
   };
   return html`<form class="card sign-in" onSubmit=${enter}>
     ${page && html`<h1>This server asks for a key</h1>`}
-    <label>Access key <input type="password" autocomplete="off" required value=${value} onInput=${(e) => setValue(e.target.value)} /></label>
+    <label>Access key <input ref=${box} type="password" autocomplete="off" required value=${value} onInput=${(e) => setValue(e.target.value)} /></label>
     ${wrong && html`<p class="problem" role="alert">This key is not known here, or it was revoked or has expired.</p>`}
     <p class="hint">It is kept in this browser tab only. Make one with <code>saccade keys create NAME</code>.</p>
     <div class="row end">${key() && html`<button type="button" class="quiet" onClick=${() => onKey("")}>Forget it</button>`}<button class="primary">Use key</button></div>
