@@ -140,8 +140,8 @@ async def start_while_stopping(records: Memory) -> None:
     call = asyncio.create_task(house.serving("cars").predict(Call(model="", media=b"")))
     await asyncio.sleep(0)
     stop = asyncio.create_task(house.stop("cars"))
-    await asyncio.sleep(0)
-    assert house.record("cars").state == "stopping"
+    while house.record("cars").state != "stopping":
+        await asyncio.sleep(0)
     await house.start("cars")
     await call
     await stop
@@ -150,6 +150,42 @@ async def start_while_stopping(records: Memory) -> None:
 
 def test_a_start_that_comes_while_it_stops_is_not_lost(records: Memory) -> None:
     asyncio.run(start_while_stopping(records))
+
+
+async def callers_that_leave(records: Memory) -> None:
+    house = fleet(records)
+    await house.create("cars", Plan(model="a"))
+    await settled(house, "cars")
+    for change, wanted in ((house.replace("cars", "b"), ("ready", "b")), (house.stop("cars"), ("stopped", "b"))):
+        caller = asyncio.create_task(change)
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        for _ in range(200):
+            record = house.record("cars")
+            if (record.state, record.plan.model) == wanted:
+                break
+            await asyncio.sleep(0.01)
+        assert (record.state, record.plan.model) == wanted
+
+
+def test_a_change_whose_caller_leaves_is_made_all_the_same(records: Memory) -> None:
+    asyncio.run(callers_that_leave(records))
+
+
+async def bug(records: Memory) -> None:
+    class Broken(LocalEndpoint):
+        async def start(self, card: Card, plan: Plan) -> None:
+            raise ZeroDivisionError("a secret")
+
+    house = Fleet(records, resolve, lambda record: Broken(Counting))
+    await house.create("cars", Plan(model="a"))
+    assert await settled(house, "cars") == "failed"
+    assert "internal error" in house.record("cars").reason
+    assert "secret" not in house.record("cars").reason
+
+
+def test_an_endpoint_that_meets_a_bug_has_failed_and_does_not_come_up_for_ever(records: Memory) -> None:
+    asyncio.run(bug(records))
 
 
 async def stop_that_fails(records: Memory) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
@@ -16,7 +17,11 @@ from saccade.card import Card
 from saccade.endpoints.drawer import Drawer, packed
 from saccade.endpoints.endpoint import PROBE, Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures, Line, Report
-from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
+from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable, place
+
+log = logging.getLogger("saccade.endpoints")
+
+T = TypeVar("T")
 
 Resolve: TypeAlias = Callable[[Plan], Card]
 """The Card of the plan's model; may take a while, so it is called in a thread. Raises UnknownModel."""
@@ -56,7 +61,7 @@ class Fleet:
         self._running: dict[str, Endpoint] = {}
         self._figures: dict[str, Figures] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def recall(self) -> None:
         """Knows the endpoints of the server before this one, so that their callers are told to come again."""
@@ -234,22 +239,7 @@ class Fleet:
         Raises:
             Unreachable: its region does not answer; it runs on.
         """
-        async with self._lock(name):
-            record = await self.current(name)
-            running = self._running.pop(name, None) or self._left_over(record)
-            if running is not None:
-                self._set(name, "stopping")
-                try:
-                    await running.stop()
-                except Error:
-                    self._running[name] = running
-                    self._set(name, record.state, record.reason)
-                    raise
-                except asyncio.CancelledError:  # It goes on by itself, whoever waits for it.
-                    self._set(name, "stopped")
-                    raise
-            self._set(name, "stopped")
-        return self.record(name)
+        return await self._to_the_end(self._stop(name))
 
     async def replace(self, name: str, model: str) -> Record:
         """Puts another model behind the same URL; the old one serves until the new one is healthy.
@@ -257,37 +247,11 @@ class Fleet:
         Raises:
             Error: the new model cannot serve; the old one goes on.
         """
-        async with self._lock(name):
-            record = await self.current(name)
-            plan = replace(record.plan, model=model)
-            card = await asyncio.to_thread(self._resolve, plan)
-            running = self._running.get(name)
-            if running is None:
-                self._save(replace(record, plan=plan))
-                return self.record(name)
-            self._set(name, "deploying")
-            try:
-                await running.replace(card, plan)
-            except Error as error:
-                self.figures(name).note("ERROR", f"Replacing the model by {model} failed: {error.message}")
-                self._set(name, "ready")
-                raise
-            self._save(
-                replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
-            )
-            self.figures(name).note("INFO", f"The model is now {model}.")
-        return self.record(name)
+        return await self._to_the_end(self._replace(name, model))
 
     async def resize(self, name: str, plan: Plan) -> Record:
         """Another number of replicas, memory, idle time or limit, without an outage."""
-        async with self._lock(name):
-            record = await self.current(name)
-            running = self._running.get(name)
-            if running is not None and self._matters(record.plan, plan):
-                card = await asyncio.to_thread(self._resolve, plan)
-                await running.replace(card, plan)
-            self._save(replace(self.record(name), plan=plan))
-        return self.record(name)
+        return await self._to_the_end(self._resize(name, plan))
 
     async def remove(self, name: str) -> None:
         """Stops it and forgets it."""
@@ -300,6 +264,59 @@ class Fleet:
             self._records.remove(name)
             if self._drawer is not None and gone is not None:
                 await asyncio.to_thread(self._drawer.remove, gone.id)
+
+    async def _stop(self, name: str) -> Record:
+        async with self._lock(name):
+            record = await self.current(name)
+            running = self._running.pop(name, None) or self._left_over(record)
+            if running is not None:
+                self._set(name, "stopping")
+                try:
+                    await running.stop()
+                except Exception:
+                    self._running[name] = running
+                    self._set(name, record.state, record.reason)
+                    raise
+            self._set(name, "stopped")
+        return self.record(name)
+
+    async def _replace(self, name: str, model: str) -> Record:
+        async with self._lock(name):
+            record = await self.current(name)
+            plan = replace(record.plan, model=model)
+            card = await asyncio.to_thread(self._resolve, plan)
+            running = self._running.get(name)
+            if running is None:
+                self._save(replace(record, plan=plan))
+                return self.record(name)
+            self._set(name, "deploying")
+            try:
+                await running.replace(card, plan)
+            except Exception as error:
+                self.figures(name).note("ERROR", f"Replacing the model by {model} failed: {_words(error)}")
+                self._set(name, "ready")
+                raise
+            self._save(
+                replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
+            )
+            self.figures(name).note("INFO", f"The model is now {model}.")
+        return self.record(name)
+
+    async def _resize(self, name: str, plan: Plan) -> Record:
+        async with self._lock(name):
+            record = await self.current(name)
+            running = self._running.get(name)
+            if running is not None and self._matters(record.plan, plan):
+                card = await asyncio.to_thread(self._resolve, plan)
+                await running.replace(card, plan)
+            self._save(replace(self.record(name), plan=plan))
+        return self.record(name)
+
+    async def _to_the_end(self, change: Coroutine[None, None, Record]) -> Record:
+        """What a change returns; it goes on when its caller leaves, or an endpoint would stay halfway."""
+        task = self._spawn(change)
+        task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+        return await asyncio.shield(task)
 
     def _matters(self, old: Plan, new: Plan) -> bool:
         """Whether what runs must be told of the change."""
@@ -343,9 +360,9 @@ class Fleet:
                 endpoint = self._make(record)
                 card = await asyncio.to_thread(self._resolve, record.plan)
                 await endpoint.start(card, record.plan)
-            except Error as error:
-                self._set(name, "failed", error.message)
-                self.figures(name).note("ERROR", f"Starting failed: {error.message}")
+            except Exception as error:
+                self._set(name, "failed", why := _words(error))
+                self.figures(name).note("ERROR", f"Starting failed: {why}")
                 if isinstance(error, Unreachable):
                     self._spawn(self._start_later(name))
                 return
@@ -392,7 +409,16 @@ class Fleet:
         self._here[record.name] = record
         self._records.save(record)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _words(error: Exception) -> str:
+    """What an endpoint's own log and its callers are told of an error; the server's log gets the place of a bug."""
+    if isinstance(error, Error):
+        return error.message
+    log.error("internal error with an endpoint: %s", place(error))
+    return "An internal error; the server's log tells where."

@@ -423,7 +423,7 @@ class ClusterFleet(Fleet):
             self._forget(name)
             return self.record(name)
         self._here[name] = kept
-        if kept.state in ("stopped", "failed"):
+        if kept.state == "stopped":  # one that failed may still have an older version that runs
             self._running.pop(name, None)
         return kept
 
