@@ -69,6 +69,7 @@ class Cluster(Server):
         home.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.loads: list[Load] = []
         self.log = home / "cluster.log"
         given = {"port": self.port, "home": str(home), "access_log": False, **settings}
         words = json.dumps({"nodes": nodes, "settings": given, "devices": devices or {}})
@@ -173,6 +174,7 @@ class Load:
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(callers)
         self._work = [self._pool.submit(self._call) for _ in range(callers)]
+        cluster.loads.append(self)
 
     def answered(self) -> int:
         with self._lock:
@@ -201,6 +203,7 @@ class Load:
             except (OSError, http.client.HTTPException) as error:
                 word = type(error).__name__
                 line.close()
+                time.sleep(0.01)
             with self._lock:
                 self.seen[word] += 1
                 self.slowest_s = max(self.slowest_s, time.monotonic() - begun)

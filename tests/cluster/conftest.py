@@ -41,3 +41,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         for name, wish in WISHES.items():
             cluster.ask("POST", "/v1/endpoints", {"name": name, **wish})
         yield cluster
+
+
+@pytest.fixture(autouse=True)
+def calm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails leaves no callers behind: they would keep the machine busy, and this process alive."""
+    yield
+    if "cluster" in request.fixturenames:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        while cluster.loads:
+            cluster.loads.pop().stop()

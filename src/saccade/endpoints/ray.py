@@ -26,7 +26,9 @@ from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record
 from saccade.endpoints.ledger import Ledger
-from saccade.errors import BadSettings, Error, MissingExtra, RunFailed, Stopped
+from saccade.errors import BadSettings, Error, MissingExtra, RunFailed, Stopped, place
+
+log = logging.getLogger("saccade.endpoints")
 
 NAMESPACE = "serve"
 PREFIX = "saccade-"
@@ -197,7 +199,7 @@ def connect(address: str | None, variables: Mapping[str, str]) -> bool:
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"at '{address}'" if address else "on this machine"
         raise BadSettings(
-            f"No Ray cluster can be used {where}: {str(error).splitlines()[0][:200]}. Start one with "
+            f"No Ray cluster can be used {where}: {_first_line(error)}. Start one with "
             "'ray start --head', or leave the address out. A cluster with a token needs RAY_AUTH_MODE=token here, too."
         ) from error
     return not address
@@ -345,8 +347,10 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
     ).options(version=version or secrets.token_hex(8), _internal=True)
     try:
         serve.run(deployment.bind(build), name=name, route_prefix=route, blocking=False)
-    except RuntimeError as error:
-        raise RunFailed(f"It did not come up on the cluster: {_reason(serve.status(), name) or error}") from error
+    except Exception as error:  # RuntimeError for what failed; but Serve has errors of all kinds while it is busy
+        if not isinstance(error, RuntimeError):
+            log.warning("Serve could not tell how '%s' came up: %s", name, place(error))
+        raise RunFailed(f"It did not come up on the cluster: {_reason(name) or _first_line(error)}") from error
 
 
 def withdraw(names: Iterable[str]) -> None:
@@ -370,11 +374,14 @@ def farewell(names: Iterable[str], wait_s: float) -> None:
 
 
 def standings() -> dict[str, Standing]:
-    """Every application of ours by its name. Blocks."""
-    _, serve = _ray()
+    """Every application of ours by its name. Blocks.
+
+    Raises:
+        Stopped: Serve does not tell.
+    """
     words = {"RUNNING": "ready", "DEPLOYING": "deploying", "NOT_STARTED": "deploying", "DELETING": "stopping"}
     found: dict[str, Standing] = {}
-    for name, told in serve.status().applications.items():
+    for name, told in _status().applications.items():
         if name.startswith(PREFIX):
             up = sum(int(one.replica_states.get("RUNNING", 0)) for one in told.deployments.values())
             found[name] = Standing(words.get(str(told.status.value), "failed"), str(told.message), up)
@@ -538,12 +545,29 @@ def _holding(serve: Any) -> type:
     return Holding
 
 
-def _reason(status: Any, name: str) -> str:
-    """The last error of ours that a replica ended with, without its traceback."""
-    told = status.applications.get(name)
+def _status() -> Any:
+    """What Serve tells of its applications. Raises Stopped: it does not."""
+    _, serve = _ray()
+    try:
+        return serve.status()
+    except Exception as error:  # of Ray when the controller is gone, of Serve when it cannot read its own answer
+        log.warning("Serve does not tell where its applications stand: %s", place(error))
+        raise Stopped("The Ray cluster does not tell where its applications stand. Try again.") from error
+
+
+def _reason(name: str) -> str:
+    """The last error of ours that a replica ended with, without its traceback; "" if Serve knows none."""
+    try:
+        told = _status().applications.get(name)
+    except Stopped:
+        return ""
     said = "\n".join(str(one.message) for one in told.deployments.values()) if told else ""
     ours = REASON.findall(said)
     return ours[-1] if ours else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _ray() -> tuple[Any, Any]:

@@ -30,7 +30,7 @@ from saccade.endpoints import ray
 from saccade.endpoints.endpoint import Endpoint, Plan, Record, State, replicas
 from saccade.endpoints.figures import Line
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import BadOptions, BadSettings, Error, Overloaded, Stopped
+from saccade.errors import BadOptions, BadSettings, Error, Overloaded, Stopped, place
 from saccade.server.app import App
 from saccade.server.connection import Connection
 from saccade.server.database import Database
@@ -173,6 +173,7 @@ class Signals:
 
 async def shared(settings: Settings, shelf: Shelf) -> House:
     """A replica of the shared API."""
+    speak()
     _answer_whole()
     settings = _portion(settings)
     database = Database(settings.database_url, settings.home)
@@ -197,6 +198,7 @@ async def dedicated(settings: Settings, shelf: Shelf, record: Record) -> House:
     Raises:
         Error: the model cannot be served.
     """
+    speak()
     _answer_whole()
     settings = _portion(settings)
     plan = msgspec.structs.replace(
@@ -510,8 +512,12 @@ class ClusterFleet(Fleet):
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(SYNC_S)
-            with contextlib.suppress(Error, OSError, RuntimeError):
+            try:
                 await self._look()
+            except Error:
+                continue
+            except Exception as error:  # The next look may see more; without any, this replica would never learn again.
+                log.error("could not look at the endpoints: %s", place(error))
 
     async def _look(self) -> None:
         """Takes over what the database and Serve say of endpoints that this replica is not changing itself."""
