@@ -14,8 +14,8 @@ help:  ## Show what can be made
 serve: $(VENV)/.core  ## Install what is needed and serve on http://127.0.0.1:8000 (SERVE="--models DIR" for your own models)
 	@$(BIN)/saccade serve $(SERVE)
 
-test: $(VENV)/.dev  ## Run the quick tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## Run the quick tests, three at a time, for many of them wait
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak; in two lanes (what fails is tried once more, alone)
 	$(BIN)/python tests/lanes.py
