@@ -155,9 +155,9 @@ def test_packed_bodies_are_unpacked(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("body", "encoding", "status"),
     [
-        (gzip.compress(bytes(10_000_000)), "gzip", 413),
+        (gzip.compress(bytes(10_000_000), mtime=0), "gzip", 413),
         (b"no gzip at all", "gzip", 400),
-        (gzip.compress(b"hello" * 100)[:-12], "gzip", 400),
+        (gzip.compress(b"hello" * 100, mtime=0)[:-12], "gzip", 400),
         (b"x", "br", 400),
     ],
 )
