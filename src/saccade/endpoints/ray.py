@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
@@ -88,6 +89,12 @@ INSTEAD = (
 )
 
 REASON = re.compile(r"saccade\.errors\.\w+: (.+)")
+
+
+_configuring = threading.Lock()
+"""Held wherever Serve makes configurations, also those that it only reads: each of them registers a module with
+cloudpickle for a moment, and of two threads that do so at once one fails (Ray 2.60: "is not registered for pickle by
+value")."""
 
 
 class House(Protocol):
@@ -310,6 +317,19 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
     Raises:
         RunFailed: it does not come up; an older one of this name serves on.
     """
+    from ray.serve.context import _get_global_client  # type: ignore[import-not-found,unused-ignore]
+
+    try:
+        with _configuring:
+            _deploy(name, route, build, scale, version)
+        _get_global_client()._wait_for_application_running(name)
+    except Exception as error:  # RuntimeError for what failed; but Serve has errors of all kinds while it is busy
+        if not isinstance(error, RuntimeError):
+            log.warning("Serve could not tell how '%s' came up: %s", name, place(error))
+        raise RunFailed(f"It did not come up on the cluster: {_reason(name) or _first_line(error)}") from error
+
+
+def _deploy(name: str, route: str, build: Callable[[], Awaitable[House]], scale: Scale, version: str) -> None:
     _, serve = _ray()
     from ray.serve.config import (  # type: ignore[import-not-found,unused-ignore]
         AutoscalingConfig,
@@ -345,12 +365,8 @@ def publish(name: str, route: str, build: Callable[[], Awaitable[House]], scale:
         max_constructor_retry_count=1,
         max_surge_percent=100,
     ).options(version=version or secrets.token_hex(8), _internal=True)
-    try:
-        serve.run(deployment.bind(build), name=name, route_prefix=route, blocking=False)
-    except Exception as error:  # RuntimeError for what failed; but Serve has errors of all kinds while it is busy
-        if not isinstance(error, RuntimeError):
-            log.warning("Serve could not tell how '%s' came up: %s", name, place(error))
-        raise RunFailed(f"It did not come up on the cluster: {_reason(name) or _first_line(error)}") from error
+    target = serve.RunTarget(deployment.bind(build), name=name, route_prefix=route)
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
 def withdraw(names: Iterable[str]) -> None:
@@ -394,7 +410,8 @@ def version(name: str) -> str:
         return ""
     from ray.serve.context import _get_global_client  # type: ignore[import-not-found,unused-ignore]
 
-    return str(_get_global_client().get_deployment_info(DEPLOYMENT, name)[0].version)
+    with _configuring:
+        return str(_get_global_client().get_deployment_info(DEPLOYMENT, name)[0].version)
 
 
 class Peers:
@@ -549,7 +566,8 @@ def _status() -> Any:
     """What Serve tells of its applications. Raises Stopped: it does not."""
     _, serve = _ray()
     try:
-        return serve.status()
+        with _configuring:
+            return serve.status()
     except Exception as error:  # of Ray when the controller is gone, of Serve when it cannot read its own answer
         log.warning("Serve does not tell where its applications stand: %s", place(error))
         raise Stopped("The Ray cluster does not tell where its applications stand. Try again.") from error
