@@ -25,7 +25,7 @@ def main(*words: str) -> int:
     first = [str(TESTS / name) for name in FIRST]
     second = [str(path) for path in sorted(TESTS.iterdir()) if path.name not in FIRST and _holds_tests(path)]
     with tempfile.TemporaryFile("w+") as said:
-        gives_way = {"stdout": said, "stderr": subprocess.STDOUT, "preexec_fn": lambda: os.nice(10)}
+        gives_way = {"stdout": said, "stderr": subprocess.STDOUT, "preexec_fn": lambda: os.nice(19)}
         beside = subprocess.Popen(command("second", second, words), **gives_way)
         codes = {"first": subprocess.run(command("first", first, words)).returncode}
         codes["second"] = beside.wait()

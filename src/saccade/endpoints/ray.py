@@ -61,6 +61,8 @@ BUFFER_BYTES = 1 << 20
 
 ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's default of 15 lets replicas give way to everything else on the machine.
+    "RAY_worker_niceness": "0",
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Inference changes nothing, so a call whose replica died before it answered may be run again. HAProxy can only do
