@@ -215,11 +215,7 @@ class Fleet:
 
         One that is being stopped is waited for.
         """
-        record = await self._at_rest(name)
-        if record.state in ("stopped", "failed"):
-            self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
-            self._spawn(self._start(name))
-        return self.record(name)
+        return await self._to_the_end(self._started(name, plan))
 
     async def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
         """What people want to know of it, beside its name."""
@@ -264,6 +260,13 @@ class Fleet:
             self._records.remove(name)
             if self._drawer is not None and gone is not None:
                 await asyncio.to_thread(self._drawer.remove, gone.id)
+
+    async def _started(self, name: str, plan: Plan | None) -> Record:
+        record = await self._at_rest(name)
+        if record.state in ("stopped", "failed"):
+            self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
+            self._spawn(self._start(name))
+        return self.record(name)
 
     async def _stop(self, name: str) -> Record:
         async with self._lock(name):
@@ -315,7 +318,7 @@ class Fleet:
     async def _to_the_end(self, change: Coroutine[None, None, Record]) -> Record:
         """What a change returns; it goes on when its caller leaves, or an endpoint would stay halfway."""
         task = self._spawn(change)
-        task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
     def _matters(self, old: Plan, new: Plan) -> bool:

@@ -466,15 +466,13 @@ class ClusterFleet(Fleet):
         with contextlib.suppress(Error):
             await self._ledger.ask("forget", id)
 
-    async def replace(self, name: str, model: str) -> Record:
-        """See :meth:`Fleet.replace`."""
+    async def _replace(self, name: str, model: str) -> Record:
         await self._look()
-        return await super().replace(name, model)
+        return await super()._replace(name, model)
 
-    async def resize(self, name: str, plan: Plan) -> Record:
-        """See :meth:`Fleet.resize`."""
+    async def _resize(self, name: str, plan: Plan) -> Record:
         await self._look()
-        return await super().resize(name, plan)
+        return await super()._resize(name, plan)
 
     def _left_over(self, record: Record) -> Endpoint | None:
         """Any replica may have started it."""

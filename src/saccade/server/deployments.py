@@ -113,7 +113,6 @@ class Deployments:
         self._app = app
         self._fleet = fleet
         self._dedicated = dedicated
-        self._rolling: set[asyncio.Task[Record]] = set()
 
     def routes(self) -> list[Route]:
         """For the house's router."""
@@ -299,16 +298,11 @@ class Deployments:
 
     async def _rolled(self, name: str, change: Change) -> Record:
         """The endpoint after the change, or as it is while the change goes on behind the caller's back."""
-        work = asyncio.ensure_future(self._change(name, change))
-        self._rolling.add(work)
-        work.add_done_callback(self._done)
-        await asyncio.wait({work}, timeout=ROLL_S)
-        return work.result() if work.done() else self._fleet.record(name)
-
-    def _done(self, work: asyncio.Task[Record]) -> None:
-        self._rolling.discard(work)
-        if not work.cancelled():
-            work.exception()  # The endpoint's own log tells of it; here it was looked at.
+        try:
+            async with asyncio.timeout(ROLL_S):
+                return await self._change(name, change)
+        except TimeoutError:
+            return self._fleet.record(name)
 
     async def _change(self, name: str, change: Change) -> Record:
         match change.action:
