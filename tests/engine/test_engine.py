@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes.util
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from saccade.errors import (
     WrongTask,
 )
 from saccade.results import Boxes
+from saccade.runtimes import simulated
 
 Run = Callable[[Any], Any]
 
@@ -186,11 +189,16 @@ def test_a_caller_that_leaves_frees_its_place_and_disturbs_nobody(run: Run, isol
     run(main())
 
 
-def test_callers_take_turns_and_priorities_go_first(run: Run) -> None:
+def test_callers_take_turns_and_priorities_go_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = threading.Event()
+    monkeypatch.setattr(simulated, "time", SimpleNamespace(sleep=lambda _seconds: device.wait(20)))
+
     async def main() -> list[str]:
         order: list[str] = []
-        async with running(Shelf(m={"ms": 40, "parallel": 1}), isolate=False, threads=1) as engine:
+        async with running(Shelf(m={"ms": 1, "parallel": 1}), isolate=False, threads=1) as engine:
+            device.set()
             await engine.load("m")
+            device.clear()
 
             async def one(caller: str, priority: int = 0) -> None:
                 await engine.predict(call(caller=caller, priority=priority))
@@ -200,6 +208,9 @@ def test_callers_take_turns_and_priorities_go_first(run: Run) -> None:
             await asyncio.sleep(0)
             modest = [asyncio.create_task(one("modest")) for _ in range(3)]
             urgent = asyncio.create_task(one("urgent", priority=1))
+            while sum(model["queued"] + model["in_flight"] for model in engine.info()["models"]) < 24:
+                await asyncio.sleep(0.01)
+            device.set()  # all are there, so that only the line's own order is left
             await asyncio.gather(*greedy, *modest, urgent)
         return order
 
