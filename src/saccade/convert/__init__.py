@@ -24,7 +24,7 @@ from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, t
 from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
 from saccade.stores.store import Progress, alone, silent
 
-VERSION = 1
+VERSION = 2
 """Of the way of converting: another one, and graphs are made anew."""
 REPORT = "report.json"
 CHECKPOINT = "torch"

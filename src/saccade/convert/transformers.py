@@ -23,6 +23,7 @@ from saccade import families
 from saccade.call import Options
 from saccade.card import Card
 from saccade.convert.agreement import Agreement, Numbers, agreement, numbers
+from saccade.convert.deformable import without_stacks
 from saccade.convert.job import GRAPH, Job, Line, Outcome, Report, Texts, files_of, texted
 from saccade.convert.pictures import pictures
 from saccade.convert.transformers_towers import Reference, picture_tower, text_tower
@@ -279,6 +280,7 @@ def by_openvino(checkpoint: Any, example: Mapping[str, Any], free: Free, path: P
         graph = openvino.convert_model(checkpoint, example_input=tuple(example.values()), input=shapes)
     for port, name in zip(graph.inputs, example, strict=True):
         port.get_tensor().set_names({name})
+    without_stacks(graph)
     openvino.save_model(graph, path, compress_to_fp16=False)
 
 
@@ -298,7 +300,9 @@ def by_onnx(checkpoint: Any, example: Mapping[str, Any], free: Free, path: Path)
             dynamic_shapes=tuple(free_axes(axes, tensor) for tensor in example.values()) if free else None,
             verbose=False,
         )
-    openvino.save_model(openvino.Core().read_model(between), path, compress_to_fp16=False)
+    graph = openvino.Core().read_model(between)
+    without_stacks(graph)
+    openvino.save_model(graph, path, compress_to_fp16=False)
     for left in path.parent.glob(f"{between.name}*"):
         left.unlink()
 
