@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
+from saccade.runtimes.compiled_files import look_through, room, seal
 from saccade.runtimes.session import Compute, Session
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -60,7 +61,8 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Sessi
     _put_arithmetic_into(graph, card, pixels)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
-    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes))
+    kept = None if compute.cache_dir is None else str(room(compute.cache_dir, card, "openvino"))
+    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept))
 
 
 def FURNISH() -> None:
@@ -426,13 +428,15 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
     }
     if compute.precision == "f32":
         settings["INFERENCE_PRECISION_HINT"] = "f32"
-    if compute.cache_dir is not None:
-        # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
-        folder = Path(compute.cache_dir) / f"openvino-{compute.precision}-{streams}x{compute.threads}"
-        folder.mkdir(parents=True, exist_ok=True)
-        settings["CACHE_DIR"] = str(folder)
     with _compiling:
-        return _core().compile_model(graph, "CPU", settings)
+        if compute.cache_dir is None:
+            return _core().compile_model(graph, "CPU", settings)
+        # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
+        folder = Path(compute.cache_dir) / f"{compute.precision}-{streams}x{compute.threads}"
+        look_through(folder)
+        made = _core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
+        seal(folder)
+        return made
 
 
 def _put_aside(compute: Compute) -> None:

@@ -1,0 +1,103 @@
+"""Compiled graphs on the disk: a room for each revision of a model, in which every file has a checksum.
+
+A library that maps a compiled graph into memory trusts every byte of it: one that has changed on the disk gives wrong
+answers, or ends the process. So a file is compared with its checksum before the library may see it, and one that is
+damaged, or was never finished, is removed, whereupon the graph is compiled anew. Rooms that nobody entered for a month,
+those of former revisions above all, are cleared.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import shutil
+import time
+import zlib
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from saccade.card import Card
+
+log = logging.getLogger(__name__)
+
+CHECKSUM = ".crc32"
+UNFINISHED_S = 600
+"""A file that is so old and has no checksum was left by a process that ended while it wrote."""
+UNUSED_S = 30 * 86_400
+
+_sound: set[tuple[str, int, int]] = set()
+"""Files that were compared by this process: path, time of change in ns, bytes."""
+
+
+def room(cache_dir: str, card: Card, kind: str) -> Path:
+    """Where the compiled graphs of this revision of the model lie; ``kind`` is the library's own part of it."""
+    facts = repr((card.name, card.revision or card.files)).encode()
+    return Path(cache_dir) / kind / blake2b(facts, digest_size=10).hexdigest()
+
+
+def look_through(folder: Path) -> None:
+    """Makes the folder, or removes the files in it that are damaged or were never finished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.blob"):
+        with suppress(OSError):  # another process may have removed it
+            mark = _mark(file)
+            if mark not in _sound and _is_sound(file):
+                _sound.add(mark)
+    with suppress(OSError):
+        os.utime(folder.parent)
+
+
+def seal(folder: Path) -> None:
+    """Gives checksums to the files that have none, and clears rooms beside this one that were not used for long."""
+    new = [file for file in folder.glob("*.blob") if not _checksum_of(file).exists()]
+    for file in new:
+        with suppress(OSError):  # a disk that is full: the graph is compiled anew next time
+            mark = _mark(file)
+            draft = file.with_suffix(f".{os.getpid()}")
+            draft.write_text(_checksum(file))
+            draft.replace(_checksum_of(file))
+            _sound.add(mark)
+    if new:
+        _clear(folder.parent.parent)
+
+
+def _is_sound(file: Path) -> bool:
+    """Whether the file is what was written; it is removed if it is not, or never will be."""
+    try:
+        written = _checksum_of(file).read_text()
+    except FileNotFoundError:
+        if time.time() - file.stat().st_mtime > UNFINISHED_S:
+            file.unlink()
+        return False
+    if written == _checksum(file):
+        return True
+    log.warning("a compiled graph on the disk was damaged and is made anew")
+    file.unlink()
+    _checksum_of(file).unlink()
+    return False
+
+
+def _checksum_of(file: Path) -> Path:
+    return file.with_suffix(CHECKSUM)
+
+
+def _checksum(file: Path) -> str:
+    with file.open("rb") as opened:
+        if not os.fstat(opened.fileno()).st_size:
+            return "0"
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return f"{zlib.crc32(content):08x}"
+
+
+def _mark(file: Path) -> tuple[str, int, int]:
+    facts = file.stat()
+    return str(file), facts.st_mtime_ns, facts.st_size
+
+
+def _clear(house: Path) -> None:
+    for beside in house.iterdir():
+        with suppress(OSError):
+            if time.time() - beside.stat().st_mtime > UNUSED_S:
+                shutil.rmtree(beside, ignore_errors=True)

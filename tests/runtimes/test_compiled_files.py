@@ -1,0 +1,97 @@
+"""Compiled graphs that lie on the disk are trusted only as long as they are what was written."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, save
+
+from saccade import runtimes
+from saccade.card import Card
+from saccade.runtimes import compiled_files
+from saccade.runtimes.session import Compute
+
+MONTHS_S = 90 * 86_400
+WEIGHTS = np.random.default_rng(5).standard_normal((256, 256)).astype(np.float32)
+GIVEN = np.ones((1, 256), np.float32)
+
+
+def toy(folder: Path, revision: str = "1") -> Card:
+    path = folder / "toy.onnx"
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 256)) for name in "xy"]
+    weights = numpy_helper.from_array(WEIGHTS, "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "toy", ends[:1], ends[1:], [weights])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return Card(name="toy", task="classify", family="none", runtime="openvino", files=(str(path),), revision=revision)
+
+
+def answered(card: Card, home: Path) -> NDArray[Any]:
+    session = runtimes.find("openvino")(card, {}, Compute(precision="f32", cache_dir=str(home)))
+    try:
+        return session.run({"x": GIVEN})[0]
+    finally:
+        session.close()
+
+
+@pytest.fixture(autouse=True)
+def another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process compares a file once; here all are one."""
+    monkeypatch.setattr(compiled_files, "_sound", set())
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    middle = slice(len(content) // 4, len(content) // 2, 97)  # among the weights
+    content[middle] = bytes(len(content[middle]))
+    file.write_bytes(content)
+
+
+def test_a_damaged_file_is_made_anew_and_the_answer_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, home = toy(tmp_path), tmp_path / "compiled"
+    expected = answered(card, home)
+    np.testing.assert_allclose(expected, GIVEN @ WEIGHTS, atol=1e-3)
+    (file,) = home.rglob("*.blob")
+    damage(file)
+    monkeypatch.setattr(compiled_files, "_sound", set())
+    np.testing.assert_array_equal(answered(card, home), expected)
+    assert "damaged" in caplog.text
+    assert str(tmp_path) not in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(compiled_files, "_sound", set())
+    np.testing.assert_array_equal(answered(card, home), expected)
+    assert not caplog.text
+
+
+def test_a_file_that_nobody_finished_is_removed_and_one_that_is_being_written_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "kind" / "room" / "f32"
+    compiled_files.look_through(folder)
+    left, written = folder / "left.blob", folder / "written.blob"
+    for file in (left, written):
+        file.write_bytes(b"half of it")
+    os.utime(left, (time.time() - 3600,) * 2)
+    compiled_files.look_through(folder)
+    assert [file.name for file in folder.iterdir()] == ["written.blob"]
+
+
+def test_rooms_of_former_revisions_are_cleared_when_nobody_entered_them_for_long(tmp_path: Path) -> None:
+    home = tmp_path / "compiled"
+    answered(toy(tmp_path, "1"), home)
+    answered(toy(tmp_path, "2"), home)
+    (house,) = home.iterdir()
+    first, second = sorted(house.iterdir(), key=lambda room: room.stat().st_mtime_ns)
+    long_ago = time.time() - MONTHS_S
+    os.utime(first, (long_ago, long_ago))
+    os.utime(second, (long_ago, long_ago))
+    answered(toy(tmp_path, "2"), home)  # enters its room
+    answered(toy(tmp_path, "3"), home)  # makes one
+    assert not first.exists()
+    assert second.exists()
+    assert len(list(house.iterdir())) == 2
