@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ SHARED = ROOT.parent / "shared"
 
 # Environments are made without bytecode; each process would compile all that it imports, for seconds with Ray or torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")  # a busy machine is no failure

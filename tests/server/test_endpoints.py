@@ -170,6 +170,21 @@ def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     home.ask("DELETE", at)
 
 
+def test_a_page_of_another_site_may_call_an_endpoint_at_the_platforms_address(home: Home) -> None:
+    home.started("seen")
+    address = f"{home.house.url}/api/deployments/acme/seen/predict"
+    page = {"origin": "http://site.test", "sec-fetch-site": "cross-site"}
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    assert CLIENT.options(address, headers={**page, **asks}).headers["access-control-allow-origin"] == page["origin"]
+    files = {"file": ("a.ppm", PICTURE)}
+    answered = CLIENT.post(address, headers={**page, "x-api-key": home.admin}, files=files)
+    assert (answered.status_code, answered.headers["access-control-allow-origin"]) == (200, page["origin"])
+    assert CLIENT.post(address, headers={"x-api-key": "wrong"}, files=files).status_code == 401
+    home.ask("DELETE", "/v1/endpoints/seen")
+    gone = CLIENT.post(address, headers={"x-api-key": home.admin}, files=files)
+    assert (gone.status_code, "seen" in gone.json()["error"]) == (404, True)
+
+
 def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:
     row = home.started("named", hostname="Cars.example.org")
     port = home.house.url.rpartition(":")[2]

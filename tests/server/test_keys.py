@@ -234,6 +234,8 @@ def test_changes_need_admin_rights(store: Database, keys: Keys) -> None:
         {"sec-fetch-site": "cross-site"},
         {"origin": "http://test:81"},
         {"origin": "http://evil.example", "host": "evil.example"},
+        {"origin": "http://evil.example", "host": "evil.example", "x-api-key": "junk"},
+        {"origin": "http://evil.example", "host": "evil.example", "authorization": "Bearer junk"},
     ],
 )
 def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str, str]) -> None:

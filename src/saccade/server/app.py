@@ -42,7 +42,7 @@ from saccade.errors import (
 from saccade.media import kind
 from saccade.results import Labels
 from saccade.server import answering
-from saccade.server.access import Caller, Gate, Standing, is_loopback, key_in, spent
+from saccade.server.access import ANYBODY, Caller, Gate, Standing, is_loopback, spent
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere
@@ -208,9 +208,10 @@ class App:
         self, scope: Scope, receive: Receive, send: Send, head: Incoming, received: float, extra: HeaderList
     ) -> None:
         """Passes the request to the house's own pages, with the request id; other sites' pages may change nothing."""
-        if head.method not in ("GET", "HEAD") and (from_elsewhere(head) or self._rebound(head)):
+        if head.method not in ("GET", "HEAD") and (from_elsewhere(head) or await self._rebound(head)):
             refusal = Outgoing(403, msgspec.json.encode({"error": "Pages of other sites may change nothing here."}))
             await answering.send_answer(send, refusal, extra)
+            self.journal.note(head.method, head.path, 403, time.perf_counter() - received, 0, head.request_id)
             return
         status = 500
 
@@ -230,12 +231,18 @@ class App:
         finally:
             self.journal.note(head.method, head.path, status, time.perf_counter() - received, 0, head.request_id)
 
-    def _rebound(self, head: Incoming) -> bool:
-        """Whether a page reached this loopback server under a name of its own (DNS rebinding), without a key."""
-        if not head.headers.get("origin") or key_in(head.headers) or not is_loopback(self.settings.host):
+    async def _rebound(self, head: Incoming) -> bool:
+        """Whether a page reached this loopback server under a name of its own (DNS rebinding), and would be let in
+        without a key: one that opens nothing is as good as none."""
+        if not head.headers.get("origin") or not is_loopback(self.settings.host):
             return False
         name = head.headers.get("host", "").rpartition(":")[0] or head.headers.get("host", "")
-        return not is_loopback(name)
+        if is_loopback(name):
+            return False
+        try:
+            return await self.gate.caller(head.headers) is ANYBODY
+        except Error:
+            return False  # the page that it asks for refuses it in its own words
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
         head = exchange.head

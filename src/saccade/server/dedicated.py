@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
 
 PREFIX = "/endpoints/"
+DEPLOYMENT = re.compile(r"/api/deployments/[^/]+/([^/]+)(/predict)")
+"""The Platform's address of an endpoint, which its callers use as any other of the endpoint's."""
 HOUR_S = 3600
 LONGEST_MESSAGE = 300
 
@@ -48,6 +51,9 @@ class Dedicated:
         if path.startswith(PREFIX):
             name, _, rest = path[len(PREFIX) :].partition("/")
             return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), f"/{rest}"
+        if deployment := DEPLOYMENT.fullmatch(path):
+            name, rest = deployment.groups()
+            return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), rest
         name = self._by_address(scope)
         return (self._serving(name), path) if name else None
 

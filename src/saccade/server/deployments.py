@@ -131,7 +131,6 @@ class Deployments:
             Route(theirs, self._answering(self.platform_shown), methods=["GET"]),
             Route(theirs, self._answering(self.platform_changed, admin=True), methods=["PATCH"]),
             Route(theirs, self._answering(self.platform_removed, admin=True), methods=["DELETE"]),
-            Route(f"{theirs}/predict", self.predict, methods=["POST"]),
         ]
 
     async def listed(self, request: Request, caller: Caller) -> Any:
@@ -286,15 +285,6 @@ class Deployments:
         """Gone for good."""
         await self.removed(request, caller)
         return {"success": True}
-
-    async def predict(self, request: Request) -> Response:
-        """``POST …/predict`` on a deployment's own application."""
-        name = request.path_params["name"]
-        try:
-            self._fleet.record(name)
-        except Error as error:
-            return _answer({"error": error.message}, status_of(error))
-        return _Passed(self._dedicated, name)
 
     async def _rolled(self, name: str, change: Change) -> Record:
         """The endpoint after the change, or as it is while the change goes on behind the caller's back."""
@@ -458,19 +448,6 @@ class Deployments:
             return response
 
         return endpoint
-
-
-class _Passed(Response):
-    """Hands the request on to a deployment's application, at its ``/predict``."""
-
-    def __init__(self, dedicated: Dedicated, name: str) -> None:
-        super().__init__()
-        self._dedicated = dedicated
-        self._name = name
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        app = self._dedicated.app(self._name)
-        await app({**scope, "path": "/predict", "raw_path": b"/predict"}, receive, send)
 
 
 def _answer(value: object, status: int) -> Response:
