@@ -169,6 +169,10 @@ class Library:
             whence = "" if source.on_use else ", if the Hugging Face Hub has it,"
             return UnknownModel(f"The model '{ref}' {where}. Fetch it{whence} with: saccade pull {ref}")
         names = {card.name for card in self.cards()} | {offer.name for offer in self.offers()}
+        if ref in names:
+            return UnknownModel(
+                f"The model '{ref}' is here, and was not fetched from anywhere: there is nothing to pull."
+            )
         close = difflib.get_close_matches(ref, sorted(names), n=3)
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         return UnknownModel(

@@ -112,6 +112,13 @@ def test_a_model_is_measured_alone_and_behind_a_server(typed: Typed, models: Pat
     assert 0 < report["callers_cpu_ms"] < 100
 
 
+def test_a_home_with_keys_is_measured_all_the_same(typed: Typed, models: Path) -> None:
+    assert typed("keys", "create", "somebody").exit_code == 0
+    told = typed("bench", "lamps", "--models", models, "--calls", "2", "--concurrency", "1", "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["http"][0]["failed"] == 0
+
+
 def test_a_server_that_cannot_start_is_told_in_its_own_words(typed: Typed, models: Path, tmp_path: Path) -> None:
     flags = ("--models", models, "--home", tmp_path, "--calls", "1", "--concurrency", "1")
     (tmp_path / "saccade.db").mkdir()

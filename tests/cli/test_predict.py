@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from lamps import Typed, photo
+from lamps import Typed, detector, photo
 
 from saccade import media
 
@@ -198,11 +198,46 @@ def test_a_video_is_answered_frame_by_frame_and_saved(typed: Typed, models: Path
     words = ("-m", "lamps", "--models", models, "--stride", "2", "--track", "--conf", "0.1", "--save", "out")
     told = typed("predict", film, *words, "--json")
     entries = found(told.stdout)
-    assert [entry["frame"] for entry in entries] == [0, 1, 2, 3, 4]
+    assert [entry["frame"] for entry in entries] == [0, 2, 4, 6, 8]
     ids = {item["track_id"] for entry in entries for item in entry["results"] if "track_id" in item}
     assert len(ids) == 1
     saved = media.reel((tmp_path / "out" / "film.mp4").read_bytes())
     assert (saved.frame_count, saved.fps, saved.width) == (5, 5, 160)
+
+
+def test_the_table_and_the_document_count_frames_alike(typed: Typed, models: Path, film: Path) -> None:
+    lines = typed("predict", film, "-m", "lamps", "--models", models, "--stride", "4").stdout.splitlines()
+    assert [line.partition("frame ")[2].split()[0] for line in lines] == ["0", "4"]
+
+
+def test_names_of_files_and_labels_are_shown_as_they_are(typed: Typed, models: Path, tmp_path: Path) -> None:
+    for name in ("d[bold]", "x["):
+        photo(tmp_path / name / "a[b].png", 230)
+    photo(tmp_path / "x[" / "b].png", 230)
+    told = typed("predict", "d[bold]/a[b].png", "x[/b].png", "-m", "lamps", "--models", models)
+    assert told.exit_code == 0, told.output
+    assert "d[bold]/a[b].png" in told.stdout
+    assert "x[/b].png" in told.stdout
+
+
+def test_where_nothing_can_be_kept_a_photo_is_answered_all_the_same(
+    typed: Typed, models: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "compiled").write_text("a file, where compiled graphs are kept")
+    told = typed("predict", photos / "bright.png", "-m", "lamps", "--models", models / "lamps.onnx")
+    assert told.exit_code == 0, told.output
+    assert "1 lamp" in told.stdout
+
+
+def test_a_home_that_cannot_be_is_told_in_a_sentence(typed: Typed, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    for words in (("predict", photos / "bright.png"), ("add", "a", photos.parent / "lamps.onnx")):
+        detector(photos.parent / "lamps.onnx")
+        told = typed(*words)
+        assert told.exit_code == 1
+        assert isinstance(told.exception, SystemExit)
+        assert "SACCADE_HOME" in told.stderr
 
 
 def test_a_video_that_breaks_off_is_named(typed: Typed, models: Path, film: Path) -> None:

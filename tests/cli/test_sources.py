@@ -51,6 +51,12 @@ def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
         expand([word])
 
 
+@pytest.mark.parametrize("word", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
+def test_an_address_is_not_fetched_and_the_way_is_told(tree: Path, word: str) -> None:
+    with pytest.raises(BadInput, match=r"addresses are not fetched.*predict -"):
+        expand([word])
+
+
 def test_reading_a_file_that_is_gone_says_so(tree: Path) -> None:
     (source,) = expand(["gone.jpg"])
     with pytest.raises(BadInput, match=r"cannot read gone\.jpg: No such file"):

@@ -88,6 +88,7 @@ def test_sigterm_finishes_accepted_calls_refuses_new_ones_and_exits_cleanly(tmp_
     assert got[0].json()["said"] == ["sleep3"]
     code, _, err = process.end()
     assert code == 0, err
+    assert "a second Ctrl-C ends at once" in err
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

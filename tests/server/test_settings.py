@@ -48,6 +48,8 @@ def test_the_file_in_the_home_counts_when_the_working_directory_has_none(tmp_pat
         ({}, {"SACCADE_PRECISION": "f16"}, "", ["precision", "f16", "f32"]),
         ({}, {"SACCADE_NO_AUTH": "perhaps"}, "", ["no_auth", "perhaps"]),
         ({}, {}, "prot = 1", ["prot", "'port'", "saccade.toml"]),
+        ({}, {"SACCADE_PROT": "1"}, "", ["SACCADE_PROT", "SACCADE_PORT"]),
+        ({}, {"SACCADE_NOAUTH": "1"}, "", ["SACCADE_NOAUTH", "SACCADE_NO_AUTH"]),
         ({}, {}, "port = 'x", ["saccade.toml", "TOML"]),
         ({}, {}, "models = 3", ["models", "saccade.toml"]),
     ],
@@ -59,6 +61,21 @@ def test_an_error_names_the_setting_and_where_it_was_set(
     with pytest.raises(BadSettings) as caught:
         load(flags, environ, tmp_path)
     assert all(word in caught.value.message for word in words), caught.value.message
+
+
+def test_what_kubernetes_tells_of_a_service_called_saccade_is_no_setting(tmp_path: Path) -> None:
+    told = {
+        "SACCADE_PORT": "tcp://10.0.0.7:8000",
+        "SACCADE_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "SACCADE_SERVICE_HOST": "10.0.0.7",
+        "SACCADE_SERVICE_PORT": "8000",
+        "SACCADE_SERVICE_PORT_HTTP": "8000",
+    }
+    assert load({}, told, tmp_path).port == 8000
+
+
+def test_what_others_call_like_saccade_is_left_alone(tmp_path: Path) -> None:
+    assert load({}, {"SACCADE_URL": "x", "SACCADE_KEY": "k", "SACCADE_IMAGE_OF_OURS": "1"}, tmp_path).port == 8000
 
 
 def test_a_missing_file_that_was_named_is_an_error(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,31 @@ def test_a_graph_of_fixed_size_is_not_dynamic_whatever_its_metadata_says(tmp_pat
     onnx_file(tmp_path / "free.onnx", metadata={**DETECTOR, "args": "{'dynamic': False}"}, hw=("h", "w"))
     found = [Local([tmp_path]).find(name) for name in ("fixed", "free")]
     assert [card.dynamic for card in found if card] == [False, True]
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    onnx_file(tmp_path / "open.onnx", metadata=DETECTOR)
+    (tmp_path / "shut" / "inside").mkdir(parents=True)
+    shut = str(tmp_path / "shut")
+    scan, stat = os.scandir, os.stat
+
+    def refusing(original: Any) -> Any:
+        def asked(path: Any = ".", *rest: Any, **more: Any) -> Any:
+            if (str(path) == shut and original is scan) or str(path).startswith(shut + os.sep):
+                raise PermissionError(13, "Permission denied", str(path))
+            return original(path, *rest, **more)
+
+        return asked
+
+    monkeypatch.setattr(os, "scandir", refusing(scan))
+    monkeypatch.setattr(os, "stat", refusing(stat))
+    local = Local([tmp_path])
+    assert local.find("open") is not None
+    with pytest.raises(CorruptFiles, match=r"'shut' cannot be read: Permission denied"):
+        local.find("shut")
+    assert list(local.problems()) == ["shut"]
 
 
 @pytest.mark.parametrize("ref", ["yolo11n", "YOLO11N", "yolo11n.pt", "yolo11n.onnx", "Yolo11n.PT", " yolo11n "])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from saccade import __version__
-from saccade.errors import BadOptions, BadSettings, Error
+from saccade.errors import BadOptions, BadSettings, Error, RunFailed
 
 COMMANDS: dict[str, str] = {
     "serve": "Serve models over the Hugging Face and Ultralytics APIs.",
@@ -61,6 +64,21 @@ class Lazy(click.Group):
             return super().invoke(ctx)
         except Error as error:
             raise Failure(error) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever read the answer has seen enough
+                raise
+            raise Failure(refused(error)) from error
+
+
+def refused(error: OSError) -> Error:
+    """What the system would not do, in a sentence."""
+    what = error.strerror or type(error).__name__
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno == errno.ENOSPC:
+        return RunFailed(f"There is no room left to write to{where}. Free some, or choose another place.")
+    return RunFailed(
+        f"The system refused: {what}{where}. Where saccade keeps its files can be chosen with --home or SACCADE_HOME."
+    )
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,4 +89,7 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone
     cli.main(prog_name="saccade")

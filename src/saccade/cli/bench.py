@@ -189,8 +189,9 @@ def _refusal(report: Report) -> str:
 @contextmanager
 def _served(given: Any, ref: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server of our own on a free port, for as long as it is measured."""
-    words = ["--port", "0", "--preload", ref, "--home", given.home, "--precision", given.precision, "--no-access-log"]
-    words += ["--device", given.device, *(word for folder in given.models for word in ("--models", folder))]
+    words = ["--host", "127.0.0.1", "--port", "0", "--no-auth", "--no-access-log", "--preload", ref]
+    words += ["--home", given.home, "--precision", given.precision, "--device", given.device]
+    words += [word for folder in given.models for word in ("--models", folder)]
     environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "saccade", "serve", *words]
     with tempfile.TemporaryFile("w+") as log:

@@ -27,8 +27,8 @@ def model_options(function: Function) -> Function:
         "--models",
         "folders",
         multiple=True,
-        type=click.Path(exists=True, file_okay=False),
-        help="Folder with models of your own; may be repeated.",
+        type=click.Path(exists=True),
+        help="Folder with models of your own, or one model file; may be repeated.",
     )(function)
     return click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")(
         function

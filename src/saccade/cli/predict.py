@@ -114,7 +114,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one image or video frame, or why not."""
+    """What was found in one image or video frame, or why not; ``frame`` is its number in the video, from 0."""
 
     source: str
     answer: Answer | None = None
@@ -235,7 +235,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
                     answer = tracker(answer)
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
-                yield Found(source.name, answer, frame=number, saved=target)
+                yield Found(source.name, answer, frame=number * look.stride, saved=target)
     except (CallError, RunFailed) as error:
         yield Found(source.name, error=error.message)
 
@@ -296,17 +296,20 @@ class _Table(Printer):
         self._details = 5
 
     def show(self, found: Found) -> None:
+        from rich.markup import escape
+
         if found.answer is None:
             click.secho(f"{found.source}: {found.error}", err=True, fg="red")
             return
         height, width = found.answer.image_hw
-        frame = "" if found.frame is None else f" frame {found.frame + 1}"
+        frame = "" if found.frame is None else f" frame {found.frame}"
         took = found.answer.timings
         spent = took.preprocess_ms + took.inference_ms + took.postprocess_ms
         saved = f"  → {found.saved}" if found.saved is not None and found.frame in (None, 0) else ""
         items = _items(found.answer)
         self.console.print(
-            f"[bold]{found.source}[/bold]{frame}  {width}×{height}  {_summary(items)}  [dim]{spent:.0f} ms[/dim]{saved}"
+            f"[bold]{escape(found.source)}[/bold]{frame}  {width}×{height}  {escape(_summary(items))}  "
+            f"[dim]{spent:.0f} ms[/dim]{escape(saved)}"
         )
         if items and found.frame is None and self._details > 0:
             self._details -= 1
@@ -355,6 +358,7 @@ def _summary(items: list[dict[str, Any]]) -> str:
 
 def _rows(items: list[dict[str, Any]]) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=True, header_style="dim")
     table.add_column("class")
@@ -364,7 +368,7 @@ def _rows(items: list[dict[str, Any]]) -> Any:
         corners = "x1 y1 x2 y2 x3 y3 x4 y4" if "x3" in items[0]["box"] else "x1 y1 x2 y2"
         table.add_column(f"box ({corners}, pixels)")
     for item in items[:20]:
-        row = [str(item["name"]), f"{item['confidence']:.3f}"]
+        row: list[str | Text] = [Text(str(item["name"])), f"{item['confidence']:.3f}"]
         if boxed:
             row.append("  ".join(f"{value:.0f}" for value in item["box"].values()))
         table.add_row(*row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ def _behind(word: str) -> Iterator[Source]:
     if word == "-":
         yield Source("-", None)
         return
+    if word.lower().startswith(("http://", "https://", "rtsp://")) and not os.path.exists(word):
+        raise BadInput(f"{word}: addresses are not fetched. Download it first: curl -L '{word}' | saccade predict -")
     path = Path(word).expanduser()
     if path.is_dir():
         found = sorted(child for child in path.rglob("*") if child.is_file() and child.suffix.lower() in SUFFIXES)

@@ -38,7 +38,11 @@ def room(cache_dir: str, card: Card, kind: str) -> Path:
 
 
 def look_through(folder: Path) -> None:
-    """Makes the folder, or removes the files in it that are damaged or were never finished."""
+    """Makes the folder, or removes the files in it that are damaged or were never finished.
+
+    Raises:
+        OSError: the folder cannot be made.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.blob"):
         with suppress(OSError):  # another process may have removed it

@@ -433,7 +433,10 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
             return _core().compile_model(graph, "CPU", settings)
         # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
         folder = Path(compute.cache_dir) / f"{compute.precision}-{streams}x{compute.threads}"
-        look_through(folder)
+        try:
+            look_through(folder)
+        except OSError:  # nothing can be kept there
+            return _core().compile_model(graph, "CPU", settings)
         made = _core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
         seal(folder)
         return made

@@ -18,6 +18,8 @@ from saccade.errors import BadSettings, MissingExtra, Unreachable
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
+FILE = "saccade.db"
+"""The database of a server that was given no other, in its home."""
 HEAD = "0002"
 """The newest migration; a test compares it with the files."""
 
@@ -94,13 +96,20 @@ class Database:
         self.is_sqlite = not url or url.startswith("sqlite")
         if not url:
             _made(Path(home))
-        self.engine = _engine(url or f"sqlite:///{Path(home) / 'saccade.db'}")
+        self.engine = _engine(url or f"sqlite:///{Path(home) / FILE}")
         try:
             self._migrate()
         except sql.exc.SQLAlchemyError as error:
-            reason = type(getattr(error, "orig", None) or error).__name__
+            cause = getattr(error, "orig", None) or error
+            if not url:
+                why = cause if isinstance(cause, sqlite3.Error) else type(cause).__name__
+                raise BadSettings(
+                    f"The database '{Path(home) / FILE}' cannot be used ({why}). If it is damaged, put a copy in its "
+                    "place, or move it away and make keys and endpoints anew."
+                ) from error
             raise BadSettings(
-                f"The database cannot be used ({reason}). Check the setting 'database_url', and that the server runs."
+                f"The database cannot be used ({type(cause).__name__}). Check the setting 'database_url', and that "
+                "the server runs."
             ) from error
 
     @contextlib.contextmanager

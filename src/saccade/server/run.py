@@ -34,6 +34,9 @@ from saccade.server.wiring import build, open_engine, open_gate
 
 log = logging.getLogger("saccade.server")
 
+TELL_AFTER_S = 1.0
+"""Somebody who waits this long for the end is told why."""
+
 
 def serve(
     settings: Settings,
@@ -185,9 +188,13 @@ async def _drained(app: App, entrance: Entrance) -> None:
     app.draining = True
     entrance.drain()
     systemd.notify("STOPPING=1")
-    end = time.monotonic() + app.settings.drain_timeout_s
+    begun = time.monotonic()
+    end, told_at = begun + app.settings.drain_timeout_s, begun + TELL_AFTER_S
     while (app.inflight or entrance.busy) and time.monotonic() < end:
         await asyncio.sleep(0.02)
+        if time.monotonic() > told_at:
+            told_at = end
+            log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", app.inflight)
 
 
 def _stop_signals() -> asyncio.Event:

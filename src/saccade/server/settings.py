@@ -7,6 +7,7 @@ Names are the same everywhere: ``max_body_bytes`` in code and file, ``SACCADE_MA
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ from saccade.errors import BadSettings
 
 FILE = "saccade.toml"
 PREFIX = "SACCADE_"
+OTHERS = ("config", "url", "key")
+"""What else variables tell: where the settings are, and to the commands that talk to a server, how."""
+ORCHESTRATED = re.compile(r"SACCADE_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_.*|PORT=(tcp|udp)://.*)")
+"""What Kubernetes tells of a service that is called saccade."""
 
 Text: TypeAlias = tuple[str, ...]
 
@@ -281,7 +286,17 @@ def _read(path: Path) -> dict[str, object]:
 
 
 def _from(environ: Mapping[str, str]) -> dict[str, object]:
-    named = {name: environ.get(PREFIX + name.upper()) for name in NAMES if name != "regions"}
+    for variable in environ:
+        name = variable.removeprefix(PREFIX).lower()
+        if variable.startswith(PREFIX) and name not in (*NAMES, *OTHERS) and not ORCHESTRATED.fullmatch(variable):
+            near = difflib.get_close_matches(name, (*NAMES, *OTHERS), n=1, cutoff=0.75)
+            if near:
+                raise BadSettings(f"There is no variable '{variable}'. Did you mean '{PREFIX}{near[0].upper()}'?")
+    named = {
+        name: None if ORCHESTRATED.fullmatch(f"{PREFIX}{name.upper()}={value}") else value
+        for name in NAMES
+        if name != "regions" and (value := environ.get(PREFIX + name.upper())) is not None
+    }
     return {name: _split(name, value) for name, value in named.items() if value is not None}
 
 

@@ -132,9 +132,11 @@ class Local:
         seen = self._seen.get(entry)
         if seen is not None and seen.files == stats(Path(file) for file, _, _ in seen.files):
             return seen
-        sources = entry_files(entry)
+        sources = [entry.path]
         before = stats(sources)
         try:
+            sources = entry_files(entry)
+            before = stats(sources)
             outcome: Card | ModelError = read(entry, before)
         except ModelError as error:
             outcome = error
@@ -189,10 +191,10 @@ def aliases(entry: Entry) -> tuple[str, ...]:
 
 def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
     """The entries of one configured path: a folder of models, a model folder, or a single file."""
-    if path.is_file():
+    if os.path.isfile(path):
         stamps[path.parent] = modified(path.parent)
         yield from (entry for entry in folder_entries(path.parent, "", {}, DEPTH) if entry.path == path)
-    elif (path / repository.CONFIG).is_file():
+    elif os.path.isfile(path / repository.CONFIG):
         stamps[path] = modified(path)
         yield Entry(name=path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     else:
@@ -200,11 +202,16 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
 
 
 def folder_entries(folder: Path, prefix: str, stamps: dict[Path, int], depth: int) -> Iterator[Entry]:
-    """Models in a folder and the folders below it; their names are paths from the root, without the suffix."""
+    """Models in a folder and the folders below it; their names are paths from the root, without the suffix.
+
+    A folder inside that may not be read is an entry, too, whose outcome says so.
+    """
     stamps[folder] = modified(folder)
     try:
         items = sorted(os.scandir(folder), key=lambda item: item.name)
     except OSError:
+        if prefix:
+            yield Entry(name=prefix.rstrip("/"), path=folder, kind="")
         return
     names = {item.name for item in items}
     for item in items:
@@ -222,7 +229,7 @@ def subfolder(path: Path, prefix: str, beside_it: set[str], stamps: dict[Path, i
     """What one folder inside another holds: a model in it, an export, a cached repository, or more models."""
     if path.name.startswith(CACHE_PREFIX):
         yield from cached(path, stamps)
-    elif (path / repository.CONFIG).is_file():
+    elif os.path.isfile(path / repository.CONFIG):
         stamps[path] = modified(path)
         yield Entry(name=prefix + path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     elif (end := next((end for end in EXPORTS if path.name.endswith(end)), None)) is not None:
@@ -239,16 +246,19 @@ def cached(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
     snapshots = path / "snapshots"
     stamps[snapshots] = modified(snapshots)
     main = path / "refs" / "main"
-    found = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
-    if main.is_file():
-        found = [snapshots / main.read_text().strip()]
-    if len(found) == 1 and (found[0] / repository.CONFIG).is_file():
+    try:
+        found = sorted(snapshots.iterdir()) if os.path.isdir(snapshots) else []
+        if os.path.isfile(main):
+            found = [snapshots / main.read_text().strip()]
+    except OSError:
+        return
+    if len(found) == 1 and os.path.isfile(found[0] / repository.CONFIG):
         yield Entry(name=path.name.removeprefix(CACHE_PREFIX).replace("--", "/"), path=found[0], kind="")
 
 
 def beside(folder: Path, stem: str) -> Path | None:
     """The sidecar of a model of this stem, if there is one."""
-    return next((path for end in (".toml", ".json") if (path := folder / (stem + end)).is_file()), None)
+    return next((path for end in (".toml", ".json") if os.path.isfile(path := folder / (stem + end))), None)
 
 
 def modified(folder: Path) -> int:
