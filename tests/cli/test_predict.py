@@ -230,6 +230,20 @@ def test_where_nothing_can_be_kept_a_photo_is_answered_all_the_same(
     assert "1 lamp" in told.stdout
 
 
+def test_a_size_that_changes_nothing_is_told(typed: Typed, models: Path, photos: Path) -> None:
+    told = typed("predict", photos / "bright.png", "-m", "lamps", "--models", models, "--imgsz", "320")
+    assert told.exit_code == 0
+    assert "64×64" in told.stderr
+
+
+def test_a_card_that_is_not_there_is_asked_for_in_vain(typed: Typed, models: Path, photos: Path) -> None:
+    if Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has one")
+    told = typed("predict", photos / "bright.png", "-m", "lamps", "--models", models, "--device", "cuda")
+    assert told.exit_code == 2
+    assert "NVIDIA" in told.stderr
+
+
 def test_a_home_that_cannot_be_is_told_in_a_sentence(typed: Typed, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     for words in (("predict", photos / "bright.png"), ("add", "a", photos.parent / "lamps.onnx")):

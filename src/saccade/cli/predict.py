@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from saccade.model import Model
     from saccade.results import ByteArray
 
+FIXED = ("yolo", "picodet")
+"""Families whose graphs may have a size that no option changes."""
 FOLDER = "predictions"
 """Where ``--save`` writes when it names no folder."""
 
@@ -80,6 +82,10 @@ def COMMAND(
     given = settings(home=home, models=folders or None, precision=precision, device=device)
     wanted = expand(sources)
     from saccade.call import Options
+    from saccade.discover import nvidia_driver
+
+    if given.device == "cuda":
+        nvidia_driver()
 
     options = Options(
         classes=_ids(classes),
@@ -133,12 +139,16 @@ def _ids(text: str | None) -> tuple[int, ...] | None:
 
 
 def _told(card: Any, options: Options) -> None:
-    """Raises BadOptions: labels are missing, or the model cannot use them."""
+    """Says what will be without effect. Raises BadOptions: labels are missing, or the model cannot use them."""
     zero_shot, labels = card.task == "zero-shot-classify", options.candidate_labels
     if zero_shot and labels is None:
         raise BadOptions(
             f"'{card.name}' looks for what it is told. Tell it with --labels, for example --labels cat,dog."
         )
+    if options.imgsz is not None and card.family in FIXED and not card.dynamic and card.input_hw:
+        height, width = card.input_hw
+        note = f"'{card.name}' always looks at {height}×{width} pixels; --imgsz changes nothing."
+        click.secho(note, err=True, fg="yellow")
     if not zero_shot and (labels is not None or options.hypothesis_template is not None):
         raise BadOptions(f"'{card.name}' knows its own labels; --labels is for zero-shot models such as CLIP.")
 

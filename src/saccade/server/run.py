@@ -31,6 +31,7 @@ from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
 from saccade.server.shelves import open_library
 from saccade.server.wiring import build, open_engine, open_gate
+from saccade.stores.local import SUFFIXES
 
 log = logging.getLogger("saccade.server")
 
@@ -234,6 +235,11 @@ def _check_folders(settings: Settings) -> None:
         folder = Path(name).expanduser()
         if not folder.exists():
             raise BadSettings(f"The model folder '{name}' does not exist. Check the setting 'models'.")
+        if folder.is_file() and folder.suffix.lower() not in SUFFIXES:
+            raise BadSettings(
+                f"The setting 'models' names '{name}', which is no model; expected a folder, or a file that ends in "
+                f"{', '.join(SUFFIXES)}."
+            )
         if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
             raise BadSettings(f"The model folder '{name}' cannot be read. Give this user the right to read it.")
 
