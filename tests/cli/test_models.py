@@ -54,6 +54,15 @@ def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, t
     assert "saccade remove x" in again.stderr
 
 
+def test_a_name_that_a_models_folder_has_cannot_be_added(
+    typed: Typed, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SACCADE_MODELS", str(models))
+    told = typed("add", "lamps", detector(tmp_path / "best.onnx"))
+    assert (told.exit_code, "taken by a file of a models folder" in told.stderr) == (2, True), told.output
+    assert list((tmp_path / "home" / "models").rglob("*")) == []
+
+
 def test_pulling_what_nobody_has_says_how_to_add_it(typed: Typed) -> None:
     told = typed("pull", "yolo26n")
     assert told.exit_code == 1

@@ -128,6 +128,7 @@ class Console:
             if suffix not in SUFFIXES:
                 raise BadOptions(f"The file's ending is '{suffix[:10]}'; expected one of {', '.join(SUFFIXES)}.")
             library: Any = self._app.desk.library
+            await asyncio.to_thread(library.check_free, request.path_params["name"])
             with tempfile.TemporaryDirectory(prefix="saccade-upload-") as folder:
                 file = Path(folder) / f"upload{suffix}"
                 await _received(request, file)
@@ -195,7 +196,7 @@ class Console:
             "fetched": fetched,
             "state": self._app.engine.state(thing.name) if fetched else "cold",
             "memory_bytes": int(resident.get("memory_bytes", 0)),
-            "removable": fetched and library.own.entry(thing.name) is not None,
+            "removable": fetched and library.removable(thing),
         }
 
     def _resident(self) -> dict[str, dict[str, Any]]:
