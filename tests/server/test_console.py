@@ -135,7 +135,7 @@ def test_a_zip_that_cannot_be_unpacked_is_refused_with_the_reason(console: Conso
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED])
 def test_a_damaged_zip_is_refused_wherever_it_is_damaged(tmp_path: Path, method: int) -> None:
     whole = packed(("a.onnx", bytes(range(99))), ("b/ü.txt", b"x" * 50), compression=method)
-    for place in range(len(whole)):
+    for place in range(0, len(whole), 3):
         archive = tmp_path / "m.zip"
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         with contextlib.suppress(BadInput):

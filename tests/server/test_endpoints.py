@@ -170,6 +170,60 @@ def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     home.ask("DELETE", at)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "range_"),
+    [
+        *(("memoryGi", value, "from 0.001 to 1048576") for value in (-1, 0, 1e-9, 1e300)),
+        ("memory_bytes", -1, "from 0 to 1125899906842624"),
+        ("memory_bytes", 10**30, "from 0 to 1125899906842624"),
+        ("idle_stop_s", 1 << 31, "from 0 to 2147483647"),
+        ("calls_per_hour", 99999999999, "from 0 to 2147483647"),
+        ("replicas", "9" * 5000, "1 to 64"),
+        ("replicas", "²", "1 to 64"),
+    ],
+)
+def test_a_size_outside_its_range_is_refused_at_once_and_the_range_told(
+    home: Home, field: str, value: object, range_: str
+) -> None:
+    theirs = field == "memoryGi"
+    path, name = ("/api/deployments/acme", "deployment") if theirs else ("/v1/endpoints", "name")
+    for method, at, wish in (
+        ("POST", path, {name: "odd", "model": "cars"}),
+        ("PATCH", f"{path}/sized", {"action": "resize"}),
+    ):
+        if method == "PATCH":
+            home.started("sized")
+        status, text = home.status(method, at, {**wish, field: value})
+        assert (status, range_ in text, field in text) == (400, True, True), text
+        assert "JSON object" not in text
+    assert home.status("GET", "/v1/endpoints/odd")[0] == 404
+    home.ask("DELETE", "/v1/endpoints/sized")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/usage?days=%C2%B2", "days"),
+        ("/v1/usage?days=" + "9" * 5000, "days"),
+        ("/v1/usage?days=0", "days"),
+        ("/api/deployments/acme?limit=%C2%B2", "limit"),
+        ("/api/deployments/acme?limit=" + "9" * 5000, "limit"),
+    ],
+)
+def test_what_is_no_number_in_a_query_is_told(home: Home, path: str, name: str) -> None:
+    status, text = home.status("GET", path)
+    assert (status, f"`{name}` must be a whole number" in text) == (400, True), text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"name": "\xff"}', b'{"metadata": ' + b'{"a":' * 5000, b"", b"[]", b'{"name": NaN}']
+)
+def test_a_body_that_is_no_json_object_is_the_callers(home: Home, body: bytes) -> None:
+    for method, path in (("POST", "/v1/endpoints"), ("PATCH", "/api/deployments/acme/none"), ("POST", "/v1/keys")):
+        answer = CLIENT.request(method, home.house.url + path, headers={"x-api-key": home.admin}, content=body)
+        assert (answer.status_code, "The request body" in answer.text) == (400, True), answer.text
+
+
 def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:
     row = home.started("named", hostname="Cars.example.org")
     port = home.house.url.rpartition(":")[2]

@@ -186,5 +186,11 @@ async def body(request: Request, kind: type[Any]) -> Any:
     """
     try:
         return msgspec.json.decode(await request.body(), type=kind)
+    except msgspec.ValidationError as error:
+        raise BadOptions(f"The request body cannot be used: {error}.") from error
     except msgspec.DecodeError as error:
         raise BadOptions(f"The request body cannot be used: {error}. Expected a JSON object.") from error
+    except UnicodeDecodeError as error:
+        raise BadOptions("The request body is not UTF-8 text. Expected a JSON object.") from error
+    except RecursionError as error:
+        raise BadOptions("The request body is nested too deeply. Expected a JSON object.") from error
