@@ -103,10 +103,17 @@ def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Type
     assert json.loads(typed("keys", "list", "--json").stdout) == []
 
 
-def test_a_limit_that_is_none_exits_with_2(typed: Typed) -> None:
-    told = typed("keys", "create", "laptop", "--limit", "plenty")
-    assert told.exit_code == 2
-    assert "plenty" in told.stderr
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--limit", "plenty", "'plenty'"),
+        ("--limit", "99999999999", "from 0 to 2147483647"),
+        ("--expires-days", "999999", "at most 36500"),
+    ],
+)
+def test_a_limit_or_an_end_that_is_none_exits_with_2(typed: Typed, option: str, value: str, words: str) -> None:
+    told = typed("keys", "create", "laptop", option, value)
+    assert (told.exit_code, words in told.stderr) == (2, True), told.output
 
 
 def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:

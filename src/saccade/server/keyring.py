@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from saccade.server.app import App
     from saccade.server.pages import Pages
 
-QUOTA = re.compile(r"(\d+)(?:\s*(?:/|per)\s*(\d*)\s*(s|sec|second|m|min|minute|h|hour|d|day)s?)?")
+QUOTA = re.compile(r"(\d{1,20})(?:\s*(?:/|per)\s*(\d{0,9})\s*(s|sec|second|m|min|minute|h|hour|d|day)s?)?")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
