@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,24 @@ def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:
     told = typed("endpoints", "list", "--url", "http://127.0.0.1:9")
     assert told.exit_code == 1
     assert "saccade serve" in told.stderr
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"[]"), (404, b"<html>"), (302, b"")])
+def test_another_server_than_saccade_is_recognised(typed: Typed, status: int, body: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        told = typed("endpoints", "list", "--url", f"http://127.0.0.1:{other.server_port}")
+        other.shutdown()
+    assert (told.exit_code, f"answered {status} " in told.stderr) == (1, True), told.output
 
 
 def test_a_database_of_a_newer_saccade_is_refused_in_words(typed: Typed, tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.server.simulated_house import CLIENT, PICTURE, House, asked, predicted, settled
 
+from saccade.cli import cli
 from saccade.server.database import Database
 from saccade.server.keys import Keys
 
@@ -257,12 +259,40 @@ def test_replacing_under_load_fails_no_call(home: Home) -> None:
     home.ask("DELETE", "/v1/endpoints/busy")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("start", "Bad_Name", "--model", "cars"), 2, "The endpoint name 'Bad_Name' cannot be used"),
+        (("start", "x", "--model", "cars", "--replicas", "x"), 2, "replicas is 'x'; expected N or MIN:MAX"),
+        (("start", "x", "--model", "cars", "--region", "mars"), 2, "There is no region 'mars'"),
+        (("start", "x", "--model", "cars", "--limit", "99999999999"), 2, "from 0 to 2147483647"),
+        (("start", "x", "--model", "cars", "--memory", "9" * 20 + "GB"), 2, "from 0 to 1125899906842624"),
+        (("start", "x", "--model", "cars", "--memory", "inf"), 2, "--memory is 'inf'; expected a size"),
+        (("start", "x", "--model", "cars", "--memory", "nan"), 2, "--memory is 'nan'; expected a size"),
+        (("start", "x", "--model", "cars", "--memory", "-1GB"), 2, "--memory is '-1GB'; expected a size"),
+        (("start", "x", "--model", "cars", "--key", "wrong"), 1, "knows none like this"),
+        (("start", "x", "--model", "cars", "--key", "schlüssel"), 2, "as it was shown"),
+        (("stop", "nobody"), 1, "There is no endpoint 'nobody'"),
+        (("list", "--url", "nonsense"), 2, "'nonsense' is no http address"),
+        (("list", "--url", "http://.."), 2, "'http://..' is no http address"),
+        (("list", "--url", "http://127.0.0.1:9"), 1, "saccade serve"),
+    ],
+)
+def test_what_was_mistyped_exits_with_2_and_what_failed_with_1(
+    home: Home, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    where = {"SACCADE_URL": home.house.url, "SACCADE_KEY": home.admin}
+    told = CliRunner().invoke(cli, ["endpoints", *words], env=where, prog_name="saccade")
+    assert (told.exit_code, reason in told.stderr) == (code, True), told.output
+    assert isinstance(told.exception, SystemExit)
+
+
 @pytest.mark.heavy
 def test_the_command_starts_sizes_stops_and_forgets(home: Home) -> None:
     made = home.command("start", "lane", "--model", "cars", "--replicas", "1:2", "--limit", "9", "--json")
     assert json.loads(made.stdout)["state"] == "ready", made.stderr
     again = home.command("start", "lane", "--model", "cars")
-    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
     sized = json.loads(home.command("start", "lane", "--idle-stop", "30", "--json").stdout)
     assert (sized["replicas"], sized["idle_stop_s"], sized["calls_per_hour"]) == ("1:2", 30, 9)
     assert home.command("stop", "lane").stdout.startswith("lane is stopped at ")

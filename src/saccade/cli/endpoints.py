@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +16,8 @@ from saccade.errors import Error
 
 SETTLED = ("ready", "stopped", "failed")
 PATIENCE_S = 300.0
+SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([KMG]I?)?B?")
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
 @click.group(name="endpoints")
@@ -132,10 +136,7 @@ def _bytes(size: str | None) -> int | None:
     """``"2GB"`` → 2,000,000,000; ``"512MiB"`` → 536,870,912."""
     if size is None:
         return None
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
-    text = size.strip().upper().removesuffix("B")
-    digits = text.rstrip("KMGI")
-    try:
-        return int(float(digits) * units[text[len(digits) :]])
-    except (KeyError, ValueError):
-        raise click.UsageError(f"--memory is {size!r}; expected a size such as 512MB or 2GiB.") from None
+    found = SIZE.fullmatch(size.strip().upper())
+    if found is None:
+        raise click.UsageError(f"--memory is '{size[:30]}'; expected a size such as 512MB or 2GiB, or 0 for no limit.")
+    return int(Decimal(found[1]) * UNITS[found[2] or ""])
