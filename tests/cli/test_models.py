@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -105,6 +107,38 @@ def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Type
     assert json.loads(typed("keys", "list", "--json").stdout) == []
 
 
+@pytest.mark.parametrize(("terminal", "columns"), [(False, 80), (True, 200), (True, 80), (True, 30)])
+def test_ids_and_names_of_keys_are_never_cut(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, terminal: bool, columns: int
+) -> None:
+    name = "the till in the shop [north]"
+    made = [json.loads(typed("keys", "create", name, "--admin", "--json").stdout) for _ in range(2)]
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    listed = typed("keys", "list", env={"COLUMNS": str(columns)}).stdout
+    plain = re.sub("\x1b\\[[0-9;]*m", "", listed)
+    for key in made:
+        assert key["id"] in plain
+    assert plain.count(name) == 2
+    assert plain.count("…") == 2  # of how each key starts
+    if not terminal:
+        assert all("models, endpoints, admin" in line for line in plain.splitlines()[1:])
+    refused = typed("keys", "revoke", name)
+    assert (refused.exit_code, made[1]["id"] in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_addresses_of_endpoints_are_never_cut(typed: Typed, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    url = f"http://127.0.0.1:8000/endpoints/{'long-' * 25}name"
+    row = {"name": "long-" * 25 + "name", "model": "yolo11n", "state": "ready", "replicas": "0:1", "url": url}
+    with other_server(200, json.dumps({"endpoints": [{**row, "replicas_now": 1, "reason": ""}]}).encode()) as at:
+        told = typed("endpoints", "list", "--url", at, env={"COLUMNS": "80"})
+    assert url in told.stdout
+    assert f"{row['name']} " in told.stdout or f"{row['name']}\n" in told.stdout
+
+
 @pytest.mark.parametrize(
     ("option", "value", "words"),
     [
@@ -126,6 +160,15 @@ def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:
 
 @pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"[]"), (404, b"<html>"), (302, b"")])
 def test_another_server_than_saccade_is_recognised(typed: Typed, status: int, body: bytes) -> None:
+    with other_server(status, body) as url:
+        told = typed("endpoints", "list", "--url", url)
+    assert (told.exit_code, f"answered {status} " in told.stderr) == (1, True), told.output
+
+
+@contextlib.contextmanager
+def other_server(status: int, body: bytes) -> Iterator[str]:
+    """The address of a server that always answers the same."""
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status)
@@ -137,9 +180,8 @@ def test_another_server_than_saccade_is_recognised(typed: Typed, status: int, bo
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        told = typed("endpoints", "list", "--url", f"http://127.0.0.1:{other.server_port}")
+        yield f"http://127.0.0.1:{other.server_port}"
         other.shutdown()
-    assert (told.exit_code, f"answered {status} " in told.stderr) == (1, True), told.output
 
 
 def test_a_database_of_a_newer_saccade_is_refused_in_words(typed: Typed, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import click
 
+from saccade.cli import table
 from saccade.cli.talk import ask, server_options
 from saccade.errors import Error
 
@@ -80,17 +81,17 @@ def list_(as_json: bool, url: str, key: str | None) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("name", "model", "state", "replicas", "url"):
-        table.add_column(title)
-    for row in rows:
-        table.add_row(
-            row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"]
-        )
-    Console().print(table if rows else "No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+    if not rows:
+        click.echo("No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+        return
+    table.show(
+        ("name", "model", "state", "replicas", "url"),
+        [
+            (row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"])
+            for row in rows
+        ],
+        whole=("name", "model", "url"),
+    )
     for row in rows:
         if row["reason"]:
             click.echo(f"{row['name']}: {row['reason']}")
