@@ -24,6 +24,7 @@ from saccade.dialects.dialect import status_of
 from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
 from saccade.server.regions import measured
+from saccade.server.settings import HERE
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -168,7 +169,7 @@ class Console:
             others = self._app.settings.regions
             if not others:
                 return {"regions": []}
-            here = {"name": "here", "place": "this server", "here": True, "mean_ms": 0.0}
+            here = {"name": HERE, "place": "this server", "here": True, "mean_ms": 0.0}
             return {"regions": [here, *await measured(others)]}
 
         return await self._pages.asked(request, known)

@@ -32,12 +32,10 @@ from saccade.server.access import Caller, is_loopback, require_admin
 from saccade.server.answering import standing_headers
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.keyring import body
+from saccade.server.settings import HERE
 
 if TYPE_CHECKING:
     from saccade.server.app import App
-
-HERE = "here"
-"""How the console calls this cluster in its table of regions."""
 
 MOST_LINES = 200
 USUAL_LINES = 50
