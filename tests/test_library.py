@@ -20,6 +20,22 @@ def test_the_users_folders_win_over_the_home(tmp_path: Path) -> None:
     assert [card.name for card in library.cards()] == ["m"]
 
 
+def test_the_name_of_a_file_in_a_users_folder_is_taken_and_nothing_is_stored(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "mine" / "m.onnx", metadata=DETECTOR)
+    library = Library(tmp_path / "home", [tmp_path / "mine"])
+    for name in ("m", "M", "m.onnx"):
+        with pytest.raises(BadOptions, match=r"taken by a file of a models folder.*Choose another name"):
+            library.add(name, onnx_file(tmp_path / "other.onnx"))
+    assert not (tmp_path / "home").exists()
+
+
+def test_removable_is_only_what_saccade_keeps_itself_and_no_file_hides(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home", [tmp_path / "mine"])
+    assert library.removable(library.add("m", onnx_file(tmp_path / "one.onnx")))
+    onnx_file(tmp_path / "mine" / "m.onnx", [(1, 6, 8400)])
+    assert not library.removable(library.card("m"))
+
+
 def test_an_unknown_name_tells_the_ways_to_add_it_and_near_names(tmp_path: Path) -> None:
     library = Library(tmp_path, sources=())
     library.add("helmets-v2", onnx_file(tmp_path / "x.onnx", metadata=DETECTOR))

@@ -1,8 +1,8 @@
 """Everything that can go wrong, as one tree.
 
 Error
-├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions · UnknownModel · WrongTask ·
-│                                               TooLarge
+├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions (UnknownKey) · UnknownModel ·
+│                                               WrongTask · TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
 ├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed · Unreachable
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
@@ -42,6 +42,10 @@ class UnknownFormat(BadInput):
 
 class BadOptions(CallError):
     """An option has the wrong name, type or range."""
+
+
+class UnknownKey(BadOptions):
+    """No access key has this id, name or beginning."""
 
 
 class UnknownModel(CallError):

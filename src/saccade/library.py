@@ -126,8 +126,17 @@ class Library:
         """Raises BadOptions: the name cannot be used or is taken. Worth asking before long work for a model."""
         if not NAME.fullmatch(name):
             raise BadOptions(f"'{name}' cannot be a model's name. Use letters, digits, '.', '_', '-', and '/' between.")
+        if self.folders.entry(name) is not None:
+            raise BadOptions(
+                f"The name '{name}' is taken by a file of a models folder (--models), which would be served instead. "
+                "Choose another name, or take that file out of its folder."
+            )
         if self.own.entry(name) is not None:
             raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
+
+    def removable(self, card: Card) -> bool:
+        """Whether :meth:`remove` would take this model away: it is saccade's own, no file of the user's."""
+        return self.folders.entry(card.name) is None and self.own.entry(card.name) is not None
 
     def remove(self, ref: str) -> None:
         """Deletes an added or fetched model from this machine.

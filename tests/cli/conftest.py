@@ -34,8 +34,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
     monkeypatch.chdir(tmp_path)
     home = tmp_path / "home"
 
-    def run(*words: str | Path, stdin: bytes | None = None) -> Result:
-        environ = {"SACCADE_HOME": str(home), "COLUMNS": "160", "SACCADE_THREADS": "1"}
+    def run(*words: str | Path, stdin: bytes | None = None, env: dict[str, str] | None = None) -> Result:
+        environ = {"SACCADE_HOME": str(home), "COLUMNS": "160", "SACCADE_THREADS": "1", **(env or {})}
         return CliRunner().invoke(cli, [str(word) for word in words], input=stdin, env=environ, prog_name="saccade")
 
     return run

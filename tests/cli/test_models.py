@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,15 @@ def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, t
     assert "saccade remove x" in again.stderr
 
 
+def test_a_name_that_a_models_folder_has_cannot_be_added(
+    typed: Typed, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SACCADE_MODELS", str(models))
+    told = typed("add", "lamps", detector(tmp_path / "best.onnx"))
+    assert (told.exit_code, "taken by a file of a models folder" in told.stderr) == (2, True), told.output
+    assert list((tmp_path / "home" / "models").rglob("*")) == []
+
+
 def test_pulling_what_nobody_has_says_how_to_add_it(typed: Typed) -> None:
     told = typed("pull", "yolo26n")
     assert told.exit_code == 1
@@ -94,16 +107,81 @@ def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Type
     assert json.loads(typed("keys", "list", "--json").stdout) == []
 
 
-def test_a_limit_that_is_none_exits_with_2(typed: Typed) -> None:
-    told = typed("keys", "create", "laptop", "--limit", "plenty")
-    assert told.exit_code == 2
-    assert "plenty" in told.stderr
+@pytest.mark.parametrize(("terminal", "columns"), [(False, 80), (True, 200), (True, 80), (True, 30)])
+def test_ids_and_names_of_keys_are_never_cut(
+    typed: Typed, monkeypatch: pytest.MonkeyPatch, terminal: bool, columns: int
+) -> None:
+    name = "the till in the shop [north]"
+    made = [json.loads(typed("keys", "create", name, "--admin", "--json").stdout) for _ in range(2)]
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    listed = typed("keys", "list", env={"COLUMNS": str(columns)}).stdout
+    plain = re.sub("\x1b\\[[0-9;]*m", "", listed)
+    for key in made:
+        assert key["id"] in plain
+    assert plain.count(name) == 2
+    assert plain.count("…") == 2  # of how each key starts
+    if not terminal:
+        assert all("models, endpoints, admin" in line for line in plain.splitlines()[1:])
+    refused = typed("keys", "revoke", name)
+    assert (refused.exit_code, made[1]["id"] in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_addresses_of_endpoints_are_never_cut(typed: Typed, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    url = f"http://127.0.0.1:8000/endpoints/{'long-' * 25}name"
+    row = {"name": "long-" * 25 + "name", "model": "yolo11n", "state": "ready", "replicas": "0:1", "url": url}
+    with other_server(200, json.dumps({"endpoints": [{**row, "replicas_now": 1, "reason": ""}]}).encode()) as at:
+        told = typed("endpoints", "list", "--url", at, env={"COLUMNS": "80"})
+    assert url in told.stdout
+    assert f"{row['name']} " in told.stdout or f"{row['name']}\n" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--limit", "plenty", "'plenty'"),
+        ("--limit", "99999999999", "from 0 to 2147483647"),
+        ("--expires-days", "999999", "at most 36500"),
+    ],
+)
+def test_a_limit_or_an_end_that_is_none_exits_with_2(typed: Typed, option: str, value: str, words: str) -> None:
+    told = typed("keys", "create", "laptop", option, value)
+    assert (told.exit_code, words in told.stderr) == (2, True), told.output
 
 
 def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:
     told = typed("endpoints", "list", "--url", "http://127.0.0.1:9")
     assert told.exit_code == 1
     assert "saccade serve" in told.stderr
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>"), (200, b"[]"), (404, b"<html>"), (302, b"")])
+def test_another_server_than_saccade_is_recognised(typed: Typed, status: int, body: bytes) -> None:
+    with other_server(status, body) as url:
+        told = typed("endpoints", "list", "--url", url)
+    assert (told.exit_code, f"answered {status} " in told.stderr) == (1, True), told.output
+
+
+@contextlib.contextmanager
+def other_server(status: int, body: bytes) -> Iterator[str]:
+    """The address of a server that always answers the same."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{other.server_port}"
+        other.shutdown()
 
 
 def test_a_database_of_a_newer_saccade_is_refused_in_words(typed: Typed, tmp_path: Path) -> None:

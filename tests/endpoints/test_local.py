@@ -12,7 +12,7 @@ from saccade.card import Card
 from saccade.endpoints.endpoint import Plan
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine import Engine, Rules
-from saccade.errors import BadSettings
+from saccade.errors import BadOptions
 
 PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
 
@@ -89,7 +89,7 @@ def test_a_model_that_does_not_fit_the_endpoints_memory_is_refused_with_both_siz
 
     async def play() -> None:
         endpoint = LocalEndpoint(isolated)
-        with pytest.raises(BadSettings, match=r"holds \d+ MB .* allows 20 MB"):
+        with pytest.raises(BadOptions, match=r"holds \d+ MB .* allows 20 MB"):
             await endpoint.start(slow(mib=64), Plan(model="slow", memory_bytes=20_000_000))
         roomy = Plan(model="slow", memory_bytes=2_000_000_000)
         await endpoint.start(slow(mib=64), roomy)

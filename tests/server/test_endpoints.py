@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from tests.server.simulated_house import CLIENT, PICTURE, House, asked, predicted, settled
 
+from saccade.cli import cli
 from saccade.server.database import Database
 from saccade.server.keys import Keys
 
@@ -185,6 +187,60 @@ def test_a_page_of_another_site_may_call_an_endpoint_at_the_platforms_address(ho
     assert (gone.status_code, "seen" in gone.json()["error"]) == (404, True)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "range_"),
+    [
+        *(("memoryGi", value, "from 0.001 to 1048576") for value in (-1, 0, 1e-9, 1e300)),
+        ("memory_bytes", -1, "from 0 to 1125899906842624"),
+        ("memory_bytes", 10**30, "from 0 to 1125899906842624"),
+        ("idle_stop_s", 1 << 31, "from 0 to 2147483647"),
+        ("calls_per_hour", 99999999999, "from 0 to 2147483647"),
+        ("replicas", "9" * 5000, "1 to 64"),
+        ("replicas", "²", "1 to 64"),
+    ],
+)
+def test_a_size_outside_its_range_is_refused_at_once_and_the_range_told(
+    home: Home, field: str, value: object, range_: str
+) -> None:
+    theirs = field == "memoryGi"
+    path, name = ("/api/deployments/acme", "deployment") if theirs else ("/v1/endpoints", "name")
+    for method, at, wish in (
+        ("POST", path, {name: "odd", "model": "cars"}),
+        ("PATCH", f"{path}/sized", {"action": "resize"}),
+    ):
+        if method == "PATCH":
+            home.started("sized")
+        status, text = home.status(method, at, {**wish, field: value})
+        assert (status, range_ in text, field in text) == (400, True, True), text
+        assert "JSON object" not in text
+    assert home.status("GET", "/v1/endpoints/odd")[0] == 404
+    home.ask("DELETE", "/v1/endpoints/sized")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/usage?days=%C2%B2", "days"),
+        ("/v1/usage?days=" + "9" * 5000, "days"),
+        ("/v1/usage?days=0", "days"),
+        ("/api/deployments/acme?limit=%C2%B2", "limit"),
+        ("/api/deployments/acme?limit=" + "9" * 5000, "limit"),
+    ],
+)
+def test_what_is_no_number_in_a_query_is_told(home: Home, path: str, name: str) -> None:
+    status, text = home.status("GET", path)
+    assert (status, f"`{name}` must be a whole number" in text) == (400, True), text
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"name": "\xff"}', b'{"metadata": ' + b'{"a":' * 5000, b"", b"[]", b'{"name": NaN}']
+)
+def test_a_body_that_is_no_json_object_is_the_callers(home: Home, body: bytes) -> None:
+    for method, path in (("POST", "/v1/endpoints"), ("PATCH", "/api/deployments/acme/none"), ("POST", "/v1/keys")):
+        answer = CLIENT.request(method, home.house.url + path, headers={"x-api-key": home.admin}, content=body)
+        assert (answer.status_code, "The request body" in answer.text) == (400, True), answer.text
+
+
 def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:
     row = home.started("named", hostname="Cars.example.org")
     port = home.house.url.rpartition(":")[2]
@@ -218,12 +274,40 @@ def test_replacing_under_load_fails_no_call(home: Home) -> None:
     home.ask("DELETE", "/v1/endpoints/busy")
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (("start", "Bad_Name", "--model", "cars"), 2, "The endpoint name 'Bad_Name' cannot be used"),
+        (("start", "x", "--model", "cars", "--replicas", "x"), 2, "replicas is 'x'; expected N or MIN:MAX"),
+        (("start", "x", "--model", "cars", "--region", "mars"), 2, "There is no region 'mars'"),
+        (("start", "x", "--model", "cars", "--limit", "99999999999"), 2, "from 0 to 2147483647"),
+        (("start", "x", "--model", "cars", "--memory", "9" * 20 + "GB"), 2, "from 0 to 1125899906842624"),
+        (("start", "x", "--model", "cars", "--memory", "inf"), 2, "--memory is 'inf'; expected a size"),
+        (("start", "x", "--model", "cars", "--memory", "nan"), 2, "--memory is 'nan'; expected a size"),
+        (("start", "x", "--model", "cars", "--memory", "-1GB"), 2, "--memory is '-1GB'; expected a size"),
+        (("start", "x", "--model", "cars", "--key", "wrong"), 1, "knows none like this"),
+        (("start", "x", "--model", "cars", "--key", "schlüssel"), 2, "as it was shown"),
+        (("stop", "nobody"), 1, "There is no endpoint 'nobody'"),
+        (("list", "--url", "nonsense"), 2, "'nonsense' is no http address"),
+        (("list", "--url", "http://.."), 2, "'http://..' is no http address"),
+        (("list", "--url", "http://127.0.0.1:9"), 1, "saccade serve"),
+    ],
+)
+def test_what_was_mistyped_exits_with_2_and_what_failed_with_1(
+    home: Home, words: tuple[str, ...], code: int, reason: str
+) -> None:
+    where = {"SACCADE_URL": home.house.url, "SACCADE_KEY": home.admin}
+    told = CliRunner().invoke(cli, ["endpoints", *words], env=where, prog_name="saccade")
+    assert (told.exit_code, reason in told.stderr) == (code, True), told.output
+    assert isinstance(told.exception, SystemExit)
+
+
 @pytest.mark.heavy
 def test_the_command_starts_sizes_stops_and_forgets(home: Home) -> None:
     made = home.command("start", "lane", "--model", "cars", "--replicas", "1:2", "--limit", "9", "--json")
     assert json.loads(made.stdout)["state"] == "ready", made.stderr
     again = home.command("start", "lane", "--model", "cars")
-    assert (again.returncode, "exists already" in again.stderr) == (1, True)
+    assert (again.returncode, "exists already" in again.stderr) == (2, True)
     sized = json.loads(home.command("start", "lane", "--idle-stop", "30", "--json").stdout)
     assert (sized["replicas"], sized["idle_stop_s"], sized["calls_per_hour"]) == ("1:2", 30, 9)
     assert home.command("stop", "lane").stdout.startswith("lane is stopped at ")

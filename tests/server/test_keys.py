@@ -14,7 +14,7 @@ import httpx
 import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
-from saccade.errors import BadOptions, BadSettings, Error
+from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
 from saccade.server import database, keyring, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
@@ -74,15 +74,46 @@ def test_keys_are_found_revoked_and_changed_by_what_people_call_them(keys: Keys)
     first, _ = keys.create("a")
     second, _ = keys.create("b", quota_calls=5)
     keys.create("b")
-    with pytest.raises(BadOptions, match="2 keys"):
+    with pytest.raises(BadOptions, match=f"2 keys.*{second.id}, key_"):
         keys.revoke("b")
-    with pytest.raises(BadOptions, match="no key"):
+    with pytest.raises(UnknownKey, match="no key 'c'"):
         keys.revoke("c")
     assert keys.change(second.id, name="c", quota_calls=None, scopes=["admin", "models"]).scopes == ("models", "admin")
     assert keys.revoke("c").id == second.id
     assert keys.revoke("a").id == first.id
     assert [key.name for key in keys.all()] == ["b"]
     assert len(keys.all(revoked=True)) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "range_"),
+    [
+        ({"quota_calls": 99999999999}, "The limit is 99999999999; expected a whole number from 0 to 2147483647"),
+        ({"quota_calls": -1}, "The limit is -1; expected a whole number from 0 to 2147483647"),
+        ({"quota_window_s": 1 << 31}, "The window is 2147483648; expected a whole number from 1 to 2147483647"),
+        ({"expires_days": 999999}, "after 999999 days; expected more than 0 and at most 36500"),
+        ({"expires_days": float("nan")}, "after nan days; expected more than 0 and at most 36500"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused_with_the_range(keys: Keys, fields: dict[str, Any], range_: str) -> None:
+    with pytest.raises(BadOptions, match=range_):
+        keys.create("x", **fields)
+
+
+def test_a_key_that_is_not_there_is_not_found_and_one_without_a_change_is_a_mistake(
+    store: Database, keys: Keys
+) -> None:
+    key, secret = keys.create("admin", scopes=("admin",))
+    app, head = made(store), {"headers": {"x-api-key": secret}}
+    answers = asked(
+        app,
+        ("PATCH", "/v1/keys/key_gone", {"json": {"name": "x"}, **head}),
+        ("DELETE", "/v1/keys/key_gone", head),
+        ("PATCH", f"/v1/keys/{key.id}", {"json": {}, **head}),
+    )
+    assert [answer.status_code for answer in answers] == [404, 404, 400]
+    assert all("no key 'key_gone'" in answer.text for answer in answers[:2])
+    assert "nothing to change" in answers[2].text
 
 
 @pytest.mark.parametrize(
@@ -116,7 +147,7 @@ def test_a_key_with_senseless_fields_is_refused(keys: Keys, fields: dict[str, An
 )
 def test_limits_are_written_as_people_say_them(text: str, quota: tuple[int, int | None]) -> None:
     assert quota_of(text) == quota
-    for wrong in ("", "many", "1/fortnight", "-1"):
+    for wrong in ("", "many", "1/fortnight", "-1", "9" * 5000, "1/" + "9" * 5000 + "s"):
         with pytest.raises(BadOptions):
             quota_of(wrong)
 

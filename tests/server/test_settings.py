@@ -78,6 +78,43 @@ def test_what_others_call_like_saccade_is_left_alone(tmp_path: Path) -> None:
     assert load({}, {"SACCADE_URL": "x", "SACCADE_KEY": "k", "SACCADE_IMAGE_OF_OURS": "1"}, tmp_path).port == 8000
 
 
+def region(name: str, url: str) -> str:
+    return f'[[regions]]\nname = "{name}"\nurl = "{url}"\n'
+
+
+def test_regions_are_read_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "saccade.toml").write_text(region("oslo", "https://[::1]:8000/") + region("rome", "http://r.example/s"))
+    assert [one.name for one in load({}, {}, tmp_path).regions] == ["oslo", "rome"]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        *(
+            (region("oslo", url), f"url of the region 'oslo' (saccade.toml) is '{url}'; expected an http address")
+            for url in (
+                "ftp://oslo.example",
+                "oslo.example:8000",
+                "http://",
+                "",
+                "http://h:99999",
+                "http://[::1",
+                "http://a b",
+                "http://h/?x=1",
+            )
+        ),
+        (region("oslo", "http://a") * 2, "Two regions (saccade.toml) are called 'oslo'"),
+        (region("here", "http://a"), "is called 'here', which is how this server itself is called"),
+        (region("oslo", "http://a") + region(" ", "http://b"), "Region 2 (saccade.toml) has no name"),
+    ],
+)
+def test_a_region_that_cannot_be_called_or_told_apart_is_refused(tmp_path: Path, written: str, words: str) -> None:
+    (tmp_path / "saccade.toml").write_text(written)
+    with pytest.raises(BadSettings) as caught:
+        load({}, {}, tmp_path)
+    assert words in caught.value.message
+
+
 def test_a_missing_file_that_was_named_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match=r"missing\.toml"):
         load({}, {"SACCADE_CONFIG": str(tmp_path / "missing.toml")}, tmp_path)

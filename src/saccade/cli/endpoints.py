@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 import click
 
+from saccade.cli import table
 from saccade.cli.talk import ask, server_options
 from saccade.errors import Error
 
 SETTLED = ("ready", "stopped", "failed")
 PATIENCE_S = 300.0
+SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?) ?([KMG]I?)?B?")
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
 @click.group(name="endpoints")
@@ -76,17 +81,17 @@ def list_(as_json: bool, url: str, key: str | None) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("name", "model", "state", "replicas", "url"):
-        table.add_column(title)
-    for row in rows:
-        table.add_row(
-            row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"]
-        )
-    Console().print(table if rows else "No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+    if not rows:
+        click.echo("No endpoints yet. Start one with: saccade endpoints start NAME --model MODEL")
+        return
+    table.show(
+        ("name", "model", "state", "replicas", "url"),
+        [
+            (row["name"], row["model"], row["state"], f"{row['replicas_now']} of {row['replicas']}", row["url"])
+            for row in rows
+        ],
+        whole=("name", "model", "url"),
+    )
     for row in rows:
         if row["reason"]:
             click.echo(f"{row['name']}: {row['reason']}")
@@ -132,10 +137,7 @@ def _bytes(size: str | None) -> int | None:
     """``"2GB"`` → 2,000,000,000; ``"512MiB"`` → 536,870,912."""
     if size is None:
         return None
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
-    text = size.strip().upper().removesuffix("B")
-    digits = text.rstrip("KMGI")
-    try:
-        return int(float(digits) * units[text[len(digits) :]])
-    except (KeyError, ValueError):
-        raise click.UsageError(f"--memory is {size!r}; expected a size such as 512MB or 2GiB.") from None
+    found = SIZE.fullmatch(size.strip().upper())
+    if found is None:
+        raise click.UsageError(f"--memory is '{size[:30]}'; expected a size such as 512MB or 2GiB, or 0 for no limit.")
+    return int(Decimal(found[1]) * UNITS[found[2] or ""])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import click
 
+from saccade.cli import table
 from saccade.cli.house import settings
 
 SCOPES = ("models", "endpoints", "admin")
@@ -80,17 +82,11 @@ def list_(as_json: bool, home: str | None) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("id", "name", "starts with", "may", "limit", "created", "last used", "expires"):
-        table.add_column(title)
-    for row in rows:
-        limit = "default" if row["limit"] is None else "none" if row["limit"] == 0 else str(row["limit"])
-        dates = (_date(row["created"]), _date(row["last_used"]), _date(row["expires"]) if row["expires"] else "never")
-        table.add_row(row["id"], row["name"], f"{row['prefix']}…", ", ".join(row["scopes"]), limit, *dates)
-    Console().print(table if rows else "No keys yet. Create one with: saccade keys create NAME")
+    if not rows:
+        click.echo("No keys yet. Create one with: saccade keys create NAME")
+        return
+    titles = ("id", "name", "starts with", "may", "limit", "created", "last used", "expires")
+    table.show(titles, [_cells(row) for row in rows], whole=("id", "name"))
 
 
 @COMMAND.command()
@@ -103,6 +99,12 @@ def revoke(which: str, home: str | None) -> None:
     with keyring.opened(settings(home=home)) as keys:
         key = keys.revoke(which)
     click.echo(f"Key '{key.name}' ({key.id}) is revoked.")
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    limit = "default" if row["limit"] is None else "none" if row["limit"] == 0 else str(row["limit"])
+    dates = (_date(row["created"]), _date(row["last_used"]), _date(row["expires"]) if row["expires"] else "never")
+    return [row["id"], row["name"], f"{row['prefix']}…", ", ".join(row["scopes"]), limit, *dates]
 
 
 def _date(moment: float | None) -> str:

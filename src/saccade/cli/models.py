@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from saccade.cli import table
 from saccade.cli.house import library, model_options, settings
 
 
@@ -38,14 +39,20 @@ def _row(thing: Any, fetched: bool) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("name", "task", "licence", "size", "state"):
-        table.add_column(title, justify="right" if title == "size" else "left")
-    for row in rows:
-        licence = f"[yellow]{row['licence']}[/yellow]" if "AGPL" in row["licence"] else row["licence"]
-        state = "here" if row["fetched"] else "[dim]fetched on first use[/dim]"
-        table.add_row(row["name"], row["task"], licence, f"{row['size_bytes'] / 1e6:.1f} MB", state)
-    Console().print(table)
+    table.show(
+        ("name", "task", "licence", "size", "state"),
+        [
+            (
+                row["name"],
+                row["task"],
+                Text(row["licence"], "yellow" if "AGPL" in row["licence"] else ""),
+                f"{row['size_bytes'] / 1e6:.1f} MB",
+                "here" if row["fetched"] else Text("fetched on first use", "dim"),
+            )
+            for row in rows
+        ],
+        whole=("name",),
+        right=("size",),
+    )

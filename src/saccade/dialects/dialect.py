@@ -20,6 +20,7 @@ STATUS: Mapping[type[errors.Error], int] = {
     errors.BadInput: 400,
     errors.UnknownFormat: 415,
     errors.BadOptions: 400,
+    errors.UnknownKey: 404,
     errors.WrongTask: 400,
     errors.UnknownModel: 404,
     errors.TooLarge: 413,

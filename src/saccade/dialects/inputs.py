@@ -303,8 +303,12 @@ def _range(low: float, high: float) -> str:
     if math.isinf(low) and math.isinf(high):
         return ""
     if math.isinf(high):
-        return f" of at least {low:g}"
-    return f" up to {high:g}" if math.isinf(low) else f" from {low:g} to {high:g}"
+        return f" of at least {_digits(low)}"
+    return f" up to {_digits(high)}" if math.isinf(low) else f" from {_digits(low)} to {_digits(high)}"
+
+
+def _digits(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 class _Reader:

@@ -23,6 +23,8 @@ PROBE = "health"
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 LONGEST_NAME = 128
 MOST_REPLICAS = 64
+MOST_MEMORY_BYTES = 1 << 50
+MOST_IDLE_S = MOST_CALLS = (1 << 31) - 1
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +163,7 @@ def replicas(text: str) -> tuple[int, int]:
     Raises:
         BadOptions: it is neither.
     """
-    low, _, high = text.partition(":")
+    low, _, high = text[:20].partition(":")
     if low.isdecimal() and (not high or high.isdecimal()):
         least, most = int(low), int(high or low)
         if 0 <= least <= most and 1 <= most <= MOST_REPLICAS:

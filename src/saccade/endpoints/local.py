@@ -15,7 +15,7 @@ import psutil
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import PROBE, Builder, Engine, Plan
-from saccade.errors import BadSettings, Error, Stopped
+from saccade.errors import BadOptions, Error, Stopped
 
 log = logging.getLogger("saccade.endpoints")
 
@@ -177,11 +177,11 @@ class LocalEndpoint:
 
 
 def _fits(engine: Engine, plan: Plan) -> None:
-    """Raises BadSettings when a replica alone holds more than it may: it would be ended again and again."""
+    """Raises BadOptions when a replica alone holds more than it may: it would be ended again and again."""
     rows = engine.info().get("models", ())
     held = max((fact.get("memory_bytes", 0) for row in rows for fact in row["replicas"]), default=0)
     if plan.memory_bytes and held > plan.memory_bytes:
-        raise BadSettings(
+        raise BadOptions(
             f"A replica of '{plan.model}' holds {held / 1e6:.0f} MB before its first call; the endpoint allows "
             f"{plan.memory_bytes / 1e6:.0f} MB. Give it more with --memory."
         )

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import lzma
+import struct
 import tempfile
 import zipfile
-from collections.abc import AsyncIterator
-from pathlib import Path
+import zlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -17,9 +21,10 @@ from starlette.routing import Route
 
 from saccade.card import Card
 from saccade.dialects.dialect import status_of
-from saccade.errors import BadInput, BadOptions, Error, TooLarge
+from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
 from saccade.server.regions import measured
+from saccade.server.settings import HERE
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 MOST_UPLOAD_BYTES = 4 << 30
 MOST_UNPACKED_BYTES = 8 << 30
 MOST_FILES = 2000
+LONGEST_PART_BYTES, LONGEST_PATH_BYTES = 255, 1000
+"""Of names in a zip: what file systems take, with room for the folder that they are unpacked into."""
+LONGEST_STEM = 60
 SUFFIXES = (".onnx", ".tflite", ".zip")
 PULSE_S = 0.2
 """Progress is told this often."""
@@ -124,16 +132,18 @@ class Console:
         """Adds the file in the body under a name; ``x-filename`` says what it was called."""
 
         async def added(caller: Caller) -> Any:
-            suffix = Path(unquote(request.headers.get("x-filename", ""))).suffix.lower()
-            if suffix not in SUFFIXES:
-                raise BadOptions(f"The file's ending is '{suffix[:10]}'; expected one of {', '.join(SUFFIXES)}.")
+            stem, suffix = _called(request.headers.get("x-filename", ""))
             library: Any = self._app.desk.library
+            await asyncio.to_thread(library.check_free, request.path_params["name"])
             with tempfile.TemporaryDirectory(prefix="saccade-upload-") as folder:
-                file = Path(folder) / f"upload{suffix}"
+                file = Path(folder) / f"{stem}{suffix}"
                 await _received(request, file)
                 if suffix == ".zip":
-                    file = await asyncio.to_thread(_unpacked, file, Path(folder) / "unpacked")
-                card = await asyncio.to_thread(library.add, request.path_params["name"], file)
+                    file = await asyncio.to_thread(_unpacked, file, Path(folder) / "unpacked" / stem)
+                try:
+                    card = await asyncio.to_thread(library.add, request.path_params["name"], file)
+                except CorruptFiles as error:  # the caller's own file, not one of this server's
+                    raise BadInput(error.message) from error
             return self._row(card, fetched=True)
 
         return await self._pages.asked(request, added, admin=True)
@@ -159,7 +169,7 @@ class Console:
             others = self._app.settings.regions
             if not others:
                 return {"regions": []}
-            here = {"name": "here", "place": "this server", "here": True, "mean_ms": 0.0}
+            here = {"name": HERE, "place": "this server", "here": True, "mean_ms": 0.0}
             return {"regions": [here, *await measured(others)]}
 
         return await self._pages.asked(request, known)
@@ -195,7 +205,7 @@ class Console:
             "fetched": fetched,
             "state": self._app.engine.state(thing.name) if fetched else "cold",
             "memory_bytes": int(resident.get("memory_bytes", 0)),
-            "removable": fetched and library.own.entry(thing.name) is not None,
+            "removable": fetched and library.removable(thing),
         }
 
     def _resident(self) -> dict[str, dict[str, Any]]:
@@ -220,21 +230,68 @@ async def _received(request: Request, file: Path) -> None:
             await asyncio.to_thread(target.write, chunk)
 
 
+def _called(name: str) -> tuple[str, str]:
+    """What the user calls an uploaded file, without and with its ending; fit to be a file's name here and in texts.
+
+    Raises:
+        BadOptions: the ending is that of no model.
+    """
+    file = PureWindowsPath(unquote(name))  # knows both kinds of slashes
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise BadOptions(f"The file's ending is '{suffix[:10]}'; expected one of {', '.join(SUFFIXES)}.")
+    stem = "".join(sign for sign in file.stem if sign.isprintable()).strip(". ")
+    return stem[:LONGEST_STEM] or "upload", suffix
+
+
 def _unpacked(archive: Path, target: Path) -> Path:
     """The folder or single file inside a zip.
 
     Raises:
-        BadInput: it is no zip, holds too much, or a name in it leads outside.
+        BadInput: it is no zip, is empty, holds too much, or has names that cannot be unpacked.
     """
+    unreadable = BadInput("The upload is no zip that can be read. Pack the model's folder as a plain zip.")
     try:
         with zipfile.ZipFile(archive) as packed:
             entries = [entry for entry in packed.infolist() if not entry.is_dir()]
-            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED_BYTES:
-                raise BadInput("The zip holds more files or bytes than one model needs.")
-            if any(entry.filename.startswith(("/", "\\")) or ".." in Path(entry.filename).parts for entry in entries):
-                raise BadInput("The zip holds names that lead outside of it.")
-            packed.extractall(target)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
-        raise BadInput("The upload is no zip that can be read. Pack the model's folder as a plain zip.") from error
+            _check(entries)
+            packed.extractall(target, entries)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError) as error:
+        raise unreadable from error
+    except (NotImplementedError, RuntimeError, ValueError) as error:  # ways of packing that are not known; odd names
+        raise unreadable from error
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # bz2's word for broken data; a place before the beginning
+            raise unreadable from error
+        raise
     inside = [child for child in target.iterdir() if not child.name.startswith(("__MACOSX", "."))]
     return inside[0] if len(inside) == 1 else target
+
+
+def _check(entries: Sequence[zipfile.ZipInfo]) -> None:
+    """Raises BadInput: the files of a zip are none, too many or too large, or cannot lie in one folder."""
+    if not entries:
+        raise BadInput("The zip is empty. Pack the model's file or folder into it.")
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED_BYTES:
+        raise BadInput("The zip holds more files or bytes than one model needs.")
+    names = [tuple(part for part in entry.filename.split("/") if part not in ("", ".")) for entry in entries]
+    if any(entry.filename.startswith(("/", "\\")) for entry in entries) or any(".." in name for name in names):
+        raise BadInput("The zip holds names that lead outside of it.")
+    for name in names:
+        if len("/".join(name).encode()) > LONGEST_PATH_BYTES or any(_long(part) for part in name):
+            raise BadInput(
+                f"The zip holds the name '{'/'.join(name)[:30]}…', which is too long: expected at most "
+                f"{LONGEST_PART_BYTES} bytes for a file or folder. Give it a shorter one."
+            )
+    files = set(names)
+    for name in names:
+        folder = next((name[:depth] for depth in range(len(name)) if name[:depth] in files), None)
+        if not name or folder is not None:
+            raise BadInput(
+                f"The zip holds '{'/'.join(folder or name)[:60]}' both as a file and as a folder. Pack the model's "
+                "folder anew."
+            )
+
+
+def _long(part: str) -> bool:
+    return len(part.encode()) > LONGEST_PART_BYTES

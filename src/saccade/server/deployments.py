@@ -15,25 +15,33 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from saccade.dialects.dialect import status_of
-from saccade.endpoints.endpoint import Plan, Record, checked_name, replicas
+from saccade.dialects.inputs import integer, number
+from saccade.endpoints.endpoint import (
+    MOST_CALLS,
+    MOST_IDLE_S,
+    MOST_MEMORY_BYTES,
+    Plan,
+    Record,
+    checked_name,
+    replicas,
+)
 from saccade.endpoints.figures import RANGES, Line, iso
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import BadOptions, Error, Forbidden
+from saccade.errors import BadOptions, Error, Forbidden, SetupError
 from saccade.server.access import Caller, is_loopback, require_admin
 from saccade.server.answering import standing_headers
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.keyring import body
+from saccade.server.settings import HERE
 
 if TYPE_CHECKING:
     from saccade.server.app import App
-
-HERE = "here"
-"""How the console calls this cluster in its table of regions."""
 
 MOST_LINES = 200
 USUAL_LINES = 50
 MOST_TITLE = 200
 GIB = 1 << 30
+MOST = {"memory_bytes": MOST_MEMORY_BYTES, "idle_stop_s": MOST_IDLE_S, "calls_per_hour": MOST_CALLS}
 
 HOSTNAME = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 
@@ -52,7 +60,6 @@ ROLL_S = 25.0
 Reply = Callable[[Request, Caller], Awaitable[Any]]
 
 
-Count = Annotated[int, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
@@ -60,14 +67,17 @@ class Size(msgspec.Struct, kw_only=True):
     """What of an endpoint may be changed while it runs; what is left out stays, or is as usual in a new one."""
 
     replicas: str | int | msgspec.UnsetType = msgspec.UNSET
-    memory_bytes: Count | msgspec.UnsetType = msgspec.UNSET
-    idle_stop_s: Count | msgspec.UnsetType = msgspec.UNSET
-    calls_per_hour: Count | msgspec.UnsetType = msgspec.UNSET
+    memory_bytes: int | msgspec.UnsetType = msgspec.UNSET
+    idle_stop_s: int | msgspec.UnsetType = msgspec.UNSET
+    calls_per_hour: int | msgspec.UnsetType = msgspec.UNSET
 
     def of(self, plan: Plan) -> Plan:
         """The plan with this size. Raises BadOptions."""
-        named = ("memory_bytes", "idle_stop_s", "calls_per_hour")
-        given = {name: value for name in named if (value := getattr(self, name)) is not msgspec.UNSET}
+        given = {
+            name: integer(name, value, low=0, high=most)
+            for name, most in MOST.items()
+            if (value := getattr(self, name)) is not msgspec.UNSET
+        }
         if self.replicas is not msgspec.UNSET:
             given["min_replicas"], given["max_replicas"] = replicas(str(self.replicas))
         return msgspec.structs.replace(plan, **given)
@@ -89,7 +99,7 @@ class Change(Size, kw_only=True):
     action: str = ""
     model: str = ""
     project: str = ""
-    memoryGi: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    memoryGi: float | msgspec.UnsetType = msgspec.UNSET
     name: Annotated[str, msgspec.Meta(max_length=MOST_TITLE)] | None = None
     metadata: dict[str, Any] | None = None
 
@@ -146,7 +156,10 @@ class Deployments:
         plan = wish.of(Plan(model=wish.model, region=self._region(wish.region), port=wish.port, hostname=hostname))
         if self._app.doors is None:
             return 201, self._words(await self._fleet.create(wish.name, plan), request)
-        self._app.doors.try_port(plan.port)
+        try:
+            self._app.doors.try_port(plan.port)
+        except SetupError as error:  # the caller chose the port
+            raise BadOptions(error.message) from error
         try:
             return 201, self._words(await self._fleet.create(wish.name, plan), request)
         except Error:
@@ -246,7 +259,7 @@ class Deployments:
         """A deployment of ``project/model``."""
         wish = await body(request, PlatformWish)
         model = self._model(request.path_params["owner"], wish.project, wish.model)
-        plan = Plan(model=model, memory_bytes=int(wish.memoryGi * GIB), region=self._known_region(wish.region))
+        plan = Plan(model=model, memory_bytes=_memory(wish.memoryGi), region=self._known_region(wish.region))
         record = await self._fleet.create(
             checked_name(wish.deployment), plan, title=wish.name[:MOST_TITLE], project=wish.project
         )
@@ -271,7 +284,7 @@ class Deployments:
         if change.action == "replace":
             change.model = self._model(request.path_params["owner"], change.project, change.model)
         if change.memoryGi is not msgspec.UNSET:
-            change.memory_bytes = int(change.memoryGi * GIB)
+            change.memory_bytes = _memory(change.memoryGi)
         record = await self._rolled(name, change)
         told = {
             "success": True,
@@ -469,11 +482,12 @@ def _entry(line: Line) -> dict[str, Any]:
 
 
 def _number(text: str | None, otherwise: int) -> int:
-    if text is None:
-        return otherwise
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise BadOptions(f"limit is '{text[:20]}'; expected a number above 0.")
+    return otherwise if text is None else integer("limit", text, low=1)
+
+
+def _memory(gibibytes: float) -> int:
+    """In bytes. Raises BadOptions: it is no amount of memory; 0 would be no limit at all."""
+    return int(number("memoryGi", gibibytes, low=0.001, high=MOST_MEMORY_BYTES // GIB) * GIB)
 
 
 def _moment(token: str | None) -> float | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from saccade.server.app import App
     from saccade.server.pages import Pages
 
-QUOTA = re.compile(r"(\d+)(?:\s*(?:/|per)\s*(\d*)\s*(s|sec|second|m|min|minute|h|hour|d|day)s?)?")
+QUOTA = re.compile(r"(\d{1,20})(?:\s*(?:/|per)\s*(\d{0,9})\s*(s|sec|second|m|min|minute|h|hour|d|day)s?)?")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -186,5 +186,11 @@ async def body(request: Request, kind: type[Any]) -> Any:
     """
     try:
         return msgspec.json.decode(await request.body(), type=kind)
+    except msgspec.ValidationError as error:
+        raise BadOptions(f"The request body cannot be used: {error}.") from error
     except msgspec.DecodeError as error:
         raise BadOptions(f"The request body cannot be used: {error}. Expected a JSON object.") from error
+    except UnicodeDecodeError as error:
+        raise BadOptions("The request body is not UTF-8 text. Expected a JSON object.") from error
+    except RecursionError as error:
+        raise BadOptions("The request body is nested too deeply. Expected a JSON object.") from error

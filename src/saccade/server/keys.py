@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sql
 
-from saccade.errors import BadOptions
+from saccade.errors import BadOptions, UnknownKey
 from saccade.server.database import Database, keys
 
 MARK = "sac_"
@@ -20,6 +20,9 @@ PREFIX_LENGTH = 8
 SCOPES = ("models", "endpoints", "admin")
 LONGEST_NAME = 80
 DAY_S = 86_400
+MOST = (1 << 31) - 1
+"""Of calls, and of seconds of a window: what every database counts."""
+MOST_DAYS = 36_500
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,12 +118,15 @@ class Keys:
         """Ends a key, named by its id, its name or how it starts; it opens nothing from now on.
 
         Raises:
-            BadOptions: no key or several keys are meant.
+            UnknownKey: no key is meant.
+            BadOptions: several keys are meant.
         """
         meant = [key for key in self.all() if which in (key.id, key.name, key.prefix)]
-        if len(meant) != 1:
-            found = "no key" if not meant else f"{len(meant)} keys"
-            raise BadOptions(f"'{which[:40]}' means {found}. List them with 'saccade keys list' and use the id.")
+        if not meant:
+            raise _unknown(which)
+        if len(meant) > 1:
+            ids = ", ".join(key.id for key in meant)
+            raise BadOptions(f"'{which[:40]}' means {len(meant)} keys. Use the id of one: {ids}.")
         self._set(meant[0].id, revoked=time.time())
         return meant[0]
 
@@ -128,7 +134,8 @@ class Keys:
         """Changes name, scopes, models, endpoints or limits.
 
         Raises:
-            BadOptions: there is no such key, or a field is out of range.
+            UnknownKey: there is none of this id.
+            BadOptions: nothing is to be changed, or a field is out of range.
         """
         checks: dict[str, Callable[[Any], Any]] = {
             "name": _checked_name,
@@ -143,11 +150,11 @@ class Keys:
             raise BadOptions(f"A key has no changeable field '{min(unknown)}'. Fields: {', '.join(checks)}.")
         checked = {name: checks[name](value) for name, value in fields.items()}
         packed = {name: _joined(value) if isinstance(value, tuple) else value for name, value in checked.items()}
-        if not packed or not self._set(key_id, **packed):
-            raise BadOptions("There is no such key, or nothing to change.")
-        changed = self.by_id(key_id)
+        if not packed:
+            raise BadOptions("There is nothing to change. Give a new name, scopes, models, endpoints or limit.")
+        changed = self.by_id(key_id) if self._set(key_id, **packed) else None
         if changed is None:
-            raise BadOptions("There is no such key.")
+            raise _unknown(key_id)
         return changed
 
     def touch(self, last_used: dict[str, float]) -> None:
@@ -199,12 +206,16 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _at_least(least: int, value: int | None, what: str) -> int | None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 31):
-        raise BadOptions(f"{what} must be a whole number of at least {least}.")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST):
+        raise BadOptions(f"{what} is {str(value)[:20]}; expected a whole number from {least} to {MOST}.")
     return value
 
 
 def _days(days: float) -> float:
-    if not 0 < days < 36_500:
-        raise BadOptions("A key expires after more than 0 days.")
+    if not 0 < days <= MOST_DAYS:
+        raise BadOptions(f"A key cannot expire after {days:g} days; expected more than 0 and at most {MOST_DAYS}.")
     return days
+
+
+def _unknown(which: str) -> UnknownKey:
+    return UnknownKey(f"There is no key '{which[:40]}'. List those that exist with: saccade keys list")

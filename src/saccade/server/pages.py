@@ -15,8 +15,8 @@ from starlette.staticfiles import StaticFiles
 
 from saccade import __version__
 from saccade.dialects.dialect import Incoming, status_of
-from saccade.dialects.inputs import boolean
-from saccade.errors import BadOptions, Error
+from saccade.dialects.inputs import boolean, integer
+from saccade.errors import Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
 from saccade.server.answering import standing_headers
@@ -39,6 +39,7 @@ GUARDED = {
     "cache-control": "no-cache",
 }
 
+MOST_DAYS = 3660
 STATIC = Path(__file__).parent / "static"
 
 
@@ -138,15 +139,13 @@ class Pages:
         """What the calling key used and has left; the numbers are those that are enforced."""
 
         async def used(caller: Caller) -> Any:
-            days = request.query_params.get("days", "30")
-            if not days.isdigit() or not 1 <= int(days) <= 3660:
-                raise BadOptions(f"days is '{days[:20]}'; expected a whole number from 1 to 3660.")
+            days = integer("days", request.query_params.get("days", "30"), low=1, high=MOST_DAYS)
             everybody = boolean(request.query_params.get("all", ""), False)
             if everybody:
                 require_admin(caller)
             if self.app.fronts is not None:
                 await self.app.fronts.settle()
-            return await self.app.gate.usage(caller, int(days), everybody)
+            return await self.app.gate.usage(caller, days, everybody)
 
         return await self.asked(request, used)
 

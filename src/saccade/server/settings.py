@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 import platformdirs
@@ -25,6 +26,9 @@ OTHERS = ("config", "url", "key")
 """What else variables tell: where the settings are, and to the commands that talk to a server, how."""
 ORCHESTRATED = re.compile(r"SACCADE_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_.*|PORT=(tcp|udp)://.*)")
 """What Kubernetes tells of a service that is called saccade."""
+
+HERE = "here"
+"""How this cluster is called among the regions."""
 
 Text: TypeAlias = tuple[str, ...]
 
@@ -313,10 +317,49 @@ def _checked(name: str, value: object, source: str) -> object:
     if HINTS[name] is Text and isinstance(value, str):
         value = [value]
     try:
-        return msgspec.convert(value, ANNOTATED[name], strict=not isinstance(value, str))
+        checked = msgspec.convert(value, ANNOTATED[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
         found = "a list" if isinstance(value, list | tuple) else repr(value)
         raise BadSettings(f"The setting '{name}' ({source}) is {found}: {error}. {meaning(name)}") from error
+    if name == "regions":
+        _check_regions(checked, source)
+    return checked
+
+
+def _check_regions(regions: tuple[Region, ...], source: str) -> None:
+    """Raises BadSettings: a name says nothing or means two places, or an address is none that saccade can call."""
+    for number, region in enumerate(regions, 1):
+        if not region.name.strip() or not region.name.isprintable():
+            raise BadSettings(
+                f"Region {number} ({source}) has no name that can be printed. Give it one, such as 'oslo'."
+            )
+        if region.name == HERE:
+            raise BadSettings(
+                f"Region {number} ({source}) is called '{HERE}', which is how this server itself is called. Give it "
+                "another name."
+            )
+        if any(region.name == other.name for other in regions[: number - 1]):
+            raise BadSettings(f"Two regions ({source}) are called '{region.name}'. Give each a name of its own.")
+        if not _is_http(region.url):
+            raise BadSettings(
+                f"The url of the region '{region.name}' ({source}) is '{region.url}'; expected an http address such as "
+                "https://oslo.example.org:8000."
+            )
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not (parts.query or parts.fragment)
+            and url.isprintable()
+            and " " not in url
+        )
+    except ValueError:  # a port or an address in brackets that is none
+        return False
 
 
 def meaning(name: str) -> str:

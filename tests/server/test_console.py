@@ -1,0 +1,142 @@
+"""What the console asks for: uploads of models, and what may be removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from server_fakes import EchoEngine, client
+
+from saccade.errors import BadInput
+from saccade.library import Library
+from saccade.server import wiring
+from saccade.server.access import OpenGate
+from saccade.server.app import App
+from saccade.server.console import _unpacked
+from saccade.server.database import Database
+from saccade.server.records import SqlRecords
+from saccade.server.settings import Settings
+from stores.toy import DETECTOR, hub_folder, onnx_file
+
+
+class Console:
+    """A server over a home and a models folder, and what the console asks of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.mine = folder / "home", folder / "mine"
+        self._database = Database("", str(folder))
+        self._app: App = wiring.build(
+            Settings(access_log=False, home=str(folder)),
+            Library(self.home, [self.mine], sources=()),
+            EchoEngine(),  # type: ignore[arg-type]
+            OpenGate(),
+            [],
+            SqlRecords(self._database),
+        )
+
+    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
+        async def asked() -> httpx.Response:
+            async with client(self._app) as http:
+                return await http.request(method, path, **more)
+
+        return asyncio.run(asked())
+
+    def upload(self, name: str, file: str, body: bytes) -> httpx.Response:
+        return self.ask("PUT", f"/v1/console/models/{name}", content=body, headers={"x-filename": file})
+
+    def refused(self, file: str, body: bytes) -> str:
+        """Why an upload is refused; nothing may be left of it."""
+        answer = self.upload("new", file, body)
+        assert answer.status_code == 400, answer.text
+        assert not self.home.exists()
+        return str(answer.json()["error"])
+
+    def close(self) -> None:
+        self._database.close()
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[Console]:
+    console = Console(tmp_path)
+    yield console
+    console.close()
+
+
+def packed(*files: tuple[str, bytes], **how: Any) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", **how) as packed:
+        for name, content in files:
+            packed.writestr(name, content)
+    return archive.getvalue()
+
+
+def graph(folder: Path) -> bytes:
+    return onnx_file(folder / "made" / "x.onnx", metadata=DETECTOR).read_bytes()
+
+
+def test_an_upload_is_kept_and_may_be_removed(console: Console, tmp_path: Path) -> None:
+    row = console.upload("me/first", "best.onnx", graph(tmp_path)).json()
+    assert (row["name"], row["removable"]) == ("me/first", True)
+    assert console.ask("DELETE", "/v1/console/models/me/first").status_code == 200
+    assert console.ask("GET", "/v1/console/models").json()["models"] == []
+
+
+def test_an_upload_under_the_name_of_a_file_in_a_models_folder_is_refused(console: Console, tmp_path: Path) -> None:
+    onnx_file(console.mine / "cars.onnx", [(1, 6, 8400)])
+    answer = console.upload("cars", "best.onnx", graph(tmp_path))
+    assert (answer.status_code, "taken by a file of a models folder" in answer.text) == (400, True)
+    assert not console.home.exists()
+    (row,) = console.ask("GET", "/v1/console/models").json()["models"]
+    assert (row["name"], row["removable"]) == ("cars", False)
+    assert console.ask("DELETE", "/v1/console/models/cars").status_code == 400
+
+
+def test_a_zip_with_a_folder_is_unpacked(console: Console, tmp_path: Path) -> None:
+    files = [(f"vit/{file.name}", file.read_bytes()) for file in sorted(hub_folder(tmp_path / "vit").iterdir())]
+    row = console.upload("google/vit", "vit.zip", packed(("vit/", b""), *files)).json()
+    assert (row["name"], row["task"], row["removable"]) == ("google/vit", "classify", True)
+
+
+def test_a_broken_graph_is_the_callers_and_called_as_he_calls_it(console: Console) -> None:
+    assert "'best day.onnx'" in console.refused("best%20day.onnx", b"junk")
+    assert "'best.onnx'" in console.refused(r"C:\models\best.onnx", b"junk")
+    assert "'upload.onnx'" in console.refused("%00..onnx", b"junk")
+    assert "'inside.onnx'" in console.refused("model.zip", packed(("inside.onnx", b"junk")))
+    assert "'my notes' holds 0 models" in console.refused("my notes.zip", packed(("a.txt", b""), ("b.txt", b"")))
+    assert console.refused("a" * 300 + ".onnx", b"junk").startswith("'" + "a" * 60 + ".onnx'")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (packed(), "zip is empty"),
+        (packed(("a/", b"")), "zip is empty"),
+        (packed(("a", b"x"), ("a/b", b"y")), "'a' both as a file and as a folder"),
+        (packed(("a/b/c", b"x"), ("./a//b", b"y")), "'a/b' both as a file and as a folder"),
+        (packed((".", b"x")), "both as a file and as a folder"),
+        (packed(("x" * 300 + ".onnx", b"x")), "too long"),
+        (packed(("/".join(["é" * 100] * 6), b"x")), "too long"),
+        (packed(("a/../../b", b"x")), "lead outside"),
+        (packed(("/etc/x", b"x")), "lead outside"),
+        (b"PK junk", "no zip that can be read"),
+    ],
+)
+def test_a_zip_that_cannot_be_unpacked_is_refused_with_the_reason(console: Console, body: bytes, words: str) -> None:
+    assert words in console.refused("model.zip", body)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED])
+def test_a_damaged_zip_is_refused_wherever_it_is_damaged(tmp_path: Path, method: int) -> None:
+    whole = packed(("a.onnx", bytes(range(99))), ("b/ü.txt", b"x" * 50), compression=method)
+    for place in range(0, len(whole), 3):
+        archive = tmp_path / "m.zip"
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with contextlib.suppress(BadInput):
+            _unpacked(archive, tmp_path / f"unpacked-{place}")
