@@ -170,6 +170,17 @@ def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     home.ask("DELETE", at)
 
 
+def test_a_field_that_nobody_knows_is_refused_by_name_in_a_change_as_in_a_wish(home: Home) -> None:
+    home.started("sized")
+    for method, path in (("POST", "/v1/endpoints"), ("PATCH", "/v1/endpoints/sized")):
+        status, text = home.status(method, path, {"action": "resize", "name": "sized", "memory_gb": 2})
+        assert (status, "unknown field" in text) == (400, True), (method, text)
+    status, text = home.status("PATCH", "/v1/endpoints/sized", {"action": "resize", "memory_gb": 2})
+    assert (status, "memory_gb" in text) == (400, True)
+    assert home.status("PATCH", "/v1/endpoints/sized", {"action": "resize", "idle_stop_s": 2})[0] == 200
+    home.ask("DELETE", "/v1/endpoints/sized")
+
+
 def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:
     row = home.started("named", hostname="Cars.example.org")
     port = home.house.url.rpartition(":")[2]

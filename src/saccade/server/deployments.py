@@ -83,8 +83,15 @@ class Wish(Size, forbid_unknown_fields=True, kw_only=True):
     hostname: str = ""
 
 
-class Change(Size, kw_only=True):
-    """Body of a PATCH, on both faces: what to do with an endpoint, or how the Platform is to call it."""
+class Change(Size, forbid_unknown_fields=True, kw_only=True):
+    """Body of ``PATCH /v1/endpoints/NAME``: what to do with an endpoint."""
+
+    action: str = ""
+    model: str = ""
+
+
+class PlatformChange(Size, kw_only=True):
+    """Body of ``PATCH /api/deployments/{owner}/{name}``: what to do with an endpoint, or how the Platform calls it."""
 
     action: str = ""
     model: str = ""
@@ -267,13 +274,16 @@ class Deployments:
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
-        change = await body(request, Change)
+        change = await body(request, PlatformChange)
         name = request.path_params["name"]
         if change.action == "replace":
             change.model = self._model(request.path_params["owner"], change.project, change.model)
         if change.memoryGi is not msgspec.UNSET:
             change.memory_bytes = int(change.memoryGi * GIB)
-        record = await self._rolled(name, change)
+        if not change.action and (change.name is not None or change.metadata is not None):
+            record = await self._fleet.describe(name, change.name, change.metadata)
+        else:
+            record = await self._rolled(name, change)
         told = {
             "success": True,
             "status": record.state,
@@ -296,7 +306,7 @@ class Deployments:
             return _answer({"error": error.message}, status_of(error))
         return _Passed(self._dedicated, name)
 
-    async def _rolled(self, name: str, change: Change) -> Record:
+    async def _rolled(self, name: str, change: PlatformChange) -> Record:
         """The endpoint after the change, or as it is while the change goes on behind the caller's back."""
         try:
             async with asyncio.timeout(ROLL_S):
@@ -304,10 +314,8 @@ class Deployments:
         except TimeoutError:
             return self._fleet.record(name)
 
-    async def _change(self, name: str, change: Change) -> Record:
+    async def _change(self, name: str, change: Change | PlatformChange) -> Record:
         match change.action:
-            case "" if change.name is not None or change.metadata is not None:
-                return await self._fleet.describe(name, change.name, change.metadata)
             case "start":
                 return await self._fleet.start(name)
             case "stop":
