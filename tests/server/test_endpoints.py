@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +139,29 @@ def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> 
     some = home.ask("GET", "/v1/endpoints/told/logs?severity=warning,error")["entries"]
     assert [entry["severity"] for entry in some] == ["WARNING"]
     home.ask("DELETE", "/v1/endpoints/told")
+
+
+def test_neither_the_log_of_an_endpoint_nor_the_servers_holds_a_key_wherever_it_was_sent(home: Home) -> None:
+    home.started("quiet")
+    secret = home.key("wordy")
+    url = f"{home.house.url}/endpoints/quiet"
+    headers = {"x-api-key": home.admin, "user-agent": f"robot/7 key={secret}"}
+    CLIENT.post(f"{url}/{secret}/predict?api_key={secret}", headers=headers, files={"file": ("a.ppm", PICTURE)})
+    CLIENT.post(f"{url}/predict%3Fapi_key={secret}", headers=headers, files={"file": ("a.ppm", PICTURE)})
+    CLIENT.post(f"{url}/predict", headers=headers, files={"file": ("a.ppm", PICTURE)}, data={"conf": secret})
+    entries = home.ask("GET", "/v1/endpoints/quiet/logs?limit=3")["entries"]
+    assert [entry["httpRequest"]["url"].rpartition("/quiet")[2] for entry in entries] == [
+        "/predict", "/predict?api_key=…", "/sac_…/predict",
+    ]  # fmt: skip
+    assert "conf" in entries[0]["message"]
+    home.ask("DELETE", "/v1/endpoints/quiet")
+    for _ in range(40):
+        if "DELETE /v1/endpoints/quiet" in home.house.log():
+            break
+        time.sleep(0.05)
+    for told in (json.dumps(entries), home.house.log()):
+        assert "robot/7" in told or "/sac_" in told
+        assert secret[4:] not in told
 
 
 def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:

@@ -20,6 +20,7 @@ from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App, Exchange, incoming_of
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
+from saccade.server.journal import keyless
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
@@ -131,12 +132,12 @@ class EndpointApp(App):
         line = Line(
             timestamp=time.time(),
             severity=severity,
-            message=problem[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
+            message=keyless(problem)[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
             method=head.method,
-            url=f"{PREFIX}{self.endpoint}{head.path.rstrip('/')}",
+            url=f"{PREFIX}{self.endpoint}{keyless(head.path).rstrip('/')}",
             status=status,
             latency_ms=seconds * 1e3,
-            user_agent=head.headers.get("user-agent", "")[:LONGEST_MESSAGE],
+            user_agent=keyless(head.headers.get("user-agent", ""))[:LONGEST_MESSAGE],
         )
         self._fleet.figures(self.endpoint).count(line, self._fleet.replicas(self.endpoint))
 
