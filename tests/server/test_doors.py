@@ -93,6 +93,24 @@ def test_a_host_name_belongs_to_one_endpoint(served: tuple[House, str]) -> None:
     assert "'named'" in refused(house, key, name="other", hostname="BIRDS.example")
 
 
+def test_an_own_port_or_host_name_leads_to_no_other_endpoint(served: tuple[House, str]) -> None:
+    house, key = served
+    port = free_port()
+    wish = {"name": "alone", "model": "birds", "replicas": "1:1", "port": port, "hostname": "alone.example"}
+    asked(house, key, "POST", "/v1/endpoints", wish)
+    asked(house, key, "POST", "/v1/endpoints", {"name": "people", "model": "cars", "replicas": "1:1"})
+    settled(house, key, "alone"), settled(house, key, "people")
+    own = f"http://127.0.0.1:{port}"
+    for url, host in ((own, "x"), (house.url, "alone.example"), (house.url, "Alone.Example.:80")):
+        assert called(f"{url}/endpoints/people", key, host=host).status_code == 404, (url, host)
+        assert called(f"{url}/endpoints/nobody", key, host=host).status_code == 404, (url, host)
+        assert '"birds"' in called(f"{url}/endpoints/alone", key, host=host).text
+        assert '"birds"' in called(url, key, host=host).text
+    assert '"cars"' in called(f"{house.url}/endpoints/people", key).text
+    for name in ("alone", "people"):
+        asked(house, key, "DELETE", f"/v1/endpoints/{name}")
+
+
 def test_an_own_port_asks_for_a_key_as_the_endpoint_does(served: tuple[House, str]) -> None:
     house, key = served
     port = free_port()

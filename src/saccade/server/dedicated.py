@@ -17,7 +17,7 @@ from saccade.endpoints.fleet import Fleet
 from saccade.errors import Error, Forbidden
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
-from saccade.server.app import App, Exchange, incoming_of
+from saccade.server.app import App, Exchange, host_of, incoming_of
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
 from saccade.server.journal import keyless
@@ -31,7 +31,7 @@ LONGEST_MESSAGE = 300
 
 
 class Dedicated:
-    """Finds the endpoint that a request is for: by path (``/endpoints/NAME``), by host name, or by port."""
+    """Finds the endpoint that a request is for: by its own host name or port, which lead nowhere else, or by path."""
 
     def __init__(self, app: App, fleet: Fleet, furnish: Callable[[App], None]) -> None:
         """``app`` is the shared one: endpoints answer in the same dialects, with the same limits and log.
@@ -46,11 +46,13 @@ class Dedicated:
     def find(self, scope: Scope) -> tuple[App | Passing | Nowhere, str] | None:
         """The endpoint's application and the path as it sees it, or None for the shared API."""
         path: str = scope["path"]
-        if path.startswith(PREFIX):
-            name, _, rest = path[len(PREFIX) :].partition("/")
-            return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), f"/{rest}"
-        name = self._by_address(scope)
-        return (self._serving(name), path) if name else None
+        own = self._by_address(scope)
+        name, _, rest = path.removeprefix(PREFIX).partition("/") if path.startswith(PREFIX) else ("", "", "")
+        if own and name != own:
+            return self._serving(own), path
+        if not path.startswith(PREFIX):
+            return None
+        return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), f"/{rest}"
 
     def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
@@ -79,10 +81,9 @@ class Dedicated:
         records = self._fleet.records()
         if not any(record.plan.port or record.plan.hostname for record in records):
             return ""
-        host = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
-        bare, port = host.rpartition(":")[0] or host, (scope.get("server") or ("", 0))[1]
+        host, port = host_of(scope), (scope.get("server") or ("", 0))[1]
         for record in records:
-            if (record.plan.hostname and record.plan.hostname == bare.lower()) or (
+            if (record.plan.hostname and record.plan.hostname == host) or (
                 record.plan.port and record.plan.port == port
             ):
                 return record.name

@@ -50,7 +50,15 @@ class Journal:
         if not self.enabled:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        parts = [stamp, method, _plain(keyless(path)), str(status), f"{seconds * 1e3:.1f}ms", f"{size}B", f"id={request_id}"]
+        parts = [
+            stamp,
+            method,
+            _plain(keyless(path)),
+            str(status),
+            f"{seconds * 1e3:.1f}ms",
+            f"{size}B",
+            f"id={request_id}",
+        ]
         parts += [
             f"{name}={_plain(text)}" for name, text in (("model", model), ("key", caller), ("error", error)) if text
         ]
