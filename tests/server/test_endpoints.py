@@ -126,6 +126,20 @@ def test_an_endpoint_of_its_own_limit_refuses_the_call_after_the_last(home: Home
     home.ask("DELETE", "/v1/endpoints/few")
 
 
+def test_the_limit_of_an_endpoint_holds_on_a_server_without_keys_too(tmp_path: Path) -> None:
+    house = House(tmp_path, no_auth=True).start()
+    try:
+        asked(house, "", "POST", "/v1/endpoints", {"name": "few", "model": "cars", "calls_per_hour": 2})
+        settled(house, "", "few")
+        url = f"{house.url}/endpoints/few"
+        broken = CLIENT.post(url, files={"file": ("a.ppm", b"P6 no picture")})
+        answers = [predicted(house, "", "few") for _ in range(3)]
+        assert (broken.status_code, [one.status_code for one in answers]) == (400, [200, 200, 429])
+        assert answers[0].headers["x-ratelimit-remaining"] == "1"
+    finally:
+        house.stop()
+
+
 def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> None:
     home.started("told")
     url = f"{home.house.url}/endpoints/told/predict"

@@ -19,7 +19,6 @@ from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App, Exchange, host_of, incoming_of
 from saccade.server.desk import FrontDesk
-from saccade.server.gate import KeyGate
 from saccade.server.journal import keyless
 
 if TYPE_CHECKING:
@@ -244,23 +243,27 @@ class DedicatedGate:
         """Raises QuotaSpent when the endpoint has a limit of its own and it is reached."""
         record = self._fleet.record(self._name)
         limit = record.plan.calls_per_hour
-        if limit and isinstance(self._shared, KeyGate):
+        if limit:
             return await self._shared.take_from(record.id, limit, HOUR_S, caller, models)
         return Ticket(caller, models=tuple(models))
 
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """The shared API's."""
+        return await self._shared.take_from(window, limit, window_s, caller, models)
+
     async def give_back(self, ticket: Ticket) -> Ticket:
         """Undoes :meth:`take`."""
-        if isinstance(self._shared, KeyGate):
-            return await self._shared.give_back(ticket)
-        return ticket
+        return await self._shared.give_back(ticket)
 
     async def standing(self, caller: Caller) -> Standing | None:
         """How the endpoint's own limit stands."""
         record = self._fleet.record(self._name)
         limit = record.plan.calls_per_hour
-        if limit and isinstance(self._shared, KeyGate):
-            return await self._shared.standing_of(record.id, limit, HOUR_S)
-        return None
+        return await self._shared.standing_of(record.id, limit, HOUR_S) if limit else None
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing | None:
+        """The shared API's."""
+        return await self._shared.standing_of(window, limit, window_s)
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """The usage is shown with that of the shared API."""
