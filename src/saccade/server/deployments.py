@@ -169,7 +169,7 @@ class Deployments:
         plan = wish.of(record.plan)
         if plan != record.plan and record.state not in ("stopping", "stopped", "failed"):
             return await self._fleet.resize(wish.name, plan)
-        return await self._fleet.start(wish.name, plan)
+        return await self._up(wish.name, plan)
 
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
@@ -317,7 +317,7 @@ class Deployments:
     async def _change(self, name: str, change: Change | PlatformChange) -> Record:
         match change.action:
             case "start":
-                return await self._fleet.start(name)
+                return await self._up(name)
             case "stop":
                 return await self._fleet.stop(name)
             case "replace" if change.model:
@@ -325,6 +325,13 @@ class Deployments:
             case "resize":
                 return await self._fleet.resize(name, change.of(self._fleet.record(name).plan))
         raise BadOptions(f"action is '{change.action[:30]}'; expected start, stop, resize, or replace with a model.")
+
+    async def _up(self, name: str, plan: Plan | None = None) -> Record:
+        """An endpoint that is started; what it could not open of its own before is tried again."""
+        record = await self._fleet.start(name, plan)
+        if self._app.doors is not None:
+            self._app.doors.open([record])
+        return record
 
     def _model(self, owner: str, project: str, model: str) -> str:
         """The model that a Platform caller means: by its full name if we have it, else by its last part."""
@@ -353,12 +360,20 @@ class Deployments:
 
     def _url(self, record: Record, request: Request) -> str:
         head = request.scope["state"]["incoming"]
-        if not record.plan.hostname and not record.plan.port:
+        own_port = 0 if self._closed(record) else record.plan.port
+        if not record.plan.hostname and not own_port:
             return f"{head.base_url}{PREFIX}{record.name}"
         asked = urlsplit(head.base_url)
-        host, port = record.plan.hostname or asked.hostname or "localhost", record.plan.port or asked.port
+        host, port = record.plan.hostname or asked.hostname or "localhost", own_port or asked.port
         bare = f"[{host}]" if ":" in host else host
         return f"{asked.scheme}://{bare}:{port}" if port else f"{asked.scheme}://{bare}"
+
+    def _closed(self, record: Record) -> str:
+        """What is to be told of an endpoint whose own port cannot be opened; "" of others."""
+        problem = self._app.doors.problem(record.plan.port) if self._app.doors is not None else ""
+        if not problem:
+            return ""
+        return f"{problem}. Until that ends it answers at {PREFIX}{record.name}; its port is tried again and again."
 
     def _there(self, record: Record) -> Callable[[str], Awaitable[dict[str, Any]]] | None:
         """A way to ask the region about an endpoint that runs there."""
@@ -376,10 +391,11 @@ class Deployments:
         try:
             row = await there("")
         except Error as error:
-            return {**words, "reason": error.message}
+            return {**words, "reason": _sentences(error.message, self._closed(record))}
         seen: dict[str, Any] = {
             name: row[name] for name in ("state", "reason", "replicas_now", "revision") if name in row
         }
+        seen["reason"] = _sentences(seen.get("reason", ""), self._closed(record))
         return {**words, **seen, "region_url": row.get("url", "")}
 
     def _region(self, name: str | None) -> str:
@@ -407,7 +423,7 @@ class Deployments:
             "name": record.name,
             "model": plan.model,
             "state": record.state,
-            "reason": record.reason,
+            "reason": _sentences(record.reason, self._closed(record)),
             "url": self._url(record, request),
             "replicas": f"{plan.min_replicas}:{plan.max_replicas}",
             "replicas_now": self._fleet.replicas(record.name),
@@ -444,8 +460,8 @@ class Deployments:
         }
         if record.project:
             told["project"] = record.project
-        if record.reason:
-            told["statusMessage"] = record.reason
+        if reason := _sentences(record.reason, self._closed(record)):
+            told["statusMessage"] = reason
         if record.started:
             told["deployedAt"] = iso(record.started)
         return told
@@ -479,6 +495,11 @@ class _Passed(Response):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         app = self._dedicated.app(self._name)
         await app({**scope, "path": "/predict", "raw_path": b"/predict"}, receive, send)
+
+
+def _sentences(*parts: str) -> str:
+    """Those that say something, one after the other."""
+    return " ".join(part for part in parts if part)
 
 
 def _answer(value: object, status: int) -> Response:
