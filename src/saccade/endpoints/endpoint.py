@@ -113,6 +113,10 @@ class Endpoint(Protocol):
     def revision(self) -> str:
         """The revision of the model that serves now."""
 
+    @property
+    def card(self) -> Card | None:
+        """The Card of the model that serves now; None where that is known elsewhere only."""
+
     async def start(self, card: Card, plan: Plan) -> None:
         """Serves the model once it has answered a first call. Raises an Error with the reason."""
 

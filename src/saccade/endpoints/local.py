@@ -48,6 +48,10 @@ class LocalEndpoint:
     def revision(self) -> str:
         return self._card.revision if self._card else ""
 
+    @property
+    def card(self) -> Card | None:
+        return self._card
+
     async def start(self, card: Card, plan: Plan) -> None:
         self._engine, self._card, self._plan = await self._opened(card, plan), card, plan
         self._last_call = time.monotonic()

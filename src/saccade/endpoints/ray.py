@@ -479,6 +479,11 @@ class RayEndpoint:
     def revision(self) -> str:
         return self._record.revision
 
+    @property
+    def card(self) -> Card | None:
+        """Its replicas know."""
+        return None
+
     async def start(self, card: Card, plan: Plan) -> None:
         await self._publish(self._with(plan, card), "")
 

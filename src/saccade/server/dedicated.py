@@ -14,7 +14,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import Incoming, ModelState, Outgoing
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import Error, Forbidden
+from saccade.errors import Error, Forbidden, ModelError, Stopped, UnknownModel
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App, Exchange, host_of, incoming_of
@@ -114,11 +114,16 @@ class EndpointApp(App):
         self.fronts = shared.fronts
         self.endpoint = name
         self._fleet = fleet
+        self._desk = desk
+
+    def gone(self) -> str:
+        """See :meth:`DedicatedDesk.gone`."""
+        return self._desk.gone()
 
     @property
     def state(self) -> str:
         """``ok`` while the endpoint is ready, also when it sleeps; else the word for where it stands."""
-        found = self._fleet.record(self.endpoint).state
+        found = "failed" if self.gone() else self._fleet.record(self.endpoint).state
         return "stopping" if self.draining else "ok" if found == "ready" else found
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
@@ -207,13 +212,30 @@ class DedicatedDesk(FrontDesk):
         self._name = name
 
     def card(self, ref: str) -> Card:
-        """The endpoint's Card. Raises Stopped when it is not running."""
+        """The endpoint's Card. Raises Stopped when it is not running, or :meth:`gone`."""
         self._fleet.serving(self._name)
-        return self.library.card(self._fleet.record(self._name).plan.model)
+        return self._card()
 
     def cards(self) -> Sequence[Card]:
         """One."""
-        return [self.library.card(self._fleet.record(self._name).plan.model)]
+        return [self._card()]
+
+    def gone(self) -> str:
+        """Why an endpoint that is to be ready cannot be, though nothing was asked of it: it sleeps, and its model was
+        taken away meanwhile. "" for all others."""
+        running, model = self._fleet.running(self._name), self._fleet.record(self._name).plan.model
+        if running is None or running.card is None or running.replicas():
+            return ""
+        try:
+            self.library.card(model)
+        except UnknownModel:
+            return (
+                f"Its model '{model}' is not on this server any more. Bring it back, or give the endpoint another: "
+                f"saccade endpoints replace {self._name} MODEL"
+            )
+        except ModelError:  # The files are there; what is wrong with them is told by who opens them.
+            pass
+        return ""
 
     def default_model(self) -> str | None:
         """The endpoint's."""
@@ -222,6 +244,19 @@ class DedicatedDesk(FrontDesk):
     def device(self) -> Literal["cpu", "gpu"]:
         """The same as the shared API's."""
         return self._device
+
+    def _card(self) -> Card:
+        """As the library has it; when the model's files are gone, that of the model in memory, which goes on."""
+        try:
+            return self.library.card(self._fleet.record(self._name).plan.model)
+        except UnknownModel:
+            running = self._fleet.running(self._name)
+            if running is None or running.card is None:
+                raise
+            if gone := self.gone():
+                text = f"Service Unavailable: the endpoint '{self._name}' has failed ({gone})"
+                raise Stopped(text, retry_after_s=30) from None
+            return running.card
 
 
 class DedicatedGate:

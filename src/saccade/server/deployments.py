@@ -198,6 +198,7 @@ class Deployments:
         try:
             async with asyncio.timeout(HEALTH_S):
                 await self._fleet.check(record.name)
+            problem = self._dedicated.app(record.name).gone()
         except TimeoutError:
             problem = f"It did not answer within {HEALTH_S:.0f} s."
         except Error as error:
@@ -368,6 +369,12 @@ class Deployments:
         bare = f"[{host}]" if ":" in host else host
         return f"{asked.scheme}://{bare}:{port}" if port else f"{asked.scheme}://{bare}"
 
+    def _stands(self, record: Record) -> tuple[str, str]:
+        """State and reason, as the callers of the endpoint would find it now."""
+        gone = self._dedicated.app(record.name).gone() if record.state == "ready" else ""
+        reason = _sentences(gone or record.reason, self._closed(record))
+        return "failed" if gone else record.state, reason
+
     def _closed(self, record: Record) -> str:
         """What is to be told of an endpoint whose own port cannot be opened; "" of others."""
         problem = self._app.doors.problem(record.plan.port) if self._app.doors is not None else ""
@@ -418,12 +425,13 @@ class Deployments:
 
     def _words(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
+        state, reason = self._stands(record)
         return {
             "id": record.id,
             "name": record.name,
             "model": plan.model,
-            "state": record.state,
-            "reason": _sentences(record.reason, self._closed(record)),
+            "state": state,
+            "reason": reason,
             "url": self._url(record, request),
             "replicas": f"{plan.min_replicas}:{plan.max_replicas}",
             "replicas_now": self._fleet.replicas(record.name),
@@ -440,13 +448,14 @@ class Deployments:
 
     def _platform(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
+        state, reason = self._stands(record)
         told: dict[str, Any] = {
             "id": record.id,
             "owner": request.path_params["owner"],
             "model": plan.model,
             "deployment": record.name,
             "name": record.title or record.name,
-            "status": record.state,
+            "status": state,
             "region": plan.region or "local",
             "serviceUrl": self._url(record, request),
             "resources": {
@@ -460,7 +469,7 @@ class Deployments:
         }
         if record.project:
             told["project"] = record.project
-        if reason := _sentences(record.reason, self._closed(record)):
+        if reason:
             told["statusMessage"] = reason
         if record.started:
             told["deployedAt"] = iso(record.started)

@@ -193,6 +193,11 @@ class RegionEndpoint:
     def revision(self) -> str:
         return str(self._row.get("revision", ""))
 
+    @property
+    def card(self) -> Card | None:
+        """The region knows."""
+        return None
+
     async def start(self, card: Card, plan: Plan) -> None:
         self._plan = plan
         try:
