@@ -32,6 +32,8 @@ SHRINK_AFTER_S = 60.0
 class LocalEndpoint:
     """One endpoint; its engine is swapped as a whole, so that a call always meets one model."""
 
+    region_id = ""
+
     def __init__(self, build: Builder) -> None:
         self._build = build
         self._engine: Engine | None = None

@@ -466,6 +466,8 @@ class Peers:
 class RayEndpoint:
     """A dedicated endpoint as an application of its own; see :class:`saccade.endpoints.endpoint.Endpoint`."""
 
+    region_id = ""
+
     def __init__(
         self, record: Record, build: Callable[[Record], Callable[[], Awaitable[House]]], scale: Callable[[Plan], Scale]
     ) -> None:

@@ -181,13 +181,13 @@ class Deployments:
         return self._words(record, request)
 
     async def removed(self, request: Request, caller: Caller) -> Any:
-        """Gone for good."""
+        """Gone for good; ``note`` tells what may be left in a region that does not answer."""
         name = request.path_params["name"]
-        await self._fleet.remove(name)
+        left = await self._fleet.remove(name)
         self._dedicated.forget(name)
         if self._app.doors is not None:
             await self._app.doors.match(self._fleet.records())
-        return {"removed": name}
+        return {"removed": name, "note": left} if left else {"removed": name}
 
     async def health(self, request: Request, caller: Caller) -> Any:
         """Whether it answers a picture, and how fast: the Platform's words. One that sleeps is well."""
@@ -295,8 +295,8 @@ class Deployments:
 
     async def platform_removed(self, request: Request, caller: Caller) -> Any:
         """Gone for good."""
-        await self.removed(request, caller)
-        return {"success": True}
+        told = await self.removed(request, caller)
+        return {"success": True, "message": told["note"]} if "note" in told else {"success": True}
 
     async def predict(self, request: Request) -> Response:
         """``POST …/predict`` on a deployment's own application."""
