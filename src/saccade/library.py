@@ -161,6 +161,11 @@ class Library:
         if entry.sidecar is not None:
             entry.sidecar.unlink(missing_ok=True)
 
+    def takes(self, ref: str, other: str) -> bool:
+        """Whether :meth:`remove` of ``ref`` takes away the model that is called ``other``."""
+        entry = self.own.entry(ref)
+        return entry is not None and self.own.entry(other) == entry and self.folders.entry(other) is None
+
     def forget(self, ref: str) -> None:
         """Deletes the graph that was made of a checkpoint."""
         try:

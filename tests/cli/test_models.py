@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 from lamps import Typed, detector
 
+from saccade.endpoints.endpoint import Plan, Record
+from saccade.server.database import Database
+from saccade.server.records import SqlRecords
+
 
 def test_a_model_is_added_listed_used_and_removed(typed: Typed, tmp_path: Path, photos: Path) -> None:
     file = detector(tmp_path / "best.onnx")
@@ -28,6 +32,22 @@ def test_a_model_is_added_listed_used_and_removed(typed: Typed, tmp_path: Path, 
     assert "house/lamps" not in typed("models").stdout
     assert typed("remove", "house/lamps").exit_code == 1
     assert file.exists()
+
+
+def test_a_model_that_an_endpoint_uses_is_not_removed(typed: Typed, tmp_path: Path) -> None:
+    assert typed("add", "lamps", detector(tmp_path / "best.onnx")).exit_code == 0
+    assert typed("keys", "create", "laptop").exit_code == 0
+    database = Database("", str(tmp_path / "home"))
+    records = SqlRecords(database)
+    records.save(Record(id="1", name="hall", plan=Plan(model="Lamps"), state="stopped"))
+    records.save(Record(id="2", name="far", plan=Plan(model="lamps", region="eu")))
+    told = typed("remove", "lamps")
+    assert told.exit_code == 2
+    assert "used by the endpoint 'hall'. " in told.stderr
+    assert "saccade endpoints rm hall" in told.stderr
+    records.remove("hall")
+    database.close()
+    assert typed("remove", "lamps").exit_code == 0
 
 
 def test_the_table_names_licences_and_what_is_here(typed: Typed, models: Path) -> None:

@@ -33,14 +33,14 @@ class House:
     """A server process; ``url`` is known once it is ready."""
 
     def __init__(self, home: Path, **given: Any) -> None:
-        self._home, self._given = home, given
+        self._home, self.given = home, given
         self.child: subprocess.Popen[str] | None = None
         self.url = ""
 
     def start(self) -> House:
         self._home.mkdir(exist_ok=True)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}
-        given = {"port": 0, "home": str(self._home), "isolate": False, "threads": 1, "devices": DEVICES, **self._given}
+        given = {"port": 0, "home": str(self._home), "isolate": False, "threads": 1, "devices": DEVICES, **self.given}
         self.child = subprocess.Popen(
             [sys.executable, __file__, json.dumps(given)],
             stdout=subprocess.PIPE,
@@ -52,7 +52,7 @@ class House:
         line = self.child.stdout.readline()
         assert line.startswith("saccade ready on "), (self._home / "log").read_text()[-2000:]
         self.url = line.split()[-1]
-        self._given["port"] = int(self.url.rpartition(":")[2])
+        self.given["port"] = int(self.url.rpartition(":")[2])
         return self
 
     def stop(self, number: int = signal.SIGTERM) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
 import httpx
 import pytest
+import uvicorn
 from tests.server.simulated_house import PICTURE, House, asked, settled
 
+from saccade.endpoints.endpoint import Plan, Record
+from saccade.errors import SetupError
 from saccade.server.database import Database
+from saccade.server.doors import Doors
 from saccade.server.keys import Keys
 
 SHARED = {"content-type": "application/octet-stream"}
@@ -87,10 +92,81 @@ def test_a_port_that_is_in_use_is_refused_and_one_of_an_endpoint_that_never_came
         again.bind(("127.0.0.1", port))
 
 
+def test_a_port_that_was_taken_while_the_server_was_down_is_told_and_opened_again_by_a_start(
+    served: tuple[House, str],
+) -> None:
+    house, key = served
+    port = free_port()
+    asked(house, key, "POST", "/v1/endpoints", {"name": "shut", "model": "cars", "replicas": "1:1", "port": port})
+    settled(house, key, "shut")
+    house.stop()
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        house.start()
+        row = settled(house, key, "shut")
+        assert row["state"] == "ready"
+        assert f"Port {port} is in use" in row["reason"]
+        assert row["url"] == f"{house.url}/endpoints/shut", "the address at which it answers"
+        assert '"cars"' in called(row["url"], key).text
+        assert f"'shut' cannot be reached at its own port: Port {port} is in use" in house.log()
+    for action in ("stop", "start"):
+        asked(house, key, "PATCH", "/v1/endpoints/shut", {"action": action})
+    row = settled(house, key, "shut")
+    assert (row["reason"], row["url"]) == ("", f"http://127.0.0.1:{port}")
+    assert '"cars"' in called(row["url"], key).text
+    asked(house, key, "DELETE", "/v1/endpoints/shut")
+
+
+def test_a_port_that_was_taken_is_tried_again_and_again() -> None:
+    async def play() -> None:
+        tries, over = 0, asyncio.Event()
+
+        def begin(port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+            nonlocal tries
+            tries += 1
+            if tries < 3:
+                raise SetupError(f"Port {port} is in use here. Stop the other program.")
+            over.set()
+            return uvicorn.Server(uvicorn.Config("x:y")), asyncio.create_task(asyncio.sleep(0))
+
+        record = Record(id="1", name="shut", plan=Plan(model="cars", port=7))
+        doors = Doors(begin)
+        await doors.match([record])
+        assert doors.problem(7) == "Port 7 is in use here"
+        doors.keep(lambda: [record], retry_s=0.01)
+        await asyncio.wait_for(over.wait(), 5)
+        assert doors.problem(7) == ""
+        await asyncio.sleep(0.05)
+        assert tries == 3
+        await doors.close()
+
+    asyncio.run(play())
+
+
 def test_a_host_name_belongs_to_one_endpoint(served: tuple[House, str]) -> None:
     house, key = served
     asked(house, key, "POST", "/v1/endpoints", {"name": "named", "model": "birds", "hostname": "birds.example"})
     assert "'named'" in refused(house, key, name="other", hostname="BIRDS.example")
+
+
+def test_an_own_port_or_host_name_leads_to_no_other_endpoint(served: tuple[House, str]) -> None:
+    house, key = served
+    port = free_port()
+    wish = {"name": "alone", "model": "birds", "replicas": "1:1", "port": port, "hostname": "alone.example"}
+    asked(house, key, "POST", "/v1/endpoints", wish)
+    asked(house, key, "POST", "/v1/endpoints", {"name": "people", "model": "cars", "replicas": "1:1"})
+    settled(house, key, "alone"), settled(house, key, "people")
+    own = f"http://127.0.0.1:{port}"
+    for url, host in ((own, "x"), (house.url, "alone.example"), (house.url, "Alone.Example.:80")):
+        assert called(f"{url}/endpoints/people", key, host=host).status_code == 404, (url, host)
+        assert called(f"{url}/endpoints/nobody", key, host=host).status_code == 404, (url, host)
+        assert '"birds"' in called(f"{url}/endpoints/alone", key, host=host).text
+        assert '"birds"' in called(url, key, host=host).text
+    assert '"cars"' in called(f"{house.url}/endpoints/people", key).text
+    for name in ("alone", "people"):
+        asked(house, key, "DELETE", f"/v1/endpoints/{name}")
 
 
 def test_an_own_port_asks_for_a_key_as_the_endpoint_does(served: tuple[House, str]) -> None:

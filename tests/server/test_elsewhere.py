@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import signal
 import threading
@@ -9,14 +10,23 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
-from tests.server.simulated_house import DEVICES, House, asked, predicted, settled
+from msgspec.structs import replace
+from tests.server.simulated_house import CLIENT, DEVICES, House, asked, predicted, settled
 
+from saccade.card import Card
+from saccade.endpoints.endpoint import Plan, Record
+from saccade.errors import BadOptions, Error, UnknownModel, Unreachable
 from saccade.server.database import Database
+from saccade.server.elsewhere import KeyRefused, RegionEndpoint, Regions
 from saccade.server.keys import Keys
+from saccade.server.records import SqlRecords
+
+FAR_KEYS: dict[str, str] = {}
+"""The admin keys of the regions, by address."""
 
 
 @contextlib.contextmanager
@@ -31,6 +41,7 @@ def pair(folder: Path, **near: Any) -> Iterator[tuple[House, House, str]]:
     far = House(folder / "far", devices={**DEVICES, "patient": {"ms": 5000}})
     try:
         far.start()
+        FAR_KEYS[far.url] = secrets[1]
         region = {"name": "far", "url": far.url, "place": "Elsewhere", "key": secrets[1]}
         house = House(folder / "near", regions=[region], **near)
         try:
@@ -101,6 +112,150 @@ def test_a_region_that_is_not_known_and_a_model_that_is_not_there_are_named(hous
     row = settled(near, key, "lost")
     assert (row["state"], "unicorns" in row["reason"]) == ("failed", True)
     asked(near, key, "DELETE", "/v1/endpoints/lost")
+
+
+def test_an_endpoint_of_the_regions_own_is_neither_taken_over_nor_touched(houses: tuple[House, House, str]) -> None:
+    near, far, key = houses
+    far_key = FAR_KEYS[far.url]
+    for model in ("birds", "cars"):
+        own = asked(far, far_key, "POST", "/v1/endpoints", {"name": "people", "model": model, "replicas": "1:1"})
+        settled(far, far_key, "people")
+        asked(near, key, "POST", "/v1/endpoints", {"name": "people", "model": "cars", "region": "far"})
+        row = settled(near, key, "people")
+        assert (row["state"], "not started from here" in row["reason"]) == ("failed", True)
+        assert asked(near, key, "DELETE", "/v1/endpoints/people") == {"removed": "people"}
+        left = asked(far, far_key, "GET", "/v1/endpoints/people")
+        assert (left["id"], left["state"], left["model"]) == (own["id"], "ready", model)
+        asked(far, far_key, "DELETE", "/v1/endpoints/people")
+
+
+def test_what_was_made_anew_in_the_region_by_others_is_left_alone(houses: tuple[House, House, str]) -> None:
+    near, far, key = houses
+    far_key = FAR_KEYS[far.url]
+    asked(near, key, "POST", "/v1/endpoints", {"name": "swapped", "model": "cars", "region": "far"})
+    settled(near, key, "swapped")
+    asked(far, far_key, "DELETE", "/v1/endpoints/swapped")
+    own = asked(far, far_key, "POST", "/v1/endpoints", {"name": "swapped", "model": "cars", "replicas": "1:1"})
+    settled(far, far_key, "swapped")
+    changed = CLIENT.patch(
+        f"{near.url}/v1/endpoints/swapped", json={"action": "replace", "model": "birds"}, headers={"x-api-key": key}
+    )
+    assert (changed.status_code, "not there any more" in changed.text) == (503, True)
+    assert asked(near, key, "PATCH", "/v1/endpoints/swapped", {"action": "stop"})["state"] == "stopped"
+    asked(near, key, "DELETE", "/v1/endpoints/swapped")
+    left = asked(far, far_key, "GET", "/v1/endpoints/swapped")
+    assert (left["id"], left["state"], left["model"]) == (own["id"], "ready", "cars")
+    asked(far, far_key, "DELETE", "/v1/endpoints/swapped")
+
+
+def test_what_was_changed_while_it_was_down_is_so_in_the_region_once_it_is_up(houses: tuple[House, House, str]) -> None:
+    near, far, key = houses
+    asked(near, key, "POST", "/v1/endpoints", {"name": "later", "model": "cars", "region": "far"})
+    settled(near, key, "later")
+    asked(near, key, "PATCH", "/v1/endpoints/later", {"action": "stop"})
+    asked(near, key, "PATCH", "/v1/endpoints/later", {"action": "replace", "model": "birds"})
+    asked(near, key, "POST", "/v1/endpoints", {"name": "later", "replicas": "1:2"})
+    assert settled(near, key, "later")["state"] == "ready"
+    there = asked(far, FAR_KEYS[far.url], "GET", "/v1/endpoints/later")
+    assert (there["model"], there["replicas"]) == ("birds", "1:2")
+    asked(near, key, "DELETE", "/v1/endpoints/later")
+
+
+def test_endpoints_of_a_saccade_that_wrote_no_ids_down_are_still_its_own(tmp_path: Path) -> None:
+    with pair(tmp_path) as (near, far, key):
+        asked(near, key, "POST", "/v1/endpoints", {"name": "old", "model": "cars", "region": "far"})
+        settled(near, key, "old")
+        near.stop()
+        database = Database("", str(tmp_path / "near"))
+        records = SqlRecords(database)
+        (old,) = records.all()
+        assert old.region_id
+        records.save(replace(old, region_id=""))
+        near.start()
+        assert settled(near, key, "old")["state"] == "ready"
+        assert next(iter(records.all())).region_id == old.region_id
+        records.save(replace(old, region_id=""))
+        near.stop()
+        records.save(replace(old, region_id="", state="stopped"))
+        database.close()
+        near.start()
+        asked(near, key, "DELETE", "/v1/endpoints/old")
+        gone = CLIENT.get(f"{far.url}/v1/endpoints/old", headers={"x-api-key": FAR_KEYS[far.url]})
+        assert gone.status_code == 404
+
+
+def test_a_failed_endpoint_of_a_region_that_is_gone_can_be_removed_and_tells_what_may_be_left(tmp_path: Path) -> None:
+    with pair(tmp_path) as (near, far, key):
+        asked(near, key, "POST", "/v1/endpoints", {"name": "weak", "model": "broken", "region": "far"})
+        asked(near, key, "POST", "/v1/endpoints", {"name": "well", "model": "cars", "region": "far"})
+        reason = settled(near, key, "weak")["reason"]
+        assert "made to be corrupt" in reason
+        assert settled(near, key, "well")["state"] == "ready"
+        far.stop()
+        asked(near, key, "POST", "/v1/endpoints", {"name": "never", "model": "cars", "region": "far"})
+        assert "does not answer" in settled(near, key, "never")["reason"]
+        refused = CLIENT.delete(f"{near.url}/v1/endpoints/well", headers={"x-api-key": key})
+        assert (refused.status_code, "does not answer" in refused.text) == (503, True)
+        left = "The region 'far' does not answer, so an endpoint 'weak' may be left there."
+        assert asked(near, key, "DELETE", "/v1/endpoints/weak") == {"removed": "weak", "note": left}
+        assert asked(near, key, "DELETE", "/v1/endpoints/never") == {"removed": "never"}
+        assert [row["name"] for row in asked(near, key, "GET", "/v1/endpoints")["endpoints"]] == ["well"]
+        far.start()
+        near.stop()
+        near.given["regions"][0]["key"] = "wrong"
+        near.start()
+        reason = settled(near, key, "well")["reason"]
+        assert reason == "The region 'far' does not accept the key that saccade.toml holds for it."
+        note = asked(near, key, "DELETE", "/v1/endpoints/well")["note"]
+        assert note == f"{reason.rstrip('.')}, so an endpoint 'well' may be left there."
+
+
+class Deaf:
+    """A region whose answer to a wish is lost, or that refuses it; what it was asked is noted."""
+
+    def __init__(self, error: Error, makes: bool) -> None:
+        self._error, self._makes = error, makes
+        self.row: dict[str, Any] | None = None
+        self.asked: list[str] = []
+
+    async def ask(self, name: str, method: str, path: str, body: Any = None, patience_s: float = 1) -> dict[str, Any]:
+        self.asked.append(method)
+        if method == "POST":
+            self.row = {"id": "7", "state": "ready", "idle_stop_s": 600, **body} if self._makes else None
+            raise self._error
+        if self.row is None:
+            raise UnknownModel("There is none.")
+        return self.row
+
+
+def test_what_was_made_there_though_the_answer_was_lost_is_found_again_and_what_was_refused_is_not() -> None:
+    record = Record(id="1", name="gate", plan=Plan(model="cars", region="far"))
+    card = Card(name="cars", task="detect", family="x", runtime="y")
+
+    async def tried(region: Deaf) -> Record:
+        endpoint = RegionEndpoint(cast(Regions, region), record)
+        with pytest.raises(Error):
+            await endpoint.start(card, record.plan)
+        return replace(record, region_id=endpoint.region_id)
+
+    async def play() -> None:
+        lost = Deaf(Unreachable("The region 'far' does not answer."), makes=True)
+        again = RegionEndpoint(cast(Regions, lost), await tried(lost))
+        await again.start(card, record.plan)
+        assert (again.region_id, lost.asked.count("POST")) == ("7", 1)
+        for error in (
+            BadOptions("The region 'far' says: no."),
+            KeyRefused("The region 'far' does not accept the key."),
+        ):
+            refusing = Deaf(error, makes=False)
+            after = await tried(refusing)
+            assert after.region_id == ""
+            refusing.row = {"id": "8", "state": "ready", "model": "cars"}
+            refusing.asked.clear()
+            await RegionEndpoint(cast(Regions, refusing), after).remove()
+            assert refusing.asked == []
+
+    asyncio.run(play())
 
 
 def test_replacing_in_a_region_under_load_fails_no_call(houses: tuple[House, House, str]) -> None:

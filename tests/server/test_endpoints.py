@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,6 +128,20 @@ def test_an_endpoint_of_its_own_limit_refuses_the_call_after_the_last(home: Home
     home.ask("DELETE", "/v1/endpoints/few")
 
 
+def test_the_limit_of_an_endpoint_holds_on_a_server_without_keys_too(tmp_path: Path) -> None:
+    house = House(tmp_path, no_auth=True).start()
+    try:
+        asked(house, "", "POST", "/v1/endpoints", {"name": "few", "model": "cars", "calls_per_hour": 2})
+        settled(house, "", "few")
+        url = f"{house.url}/endpoints/few"
+        broken = CLIENT.post(url, files={"file": ("a.ppm", b"P6 no picture")})
+        answers = [predicted(house, "", "few") for _ in range(3)]
+        assert (broken.status_code, [one.status_code for one in answers]) == (400, [200, 200, 429])
+        assert answers[0].headers["x-ratelimit-remaining"] == "1"
+    finally:
+        house.stop()
+
+
 def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> None:
     home.started("told")
     url = f"{home.house.url}/endpoints/told/predict"
@@ -140,6 +155,29 @@ def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> 
     some = home.ask("GET", "/v1/endpoints/told/logs?severity=warning,error")["entries"]
     assert [entry["severity"] for entry in some] == ["WARNING"]
     home.ask("DELETE", "/v1/endpoints/told")
+
+
+def test_neither_the_log_of_an_endpoint_nor_the_servers_holds_a_key_wherever_it_was_sent(home: Home) -> None:
+    home.started("quiet")
+    secret = home.key("wordy")
+    url = f"{home.house.url}/endpoints/quiet"
+    headers = {"x-api-key": home.admin, "user-agent": f"robot/7 key={secret}"}
+    CLIENT.post(f"{url}/{secret}/predict?api_key={secret}", headers=headers, files={"file": ("a.ppm", PICTURE)})
+    CLIENT.post(f"{url}/predict%3Fapi_key={secret}", headers=headers, files={"file": ("a.ppm", PICTURE)})
+    CLIENT.post(f"{url}/predict", headers=headers, files={"file": ("a.ppm", PICTURE)}, data={"conf": secret})
+    entries = home.ask("GET", "/v1/endpoints/quiet/logs?limit=3")["entries"]
+    assert [entry["httpRequest"]["url"].rpartition("/quiet")[2] for entry in entries] == [
+        "/predict", "/predict?api_key=…", "/sac_…/predict",
+    ]  # fmt: skip
+    assert "conf" in entries[0]["message"]
+    home.ask("DELETE", "/v1/endpoints/quiet")
+    for _ in range(40):
+        if "DELETE /v1/endpoints/quiet" in home.house.log():
+            break
+        time.sleep(0.05)
+    for told in (json.dumps(entries), home.house.log()):
+        assert "robot/7" in told or "/sac_" in told
+        assert secret[4:] not in told
 
 
 def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
@@ -239,6 +277,17 @@ def test_a_body_that_is_no_json_object_is_the_callers(home: Home, body: bytes) -
     for method, path in (("POST", "/v1/endpoints"), ("PATCH", "/api/deployments/acme/none"), ("POST", "/v1/keys")):
         answer = CLIENT.request(method, home.house.url + path, headers={"x-api-key": home.admin}, content=body)
         assert (answer.status_code, "The request body" in answer.text) == (400, True), answer.text
+
+
+def test_a_field_that_nobody_knows_is_refused_by_name_in_a_change_as_in_a_wish(home: Home) -> None:
+    home.started("sized")
+    for method, path in (("POST", "/v1/endpoints"), ("PATCH", "/v1/endpoints/sized")):
+        status, text = home.status(method, path, {"action": "resize", "name": "sized", "memory_gb": 2})
+        assert (status, "unknown field" in text) == (400, True), (method, text)
+    status, text = home.status("PATCH", "/v1/endpoints/sized", {"action": "resize", "memory_gb": 2})
+    assert (status, "memory_gb" in text) == (400, True)
+    assert home.status("PATCH", "/v1/endpoints/sized", {"action": "resize", "idle_stop_s": 2})[0] == 200
+    home.ask("DELETE", "/v1/endpoints/sized")
 
 
 def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name(home: Home) -> None:

@@ -102,8 +102,8 @@ def list_(as_json: bool, url: str, key: str | None) -> None:
 @server_options
 def rm(name: str, url: str, key: str | None) -> None:
     """Stop the endpoint NAME and forget it."""
-    ask("DELETE", url, _path(name), key)
-    click.echo(f"{name} is removed.")
+    told = ask("DELETE", url, _path(name), key)
+    click.echo(f"{name} is removed. {told.get('note', '')}".strip())
 
 
 def _path(name: str) -> str:

@@ -11,6 +11,14 @@ from saccade.cli.house import library, settings
 @click.argument("ref")
 @click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")
 def COMMAND(ref: str, home: str | None) -> None:
-    """Remove an added or fetched model; files in your own --models folders are never touched."""
-    library(settings(home=home)).remove(ref)
+    """Remove an added or fetched model; files in your own --models folders are never touched.
+
+    A model that a dedicated endpoint uses stays until the endpoint has another model or is removed.
+    """
+    from saccade.server.records import check_unused, kept
+
+    given = settings(home=home)
+    models = library(given)
+    check_unused(models, ref, kept(given))
+    models.remove(ref)
     click.echo(f"{ref} is removed.")

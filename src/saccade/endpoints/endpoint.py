@@ -20,6 +20,9 @@ State: TypeAlias = Literal["creating", "deploying", "ready", "stopping", "stoppe
 PROBE = "health"
 """The caller of a call that only asks whether an endpoint answers; it keeps nobody awake."""
 
+ASKED = "asked"
+"""In the place of a region's id: there was none of this name, one was asked for, and no answer has come."""
+
 NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 LONGEST_NAME = 128
 MOST_REPLICAS = 64
@@ -49,6 +52,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it is kept: what was asked for, and where it stands. Times are seconds since 1970.
 
+    ``region_id`` is the id that the plan's region gave to what was started there for this endpoint: only that is this
+    endpoint's, whatever else has its name. :data:`ASKED` while it is not known what became of the wish.
     ``claimed`` is when one of several servers last took it upon itself to bring the endpoint up. ``title``, ``project``
     and ``metadata`` are what the Platform's clients said about it.
     """
@@ -59,6 +64,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     state: State = "creating"
     reason: str = ""
     revision: str = ""
+    region_id: str = ""
     created: float = 0.0
     started: float = 0.0
     claimed: float = 0.0
@@ -114,6 +120,14 @@ class Endpoint(Protocol):
     @property
     def revision(self) -> str:
         """The revision of the model that serves now."""
+
+    @property
+    def card(self) -> Card | None:
+        """The Card of the model that serves now; None where that is known elsewhere only."""
+
+    @property
+    def region_id(self) -> str:
+        """See :class:`Record`; "" on this machine or cluster. Also worth knowing when the start failed."""
 
     async def start(self, card: Card, plan: Plan) -> None:
         """Serves the model once it has answered a first call. Raises an Error with the reason."""

@@ -35,6 +35,9 @@ MEASURE_S = 5.0
 KEEP_S = 15.0
 """How often what the endpoints did is written down; so much of it may be lost when the server is killed."""
 
+LEAVE_S = 1.0
+"""So long is waited for changes that the end of the server breaks off."""
+
 PICTURE = b"P6\n64 64\n255\n" + bytes([114]) * (64 * 64 * 3)
 """What an endpoint is asked about to see whether it answers."""
 
@@ -87,6 +90,8 @@ class Fleet:
         """Stops the engines; the records keep saying what should run."""
         for task in self._tasks:
             task.cancel()
+        if self._tasks:  # a start writes down how far it came
+            await asyncio.wait(self._tasks, timeout=LEAVE_S)
         await self._write_figures()
         await asyncio.gather(*(one.leave() for one in self._running.values()), return_exceptions=True)
         self._running.clear()
@@ -249,17 +254,14 @@ class Fleet:
         """Another number of replicas, memory, idle time or limit, without an outage."""
         return await self._to_the_end(self._resize(name, plan))
 
-    async def remove(self, name: str) -> None:
-        """Stops it and forgets it."""
+    async def remove(self, name: str) -> str:
+        """Stops it and forgets it; what may be left of it in its region, in words, or "".
+
+        Raises:
+            Unreachable: its region does not answer, and it was up there; it stays. One that is down is forgotten.
+        """
         self.record(name)
-        await self.stop(name)
-        async with self._lock(name):
-            await self._make(self.record(name)).remove()
-            gone = self._here.pop(name, None)
-            self._figures.pop(name, None)
-            self._records.remove(name)
-            if self._drawer is not None and gone is not None:
-                await asyncio.to_thread(self._drawer.remove, gone.id)
+        return await self._to_the_end(self._remove(name))
 
     async def _started(self, name: str, plan: Plan | None) -> Record:
         record = await self._at_rest(name)
@@ -270,18 +272,44 @@ class Fleet:
 
     async def _stop(self, name: str) -> Record:
         async with self._lock(name):
-            record = await self.current(name)
-            running = self._running.pop(name, None) or self._left_over(record)
-            if running is not None:
-                self._set(name, "stopping")
-                try:
-                    await running.stop()
-                except Exception:
-                    self._running[name] = running
-                    self._set(name, record.state, record.reason)
-                    raise
-            self._set(name, "stopped")
+            await self._end(await self.current(name))
         return self.record(name)
+
+    async def _remove(self, name: str) -> str:
+        async with self._lock(name):
+            record, left = await self.current(name), ""
+            try:
+                await self._end(record)
+                await self._make(self.record(name)).remove()
+            except Error as error:
+                if not record.plan.region or record.state not in ("stopped", "failed"):
+                    raise
+                if record.region_id or record.started:
+                    why = error.message.partition(". ")[0].rstrip(".")
+                    left = f"{why}, so an endpoint '{name}' may be left there."
+            self._here.pop(name, None)
+            self._running.pop(name, None)
+            self._figures.pop(name, None)
+            self._records.remove(name)
+            if self._drawer is not None:
+                await asyncio.to_thread(self._drawer.remove, record.id)
+        return left
+
+    async def _end(self, record: Record) -> None:
+        """It runs no more; if that fails it is what it was, with its reason."""
+        name = record.name
+        served = self._running.pop(name, None)
+        running = served or self._left_over(record)
+        if running is not None:
+            self._set(name, "stopping")
+            try:
+                await running.stop()
+            except Exception:
+                if served is not None:
+                    self._running[name] = served
+                self._set(name, record.state, record.reason)
+                raise
+        self._set(name, "stopped")
 
     async def _replace(self, name: str, model: str) -> Record:
         async with self._lock(name):
@@ -315,7 +343,7 @@ class Fleet:
             self._save(replace(self.record(name), plan=plan))
         return self.record(name)
 
-    async def _to_the_end(self, change: Coroutine[None, None, Record]) -> Record:
+    async def _to_the_end(self, change: Coroutine[None, None, T]) -> T:
         """What a change returns; it goes on when its caller leaves, or an endpoint would stay halfway."""
         task = self._spawn(change)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -360,9 +388,7 @@ class Fleet:
                 return
             self._set(name, "deploying")
             try:
-                endpoint = self._make(record)
-                card = await asyncio.to_thread(self._resolve, record.plan)
-                await endpoint.start(card, record.plan)
+                endpoint = await self._up(record)
             except Exception as error:
                 self._set(name, "failed", why := _words(error))
                 self.figures(name).note("ERROR", f"Starting failed: {why}")
@@ -374,6 +400,17 @@ class Fleet:
                 replace(self.record(name), state="ready", reason="", revision=endpoint.revision, started=time.time())
             )
             self.figures(name).note("INFO", f"Ready with {record.plan.model}.")
+
+    async def _up(self, record: Record) -> Endpoint:
+        """The endpoint once it serves; what its region has of it is written down, however that ends."""
+        endpoint = self._make(record)
+        card = await asyncio.to_thread(self._resolve, record.plan)
+        try:
+            await endpoint.start(card, record.plan)
+        finally:
+            if endpoint.region_id != record.region_id:
+                self._save(replace(self.record(record.name), region_id=endpoint.region_id))
+        return endpoint
 
     async def _start_later(self, name: str) -> None:
         """Another try for an endpoint whose region did not answer."""

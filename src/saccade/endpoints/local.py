@@ -32,6 +32,8 @@ SHRINK_AFTER_S = 60.0
 class LocalEndpoint:
     """One endpoint; its engine is swapped as a whole, so that a call always meets one model."""
 
+    region_id = ""
+
     def __init__(self, build: Builder) -> None:
         self._build = build
         self._engine: Engine | None = None
@@ -47,6 +49,10 @@ class LocalEndpoint:
     @property
     def revision(self) -> str:
         return self._card.revision if self._card else ""
+
+    @property
+    def card(self) -> Card | None:
+        return self._card
 
     async def start(self, card: Card, plan: Plan) -> None:
         self._engine, self._card, self._plan = await self._opened(card, plan), card, plan

@@ -466,6 +466,8 @@ class Peers:
 class RayEndpoint:
     """A dedicated endpoint as an application of its own; see :class:`saccade.endpoints.endpoint.Endpoint`."""
 
+    region_id = ""
+
     def __init__(
         self, record: Record, build: Callable[[Record], Callable[[], Awaitable[House]]], scale: Callable[[Plan], Scale]
     ) -> None:
@@ -478,6 +480,11 @@ class RayEndpoint:
     @property
     def revision(self) -> str:
         return self._record.revision
+
+    @property
+    def card(self) -> Card | None:
+        """Its replicas know."""
+        return None
 
     async def start(self, card: Card, plan: Plan) -> None:
         await self._publish(self._with(plan, card), "")

@@ -84,11 +84,17 @@ class Gate(Protocol):
             NoKey: the key was revoked meanwhile.
         """
 
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """Takes calls from a window that is no key's, such as a dedicated endpoint's. Raises QuotaSpent."""
+
     async def give_back(self, ticket: Ticket) -> Ticket:
-        """Undoes :meth:`take`, for calls that failed."""
+        """Undoes :meth:`take` and :meth:`take_from`, for calls that failed."""
 
     async def standing(self, caller: Caller) -> Standing | None:
         """How the caller's quota stands, taking nothing; None where there is no limit."""
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing | None:
+        """How a window stands that is no key's; None where nobody counts."""
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """Adds to the usage that is shown; no answers means that the calls failed."""
@@ -101,7 +107,7 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """Lets everybody in: a server on the loopback interface without keys, or one started with no_auth."""
+    """Lets everybody in and counts nothing."""
 
     async def caller(self, headers: Mapping[str, str]) -> Caller:
         """Anybody, whatever token they send: clients attach theirs to any address."""
@@ -111,12 +117,20 @@ class OpenGate:
         """No quota."""
         return Ticket(caller)
 
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """No window."""
+        return Ticket(caller)
+
     async def give_back(self, ticket: Ticket) -> Ticket:
         """No quota."""
         return ticket
 
     async def standing(self, caller: Caller) -> Standing | None:
         """No quota."""
+        return None
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing | None:
+        """No window."""
         return None
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:

@@ -616,6 +616,12 @@ def incoming_of(scope: Scope) -> Incoming:
     )
 
 
+def host_of(scope: Scope) -> str:
+    """The host name that was called, in small letters, without the port and a dot at its end."""
+    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+    return (host.rpartition(":")[0] or host).lower().rstrip(".")
+
+
 def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
     """The query string's pairs, in order."""
     if not raw:

@@ -459,12 +459,13 @@ class ClusterFleet(Fleet):
             )
         return await super().create(name, plan, title=title, project=project)
 
-    async def remove(self, name: str) -> None:
+    async def remove(self, name: str) -> str:
         """See :meth:`Fleet.remove`."""
         id = self.record(name).id
-        await super().remove(name)
+        left = await super().remove(name)
         with contextlib.suppress(Error):
             await self._ledger.ask("forget", id)
+        return left
 
     async def _replace(self, name: str, model: str) -> Record:
         await self._look()

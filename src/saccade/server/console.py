@@ -23,6 +23,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import status_of
 from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
+from saccade.server.records import check_unused
 from saccade.server.regions import measured
 from saccade.server.settings import HERE
 
@@ -149,14 +150,15 @@ class Console:
         return await self._pages.asked(request, added, admin=True)
 
     async def remove(self, request: Request) -> Response:
-        """Deletes an added or fetched model."""
+        """Deletes an added or fetched model that no endpoint uses."""
 
         async def removed(caller: Caller) -> Any:
             name, engine, library = request.path_params["name"], self._app.engine, self._app.desk.library
+            taken: Any = library
+            await asyncio.to_thread(check_unused, taken, name, self._app.fleet.records() if self._app.fleet else ())
             unload: Any = getattr(engine, "unload", None)
             if unload is not None and engine.state(name) == "warm":
                 await unload(name)
-            taken: Any = library
             await asyncio.to_thread(taken.remove, name)
             return {"removed": name}
 

@@ -15,12 +15,12 @@ from saccade.card import Card
 from saccade.dialects.dialect import Incoming, ModelState, Outgoing
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import Error, Forbidden
+from saccade.errors import Error, Forbidden, ModelError, Stopped, UnknownModel
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
-from saccade.server.app import App, Exchange, incoming_of
+from saccade.server.app import App, Exchange, host_of, incoming_of
 from saccade.server.desk import FrontDesk
-from saccade.server.gate import KeyGate
+from saccade.server.journal import keyless
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
@@ -33,7 +33,7 @@ LONGEST_MESSAGE = 300
 
 
 class Dedicated:
-    """Finds the endpoint that a request is for: by path (``/endpoints/NAME``), by host name, or by port."""
+    """Finds the endpoint that a request is for: by its own host name or port, which lead nowhere else, or by path."""
 
     def __init__(self, app: App, fleet: Fleet, furnish: Callable[[App], None]) -> None:
         """``app`` is the shared one: endpoints answer in the same dialects, with the same limits and log.
@@ -48,14 +48,13 @@ class Dedicated:
     def find(self, scope: Scope) -> tuple[App | Passing | Nowhere, str] | None:
         """The endpoint's application and the path as it sees it, or None for the shared API."""
         path: str = scope["path"]
-        if path.startswith(PREFIX):
-            name, _, rest = path[len(PREFIX) :].partition("/")
-            return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), f"/{rest}"
-        if deployment := DEPLOYMENT.fullmatch(path):
-            name, rest = deployment.groups()
-            return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), rest
-        name = self._by_address(scope)
-        return (self._serving(name), path) if name else None
+        own, named = self._by_address(scope), named_in(path)
+        if own and (named is None or named[0] != own):
+            return self._serving(own), path
+        if named is None:
+            return None
+        name, rest = named
+        return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), rest
 
     def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
@@ -84,10 +83,9 @@ class Dedicated:
         records = self._fleet.records()
         if not any(record.plan.port or record.plan.hostname for record in records):
             return ""
-        host = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
-        bare, port = host.rpartition(":")[0] or host, (scope.get("server") or ("", 0))[1]
+        host, port = host_of(scope), (scope.get("server") or ("", 0))[1]
         for record in records:
-            if (record.plan.hostname and record.plan.hostname == bare.lower()) or (
+            if (record.plan.hostname and record.plan.hostname == host) or (
                 record.plan.port and record.plan.port == port
             ):
                 return record.name
@@ -101,6 +99,15 @@ class Dedicated:
         app = EndpointApp(shared, desk, gate, self._fleet, name)
         self._furnish(app)
         return app
+
+
+def named_in(path: str) -> tuple[str, str] | None:
+    """The endpoint that a path of the shared API leads to, and the path as that one sees it."""
+    if path.startswith(PREFIX):
+        name, _, rest = path[len(PREFIX) :].partition("/")
+        return name, f"/{rest}"
+    deployment = DEPLOYMENT.fullmatch(path)
+    return (deployment[1], deployment[2]) if deployment else None
 
 
 class EndpointApp(App):
@@ -119,11 +126,16 @@ class EndpointApp(App):
         self.fronts = shared.fronts
         self.endpoint = name
         self._fleet = fleet
+        self._desk = desk
+
+    def gone(self) -> str:
+        """See :meth:`DedicatedDesk.gone`."""
+        return self._desk.gone()
 
     @property
     def state(self) -> str:
         """``ok`` while the endpoint is ready, also when it sleeps; else the word for where it stands."""
-        found = self._fleet.record(self.endpoint).state
+        found = "failed" if self.gone() else self._fleet.record(self.endpoint).state
         return "stopping" if self.draining else "ok" if found == "ready" else found
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
@@ -137,12 +149,12 @@ class EndpointApp(App):
         line = Line(
             timestamp=time.time(),
             severity=severity,
-            message=problem[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
+            message=keyless(problem)[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
             method=head.method,
-            url=f"{PREFIX}{self.endpoint}{head.path.rstrip('/')}",
+            url=f"{PREFIX}{self.endpoint}{keyless(head.path).rstrip('/')}",
             status=status,
             latency_ms=seconds * 1e3,
-            user_agent=head.headers.get("user-agent", "")[:LONGEST_MESSAGE],
+            user_agent=keyless(head.headers.get("user-agent", ""))[:LONGEST_MESSAGE],
         )
         self._fleet.figures(self.endpoint).count(line, self._fleet.replicas(self.endpoint))
 
@@ -212,13 +224,30 @@ class DedicatedDesk(FrontDesk):
         self._name = name
 
     def card(self, ref: str) -> Card:
-        """The endpoint's Card. Raises Stopped when it is not running."""
+        """The endpoint's Card. Raises Stopped when it is not running, or :meth:`gone`."""
         self._fleet.serving(self._name)
-        return self.library.card(self._fleet.record(self._name).plan.model)
+        return self._card()
 
     def cards(self) -> Sequence[Card]:
         """One."""
-        return [self.library.card(self._fleet.record(self._name).plan.model)]
+        return [self._card()]
+
+    def gone(self) -> str:
+        """Why an endpoint that is to be ready cannot be, though nothing was asked of it: it sleeps, and its model was
+        taken away meanwhile. "" for all others."""
+        running, model = self._fleet.running(self._name), self._fleet.record(self._name).plan.model
+        if running is None or running.card is None or running.replicas():
+            return ""
+        try:
+            self.library.card(model)
+        except UnknownModel:
+            return (
+                f"Its model '{model}' is not on this server any more. Bring it back, or give the endpoint another: "
+                f"saccade endpoints replace {self._name} MODEL"
+            )
+        except ModelError:  # The files are there; what is wrong with them is told by who opens them.
+            pass
+        return ""
 
     def default_model(self) -> str | None:
         """The endpoint's."""
@@ -227,6 +256,19 @@ class DedicatedDesk(FrontDesk):
     def device(self) -> Literal["cpu", "gpu"]:
         """The same as the shared API's."""
         return self._device
+
+    def _card(self) -> Card:
+        """As the library has it; when the model's files are gone, that of the model in memory, which goes on."""
+        try:
+            return self.library.card(self._fleet.record(self._name).plan.model)
+        except UnknownModel:
+            running = self._fleet.running(self._name)
+            if running is None or running.card is None:
+                raise
+            if gone := self.gone():
+                text = f"Service Unavailable: the endpoint '{self._name}' has failed ({gone})"
+                raise Stopped(text, retry_after_s=30) from None
+            return running.card
 
 
 class DedicatedGate:
@@ -248,23 +290,27 @@ class DedicatedGate:
         """Raises QuotaSpent when the endpoint has a limit of its own and it is reached."""
         record = self._fleet.record(self._name)
         limit = record.plan.calls_per_hour
-        if limit and isinstance(self._shared, KeyGate):
+        if limit:
             return await self._shared.take_from(record.id, limit, HOUR_S, caller, models)
         return Ticket(caller, models=tuple(models))
 
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """The shared API's."""
+        return await self._shared.take_from(window, limit, window_s, caller, models)
+
     async def give_back(self, ticket: Ticket) -> Ticket:
         """Undoes :meth:`take`."""
-        if isinstance(self._shared, KeyGate):
-            return await self._shared.give_back(ticket)
-        return ticket
+        return await self._shared.give_back(ticket)
 
     async def standing(self, caller: Caller) -> Standing | None:
         """How the endpoint's own limit stands."""
         record = self._fleet.record(self._name)
         limit = record.plan.calls_per_hour
-        if limit and isinstance(self._shared, KeyGate):
-            return await self._shared.standing_of(record.id, limit, HOUR_S)
-        return None
+        return await self._shared.standing_of(record.id, limit, HOUR_S) if limit else None
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing | None:
+        """The shared API's."""
+        return await self._shared.standing_of(window, limit, window_s)
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """The usage is shown with that of the shared API."""

@@ -93,8 +93,15 @@ class Wish(Size, forbid_unknown_fields=True, kw_only=True):
     hostname: str = ""
 
 
-class Change(Size, kw_only=True):
-    """Body of a PATCH, on both faces: what to do with an endpoint, or how the Platform is to call it."""
+class Change(Size, forbid_unknown_fields=True, kw_only=True):
+    """Body of ``PATCH /v1/endpoints/NAME``: what to do with an endpoint."""
+
+    action: str = ""
+    model: str = ""
+
+
+class PlatformChange(Size, kw_only=True):
+    """Body of ``PATCH /api/deployments/{owner}/{name}``: what to do with an endpoint, or how the Platform calls it."""
 
     action: str = ""
     model: str = ""
@@ -174,7 +181,7 @@ class Deployments:
         plan = wish.of(record.plan)
         if plan != record.plan and record.state not in ("stopping", "stopped", "failed"):
             return await self._fleet.resize(wish.name, plan)
-        return await self._fleet.start(wish.name, plan)
+        return await self._up(wish.name, plan)
 
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
@@ -186,13 +193,13 @@ class Deployments:
         return self._words(record, request)
 
     async def removed(self, request: Request, caller: Caller) -> Any:
-        """Gone for good."""
+        """Gone for good; ``note`` tells what may be left in a region that does not answer."""
         name = request.path_params["name"]
-        await self._fleet.remove(name)
+        left = await self._fleet.remove(name)
         self._dedicated.forget(name)
         if self._app.doors is not None:
             await self._app.doors.match(self._fleet.records())
-        return {"removed": name}
+        return {"removed": name, "note": left} if left else {"removed": name}
 
     async def health(self, request: Request, caller: Caller) -> Any:
         """Whether it answers a picture, and how fast: the Platform's words. One that sleeps is well."""
@@ -203,6 +210,7 @@ class Deployments:
         try:
             async with asyncio.timeout(HEALTH_S):
                 await self._fleet.check(record.name)
+            problem = self._dedicated.app(record.name).gone()
         except TimeoutError:
             problem = f"It did not answer within {HEALTH_S:.0f} s."
         except Error as error:
@@ -279,13 +287,16 @@ class Deployments:
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
-        change = await body(request, Change)
+        change = await body(request, PlatformChange)
         name = request.path_params["name"]
         if change.action == "replace":
             change.model = self._model(request.path_params["owner"], change.project, change.model)
         if change.memoryGi is not msgspec.UNSET:
             change.memory_bytes = _memory(change.memoryGi)
-        record = await self._rolled(name, change)
+        if not change.action and (change.name is not None or change.metadata is not None):
+            record = await self._fleet.describe(name, change.name, change.metadata)
+        else:
+            record = await self._rolled(name, change)
         told = {
             "success": True,
             "status": record.state,
@@ -296,10 +307,10 @@ class Deployments:
 
     async def platform_removed(self, request: Request, caller: Caller) -> Any:
         """Gone for good."""
-        await self.removed(request, caller)
-        return {"success": True}
+        told = await self.removed(request, caller)
+        return {"success": True, "message": told["note"]} if "note" in told else {"success": True}
 
-    async def _rolled(self, name: str, change: Change) -> Record:
+    async def _rolled(self, name: str, change: PlatformChange) -> Record:
         """The endpoint after the change, or as it is while the change goes on behind the caller's back."""
         try:
             async with asyncio.timeout(ROLL_S):
@@ -307,12 +318,10 @@ class Deployments:
         except TimeoutError:
             return self._fleet.record(name)
 
-    async def _change(self, name: str, change: Change) -> Record:
+    async def _change(self, name: str, change: Change | PlatformChange) -> Record:
         match change.action:
-            case "" if change.name is not None or change.metadata is not None:
-                return await self._fleet.describe(name, change.name, change.metadata)
             case "start":
-                return await self._fleet.start(name)
+                return await self._up(name)
             case "stop":
                 return await self._fleet.stop(name)
             case "replace" if change.model:
@@ -320,6 +329,13 @@ class Deployments:
             case "resize":
                 return await self._fleet.resize(name, change.of(self._fleet.record(name).plan))
         raise BadOptions(f"action is '{change.action[:30]}'; expected start, stop, resize, or replace with a model.")
+
+    async def _up(self, name: str, plan: Plan | None = None) -> Record:
+        """An endpoint that is started; what it could not open of its own before is tried again."""
+        record = await self._fleet.start(name, plan)
+        if self._app.doors is not None:
+            self._app.doors.open([record])
+        return record
 
     def _model(self, owner: str, project: str, model: str) -> str:
         """The model that a Platform caller means: by its full name if we have it, else by its last part."""
@@ -348,12 +364,26 @@ class Deployments:
 
     def _url(self, record: Record, request: Request) -> str:
         head = request.scope["state"]["incoming"]
-        if not record.plan.hostname and not record.plan.port:
+        own_port = 0 if self._closed(record) else record.plan.port
+        if not record.plan.hostname and not own_port:
             return f"{head.base_url}{PREFIX}{record.name}"
         asked = urlsplit(head.base_url)
-        host, port = record.plan.hostname or asked.hostname or "localhost", record.plan.port or asked.port
+        host, port = record.plan.hostname or asked.hostname or "localhost", own_port or asked.port
         bare = f"[{host}]" if ":" in host else host
         return f"{asked.scheme}://{bare}:{port}" if port else f"{asked.scheme}://{bare}"
+
+    def _stands(self, record: Record) -> tuple[str, str]:
+        """State and reason, as the callers of the endpoint would find it now."""
+        gone = self._dedicated.app(record.name).gone() if record.state == "ready" else ""
+        reason = _sentences(gone or record.reason, self._closed(record))
+        return "failed" if gone else record.state, reason
+
+    def _closed(self, record: Record) -> str:
+        """What is to be told of an endpoint whose own port cannot be opened; "" of others."""
+        problem = self._app.doors.problem(record.plan.port) if self._app.doors is not None else ""
+        if not problem:
+            return ""
+        return f"{problem}. Until that ends it answers at {PREFIX}{record.name}; its port is tried again and again."
 
     def _there(self, record: Record) -> Callable[[str], Awaitable[dict[str, Any]]] | None:
         """A way to ask the region about an endpoint that runs there."""
@@ -371,10 +401,11 @@ class Deployments:
         try:
             row = await there("")
         except Error as error:
-            return {**words, "reason": error.message}
+            return {**words, "reason": _sentences(error.message, self._closed(record))}
         seen: dict[str, Any] = {
             name: row[name] for name in ("state", "reason", "replicas_now", "revision") if name in row
         }
+        seen["reason"] = _sentences(seen.get("reason", ""), self._closed(record))
         return {**words, **seen, "region_url": row.get("url", "")}
 
     def _region(self, name: str | None) -> str:
@@ -397,12 +428,13 @@ class Deployments:
 
     def _words(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
+        state, reason = self._stands(record)
         return {
             "id": record.id,
             "name": record.name,
             "model": plan.model,
-            "state": record.state,
-            "reason": record.reason,
+            "state": state,
+            "reason": reason,
             "url": self._url(record, request),
             "replicas": f"{plan.min_replicas}:{plan.max_replicas}",
             "replicas_now": self._fleet.replicas(record.name),
@@ -419,13 +451,14 @@ class Deployments:
 
     def _platform(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
+        state, reason = self._stands(record)
         told: dict[str, Any] = {
             "id": record.id,
             "owner": request.path_params["owner"],
             "model": plan.model,
             "deployment": record.name,
             "name": record.title or record.name,
-            "status": record.state,
+            "status": state,
             "region": plan.region or "local",
             "serviceUrl": self._url(record, request),
             "resources": {
@@ -439,8 +472,8 @@ class Deployments:
         }
         if record.project:
             told["project"] = record.project
-        if record.reason:
-            told["statusMessage"] = record.reason
+        if reason:
+            told["statusMessage"] = reason
         if record.started:
             told["deployedAt"] = iso(record.started)
         return told
@@ -461,6 +494,11 @@ class Deployments:
             return response
 
         return endpoint
+
+
+def _sentences(*parts: str) -> str:
+    """Those that say something, one after the other."""
+    return " ".join(part for part in parts if part)
 
 
 def _answer(value: object, status: int) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import uvicorn
 
@@ -13,6 +13,9 @@ from saccade.endpoints.endpoint import Record
 from saccade.errors import Error
 
 log = logging.getLogger("saccade.server")
+
+RETRY_S = 30.0
+"""How often a port that another program holds is tried again."""
 
 Open = Callable[[int], tuple[uvicorn.Server, "asyncio.Task[None]"]]
 """Begins to serve on a port. Raises SetupError when the port cannot be used."""
@@ -24,6 +27,8 @@ class Doors:
     def __init__(self, begin: Open) -> None:
         self._begin = begin
         self._open: dict[int, tuple[uvicorn.Server, asyncio.Task[None]]] = {}
+        self._problems: dict[int, str] = {}
+        self._keeping: asyncio.Task[None] | None = None
 
     def try_port(self, port: int) -> None:
         """Opens a port for an endpoint that is being made; nothing happens for 0 or an open one.
@@ -34,20 +39,47 @@ class Doors:
         if port and port not in self._open:
             self._open[port] = self._begin(port)
 
-    async def match(self, records: Iterable[Record]) -> None:
-        """Opens what the records name and closes the rest; a port that cannot be opened is left closed, and logged."""
+    def problem(self, port: int) -> str:
+        """Why an endpoint's port is closed, as the beginning of a sentence; "" when it is open."""
+        return self._problems.get(port, "")
+
+    def open(self, records: Iterable[Record]) -> None:
+        """Opens what the records name; a port that cannot be opened is left closed, told and logged."""
+        for record in records:
+            port = record.plan.port
+            try:
+                self.try_port(port)
+            except Error as error:
+                if port not in self._problems:
+                    log.warning("the endpoint '%s' cannot be reached at its own port: %s", record.name, error.message)
+                self._problems[port] = error.message.partition(". ")[0]
+            else:
+                if self._problems.pop(port, ""):
+                    log.info("the endpoint '%s' can be reached at its own port %d now", record.name, port)
+
+    async def match(self, records: Sequence[Record]) -> None:
+        """Opens what the records name, as :meth:`open` does, and closes the rest."""
         wanted = {record.plan.port for record in records if record.plan.port}
+        self._problems = {port: problem for port, problem in self._problems.items() if port in wanted}
         for port in set(self._open) - wanted:
             server, task = self._open.pop(port)
             server.should_exit = True
             with contextlib.suppress(Exception):
                 await task
-        for port in wanted:
-            try:
-                self.try_port(port)
-            except Error as error:
-                log.warning("an endpoint cannot be reached at its own port: %s", error.message)
+        self.open(records)
+
+    def keep(self, records: Callable[[], Iterable[Record]], retry_s: float = RETRY_S) -> None:
+        """From now on tries again and again what could not be opened."""
+
+        async def keeping() -> None:
+            while True:
+                await asyncio.sleep(retry_s)
+                self.open(records())
+
+        self._keeping = asyncio.create_task(keeping())
 
     async def close(self) -> None:
         """Closes all."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         await self.match(())

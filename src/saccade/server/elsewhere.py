@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Incoming, Outgoing
-from saccade.endpoints.endpoint import Plan, Record
-from saccade.errors import BadOptions, Error, Stopped, TooLarge, UnknownModel, Unreachable
+from saccade.endpoints.endpoint import ASKED, Plan, Record
+from saccade.errors import BadOptions, CallError, Error, Stopped, TooLarge, UnknownModel, Unreachable
 from saccade.server import answering
 from saccade.server.app import UNSEEN, chosen, incoming_of
 from saccade.server.regions import measured
@@ -57,6 +57,10 @@ OWN = {
 """Headers of one connection, and those that say who is calling: neither is passed on."""
 
 
+class KeyRefused(Unreachable):
+    """The region answers, but not to the key that the settings have for it."""
+
+
 class Regions:
     """The other saccades of the settings, and one bounded pool of connections to all of them."""
 
@@ -89,7 +93,11 @@ class Regions:
         headers = {**_credentials(region), "content-type": "application/json"}
         try:
             answer = await self.client.request(
-                method, _address(region, path), content=content, headers=headers, timeout=patience_s
+                method,
+                _address(region, path),
+                content=content,
+                headers=headers,
+                timeout=httpx.Timeout(patience_s, connect=min(CONNECT_S, patience_s)),
             )
         except httpx.HTTPError as error:
             raise _unreachable(name) from error
@@ -180,57 +188,69 @@ class Regions:
 
 
 class RegionEndpoint:
-    """An endpoint of the same name on the plan's region; see :class:`saccade.endpoints.endpoint.Endpoint`."""
+    """An endpoint of the same name on the plan's region; see :class:`saccade.endpoints.endpoint.Endpoint`.
+
+    The region may have endpoints of its own and of other servers: nothing is done to one that was not started here.
+    """
 
     def __init__(self, regions: Regions, record: Record) -> None:
         self._regions = regions
         self._region = record.plan.region
         self._name = record.name
         self._plan = record.plan
+        self._region_id = record.region_id
+        self._was_up = record.started > 0
         self._row: dict[str, Any] = {}
 
     @property
     def revision(self) -> str:
         return str(self._row.get("revision", ""))
 
+    @property
+    def card(self) -> Card | None:
+        """The region knows."""
+        return None
+
+    @property
+    def region_id(self) -> str:
+        return self._region_id
+
     async def start(self, card: Card, plan: Plan) -> None:
-        self._plan = plan
-        try:
-            row = await self._asked("GET")
-        except UnknownModel:
-            await self._regions.ask(self._region, "POST", "/v1/endpoints", _wish(self._name, plan), REPLACE_S)
+        row = await self._there()
+        if row is None:
+            self._plan = plan
+            await self._make()
+        elif not self._is_ours(row):
+            raise BadOptions(
+                f"The region '{self._region}' has an endpoint '{self._name}' that was not started from here (model "
+                f"{row['model']}). Remove it there, or choose another name."
+            )
         else:
-            if row["model"] != plan.model:
-                raise BadOptions(
-                    f"The region '{self._region}' has an endpoint '{self._name}' with another model "
-                    f"({row['model']}). Remove it there, or choose another name."
-                )
+            self._region_id = str(row["id"])
+            await self._fit(row, plan)
             await self._asked("PATCH", {"action": "start"})
         await self._settled()
 
     async def replace(self, card: Card, plan: Plan) -> None:
-        if plan.model != self._plan.model:
-            await self._asked("PATCH", {"action": "replace", "model": plan.model})
-        if msgspec.structs.replace(plan, model="") != msgspec.structs.replace(self._plan, model=""):
-            wish = _wish(self._name, plan)
-            size = {name: wish[name] for name in ("replicas", "memory_bytes", "idle_stop_s")}
-            await self._asked("PATCH", {"action": "resize", **size})
-        self._plan = plan
+        row = await self._ours()
+        if row is None:
+            raise Stopped(
+                f"The endpoint '{self._name}' that was started in the region '{self._region}' is not there any more. "
+                "Stop it here and start it again."
+            )
+        await self._fit(row, plan)
         await self._settled()
 
     async def stop(self) -> None:
-        await self._asked("PATCH", {"action": "stop"})
+        if await self._ours() is not None:
+            await self._asked("PATCH", {"action": "stop"})
 
     async def leave(self) -> None:
-        """It runs on: other servers may use it, and this one finds it again."""
+        """It runs on, and this server finds it again."""
 
     async def remove(self) -> None:
-        if self._region not in self._regions.by_name:
-            return
-        try:
+        if await self._ours() is not None:
             await self._asked("DELETE")
-        except UnknownModel:
-            return
 
     async def predict(self, call: Call) -> Answer:
         """Never asked: whole requests are passed on, before they are read here."""
@@ -252,6 +272,48 @@ class RegionEndpoint:
         """The endpoint as the region tells of it now. Raises as :meth:`Regions.ask` does."""
         self._row = await self._regions.ask(self._region, "GET", _path(self._name), patience_s=LOOK_S)
         return self._row
+
+    async def _make(self) -> None:
+        """A new endpoint there; its id is known once the region has answered."""
+        before, self._region_id = self._region_id, ASKED
+        wish = _wish(self._name, self._plan)
+        try:
+            row = await self._regions.ask(self._region, "POST", "/v1/endpoints", wish, REPLACE_S)
+        except (CallError, KeyRefused):  # nothing was made
+            self._region_id = before
+            raise
+        self._region_id = str(row["id"])
+
+    async def _fit(self, row: dict[str, Any], plan: Plan) -> None:
+        """Gives the endpoint there the plan's model and size, as far as it has others."""
+        wish = _wish(self._name, plan)
+        if row["model"] != plan.model:
+            await self._asked("PATCH", {"action": "replace", "model": plan.model})
+        size = {name: wish[name] for name in ("replicas", "memory_bytes", "idle_stop_s")}
+        if any(row[name] != value for name, value in size.items()):
+            await self._asked("PATCH", {"action": "resize", **size})
+        self._plan = plan
+
+    async def _ours(self) -> dict[str, Any] | None:
+        """The endpoint there, if it was started here; the region is not asked when that cannot be."""
+        if not self._region_id and not self._was_up:
+            return None
+        row = await self._there()
+        return row if row is not None and self._is_ours(row) else None
+
+    async def _there(self) -> dict[str, Any] | None:
+        """What the region has under this name."""
+        try:
+            return await self._regions.ask(self._region, "GET", _path(self._name))
+        except UnknownModel:
+            return None
+
+    def _is_ours(self, row: dict[str, Any]) -> bool:
+        if self._region_id == ASKED:
+            return bool(row["model"] == self._plan.model)
+        if self._region_id:
+            return bool(row["id"] == self._region_id)
+        return self._was_up  # by a saccade that wrote no ids down
 
     async def _asked(self, method: str, body: object = None) -> dict[str, Any]:
         return await self._regions.ask(self._region, method, _path(self._name), body, REPLACE_S)
@@ -418,7 +480,7 @@ def _refusal(name: str, status: int, said: str) -> Error:
     if status == 404:
         return UnknownModel(f"The region '{name}' says: {said or 'there is nothing of this name.'}")
     if status in (401, 403):
-        return Unreachable(f"The region '{name}' does not accept the key that saccade.toml holds for it.")
+        return KeyRefused(f"The region '{name}' does not accept the key that saccade.toml holds for it.")
     if status >= 500:
         return Unreachable(f"The region '{name}' says: {said or f'error {status}'}")
     return BadOptions(f"The region '{name}' says: {said or f'error {status}'}")

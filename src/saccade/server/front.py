@@ -26,7 +26,7 @@ from saccade.engine.kin import die_with
 from saccade.errors import Error, Overloaded, place
 from saccade.server import channel
 from saccade.server.access import Caller, Gate
-from saccade.server.app import App, Exchange, installed
+from saccade.server.app import App, Exchange, host_of, installed
 from saccade.server.database import Database
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
@@ -106,7 +106,7 @@ class FrontApp(App):
         found = self.paths.find(scope["method"], normalised(scope["path"]))
         if not found.candidates or any(one.route.action != "predict" for one in found.candidates):
             return False
-        return not self._first.facts.hosts or _host(scope) not in self._first.facts.hosts
+        return not self._first.facts.hosts or host_of(scope) not in self._first.facts.hosts
 
     async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
         """As it is; begun anew while the request names models that the first process was not asked about."""
@@ -174,12 +174,6 @@ async def _report(house: House, app: FrontApp, server: Any) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_LOOK_S if draining and inflight else REPORT_S):
                 await house.report.wait()
-
-
-def _host(scope: Scope) -> str:
-    """The host name that was called, without the port."""
-    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    return host.rpartition(":")[0] or host
 
 
 def main() -> None:

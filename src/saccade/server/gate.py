@@ -1,4 +1,4 @@
-"""The gate of a server with keys: who may call what, how often, and how much they did."""
+"""The gates of a server: who may call what, how often, and how much they did."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import sqlalchemy as sql
 
 from saccade.call import Answer
 from saccade.errors import Forbidden, NoKey
-from saccade.server.access import ANYBODY, Caller, Standing, Ticket, key_in, spent
+from saccade.server.access import ANYBODY, Caller, OpenGate, Standing, Ticket, key_in, spent
 from saccade.server.answering import iso_time
 from saccade.server.database import Database, unusable, usage
 from saccade.server.keys import Key, Keys
@@ -39,19 +39,68 @@ WRONG = "Missing or invalid key. Send yours in the header 'x-api-key', or as 'Au
 """One sentence for missing, unknown, expired and revoked keys: nobody learns which it is."""
 
 
-class KeyGate:
+class Counting:
+    """What the gates have in common: windows in which calls are counted, and threads that wait for the database."""
+
+    def __init__(self, database: Database, windows: Windows | None = None) -> None:
+        self.database = database
+        self.windows = windows or SqlWindows(database)
+        self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
+
+    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
+        """See :class:`saccade.server.access.Gate`."""
+        taken = await self.threaded(lambda: self.windows.take(window, limit, window_s, len(models)))
+        standing = _standing(taken, limit, window_s)
+        if not taken.token:
+            raise spent(standing, len(models))
+        return Ticket(caller, standing, taken.token, tuple(models), window)
+
+    async def give_back(self, ticket: Ticket) -> Ticket:
+        """See :class:`saccade.server.access.Gate`."""
+        before = ticket.standing
+        if ticket.token and before is not None:
+            ticket.standing = await self.threaded(lambda: self._given_back(ticket, before))
+            ticket.token = ""
+        return ticket
+
+    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing:
+        """See :class:`saccade.server.access.Gate`."""
+        return _standing(await self.threaded(lambda: self.windows.look(window, window_s)), limit, window_s)
+
+    async def threaded(self, work: Callable[[], T]) -> T:
+        """Runs something that waits for the database off the event loop. Raises Unreachable."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except sql.exc.OperationalError as error:
+            raise unusable(error) from error
+
+    async def close(self) -> None:
+        """Ends connections."""
+        self._threads.shutdown()
+        self.windows.close()
+        self.database.close()
+
+    def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
+        window = ticket.window or ticket.caller.id
+        self.windows.give_back(window, ticket.token)
+        return _standing(self.windows.look(window, before.window_s), before.limit, before.window_s)
+
+
+class CountingOpenGate(Counting, OpenGate):
+    """Lets everybody in, for a server without keys; the limits of its endpoints hold all the same."""
+
+
+class KeyGate(Counting):
     """Keys from the database, quotas from windows; ``open_without_keys``: everybody may until the first key exists."""
 
     def __init__(
         self, database: Database, settings: Settings, windows: Windows | None = None, *, open_without_keys: bool = False
     ) -> None:
-        self.database = database
+        super().__init__(database, windows)
         self.keys = Keys(database)
-        self.windows = windows or SqlWindows(database)
         self._default = (settings.quota_calls, settings.quota_window_s)
         self._may_open = open_without_keys
         self._open, self._open_checked = False, float("-inf")
-        self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
         self._counts: Counter[tuple[str, str, str, bool]] = Counter()
         self._used: dict[str, float] = {}
         self._counting: asyncio.Future[None] | None = None
@@ -76,29 +125,9 @@ class KeyGate:
             return Ticket(caller, models=tuple(models))
         return await self.threaded(lambda: self._take(caller.id, models))
 
-    async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
-        """Takes calls from a window that is no key's, such as a dedicated endpoint's. Raises QuotaSpent."""
-        taken = await self.threaded(lambda: self.windows.take(window, limit, window_s, len(models)))
-        standing = _standing(taken, limit, window_s)
-        if not taken.token:
-            raise spent(standing, len(models))
-        return Ticket(caller, standing, taken.token, tuple(models), window)
-
-    async def give_back(self, ticket: Ticket) -> Ticket:
-        """See :class:`saccade.server.access.Gate`."""
-        before = ticket.standing
-        if ticket.token and before is not None:
-            ticket.standing = await self.threaded(lambda: self._given_back(ticket, before))
-            ticket.token = ""
-        return ticket
-
     async def standing(self, caller: Caller) -> Standing | None:
         """See :class:`saccade.server.access.Gate`."""
         return None if caller is ANYBODY else await self.threaded(lambda: self._standing(caller))
-
-    async def standing_of(self, window: str, limit: int, window_s: int) -> Standing:
-        """How a window stands that is no key's."""
-        return _standing(await self.threaded(lambda: self.windows.look(window, window_s)), limit, window_s)
 
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """See :class:`saccade.server.access.Gate`."""
@@ -134,9 +163,7 @@ class KeyGate:
         if self._counting is not None:
             self._counting.cancel()
         await self.threaded(self._write_counts)
-        self._threads.shutdown()
-        self.windows.close()
-        self.database.close()
+        await super().close()
 
     @staticmethod
     def _caller(key: Key) -> Caller:
@@ -164,11 +191,6 @@ class KeyGate:
         if not taken.token:
             raise spent(standing, len(models))
         return Ticket(caller, standing, taken.token, tuple(models))
-
-    def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
-        window = ticket.window or ticket.caller.id
-        self.windows.give_back(window, ticket.token)
-        return _standing(self.windows.look(window, before.window_s), before.limit, before.window_s)
 
     def _limits(self, key: Key) -> tuple[int, int]:
         calls = self._default[0] if key.quota_calls is None else key.quota_calls
@@ -239,13 +261,6 @@ class KeyGate:
             "remaining": standing.remaining,
             "reset": iso_time(standing.reset_epoch_s),
         }
-
-    async def threaded(self, work: Callable[[], T]) -> T:
-        """Runs something that waits for the database off the event loop. Raises Unreachable."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except sql.exc.OperationalError as error:
-            raise unusable(error) from error
 
 
 def _standing(taken: Taken, limit: int, window_s: int) -> Standing:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from typing import Protocol
 
 FLUSH_S = 0.2
 MOST_CHARACTERS = 200
+
+SECRET = re.compile(
+    r"(?i)(?<![a-z0-9])(sac_(?=[0-9a-f]{8})|hf_(?=[a-z0-9]{20})|bearer +|(?:key|token) *[=:] *)[^\s&;,'\"/?#]+"
+)
+"""What may be a key, ours or another service's, wherever a caller wrote it."""
 
 
 class Sink(Protocol):
@@ -44,7 +50,15 @@ class Journal:
         if not self.enabled:
             return
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        parts = [stamp, method, _plain(path), str(status), f"{seconds * 1e3:.1f}ms", f"{size}B", f"id={request_id}"]
+        parts = [
+            stamp,
+            method,
+            _plain(keyless(path)),
+            str(status),
+            f"{seconds * 1e3:.1f}ms",
+            f"{size}B",
+            f"id={request_id}",
+        ]
         parts += [
             f"{name}={_plain(text)}" for name, text in (("model", model), ("key", caller), ("error", error)) if text
         ]
@@ -71,6 +85,11 @@ class Journal:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
         except RuntimeError:
             return
+
+
+def keyless(text: str) -> str:
+    """A caller's text without the keys in it: people send them in paths, names and options, and logs are passed on."""
+    return SECRET.sub(r"\1…", text)
 
 
 def _plain(text: str) -> str:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import sqlalchemy as sql
 
 from saccade.endpoints.endpoint import Record
+from saccade.errors import BadOptions
 from saccade.server.database import Database, endpoints
+from saccade.server.settings import Settings
+
+if TYPE_CHECKING:
+    from saccade.library import Library
 
 
 class SqlRecords:
@@ -45,3 +52,30 @@ class SqlRecords:
         """Forgets one; nothing happens if it is not there."""
         with self._database.write() as connection:
             connection.execute(endpoints.delete().where(endpoints.c.name == name))
+
+
+def kept(settings: Settings) -> list[Record]:
+    """The endpoints of an installation, for the command line; works while a server runs, and where none ever ran."""
+    if not settings.database_url and not (Path(settings.home) / "saccade.db").exists():
+        return []
+    database = Database(settings.database_url, settings.home)
+    try:
+        return list(SqlRecords(database).all())
+    finally:
+        database.close()
+
+
+def check_unused(library: Library, ref: str, records: Iterable[Record]) -> None:
+    """Nothing, if the model can be removed without an endpoint of this server losing it.
+
+    Raises:
+        BadOptions: endpoints use it; the message names them.
+    """
+    users = [one.name for one in records if not one.plan.region and library.takes(ref, one.plan.model)]
+    if users:
+        first, whose = users[0], "endpoint" if len(users) == 1 else "endpoints"
+        names = ", ".join(f"'{name}'" for name in users)
+        raise BadOptions(
+            f"The model '{ref}' is used by the {whose} {names}. Before it can be removed: "
+            f"saccade endpoints replace {first} OTHER-MODEL, or saccade endpoints rm {first}"
+        )

@@ -126,6 +126,7 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
             if app.fleet is not None:
                 await app.fleet.open()
                 await app.doors.match(app.fleet.records())
+                app.doors.keep(app.fleet.records)
             await stop.wait()
         await _drained(app, entrance)
     finally:

@@ -22,12 +22,12 @@ from saccade.engine.rules import Rules
 from saccade.engine.spares import Spares
 from saccade.errors import BadSettings
 from saccade.media import Limits
-from saccade.server.access import Gate, OpenGate, is_loopback
+from saccade.server.access import Gate, is_loopback
 from saccade.server.app import App, Fetch, installed
 from saccade.server.database import Database
 from saccade.server.dedicated import Dedicated
 from saccade.server.desk import Engine, FrontDesk, Library
-from saccade.server.gate import KeyGate
+from saccade.server.gate import CountingOpenGate, KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
@@ -136,9 +136,10 @@ def open_gate(settings: Settings, database: Database) -> Gate:
     Raises:
         BadSettings: the server would be open to a network without keys, or the database cannot be used.
     """
+    windows = open_windows(settings, database)
     if settings.no_auth:
-        return OpenGate()
-    gate = KeyGate(database, settings, open_windows(settings, database), open_without_keys=is_loopback(settings.host))
+        return CountingOpenGate(database, windows)
+    gate = KeyGate(database, settings, windows, open_without_keys=is_loopback(settings.host))
     if is_loopback(settings.host) or gate.keys.exist():
         return gate
     raise BadSettings(
