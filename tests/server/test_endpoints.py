@@ -180,6 +180,19 @@ def test_neither_the_log_of_an_endpoint_nor_the_servers_holds_a_key_wherever_it_
         assert secret[4:] not in told
 
 
+def test_the_servers_log_names_the_endpoint_however_it_was_reached(home: Home) -> None:
+    home.started("logged", hostname="logged.example.org")
+    files = {"file": ("a.ppm", PICTURE)}
+    CLIENT.post(f"{home.house.url}/endpoints/logged/predict", headers={"x-api-key": home.admin}, files=files)
+    headers = {"x-api-key": home.admin, "host": "logged.example.org"}
+    CLIENT.post(f"{home.house.url}/predict", headers=headers, files=files)
+    until = time.monotonic() + 10
+    while home.house.log().count("POST /endpoints/logged/predict 200") < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert home.house.log().count("POST /endpoints/logged/predict 200") == 2
+    home.ask("DELETE", "/v1/endpoints/logged")
+
+
 def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     wish = {"deployment": "shop", "project": "retail", "model": "cars", "name": "Our shop", "memoryGi": 2}
     home.ask("POST", "/api/deployments/acme", {**wish, "region": "us-central1", "cpu": 1})

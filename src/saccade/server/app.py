@@ -211,7 +211,9 @@ class App:
         if head.method not in ("GET", "HEAD") and (from_elsewhere(head) or await self._rebound(head)):
             refusal = Outgoing(403, msgspec.json.encode({"error": "Pages of other sites may change nothing here."}))
             await answering.send_answer(send, refusal, extra)
-            self.journal.note(head.method, head.path, 403, time.perf_counter() - received, 0, head.request_id)
+            self.journal.note(
+                head.method, self.address(head.path), 403, time.perf_counter() - received, 0, head.request_id
+            )
             return
         status = 500
 
@@ -229,7 +231,8 @@ class App:
             body = msgspec.json.encode({"error": bug(error, head.request_id).message})
             await answering.send_answer(send, Outgoing(500, body), extra)
         finally:
-            self.journal.note(head.method, head.path, status, time.perf_counter() - received, 0, head.request_id)
+            seconds = time.perf_counter() - received
+            self.journal.note(head.method, self.address(head.path), status, seconds, 0, head.request_id)
 
     async def _rebound(self, head: Incoming) -> bool:
         """Whether a page reached this loopback server under a name of its own (DNS rebinding), and would be let in
@@ -579,13 +582,17 @@ class App:
             extra += [(name.encode(), value.encode()) for name, value in pairs]
         return extra
 
+    def address(self, path: str) -> str:
+        """How the log calls a path of this application."""
+        return path
+
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         head, seconds = exchange.head, time.perf_counter() - exchange.received
         model = exchange.answers[0].model if exchange.answers else ""
         self.metrics.request(exchange.dialect, model, status, seconds, size, exchange.answers, exchange.error)
         self.journal.note(
             head.method,
-            head.path,
+            self.address(head.path),
             status,
             seconds,
             size,

@@ -138,6 +138,10 @@ class EndpointApp(App):
         found = "failed" if self.gone() else self._fleet.record(self.endpoint).state
         return "stopping" if self.draining else "ok" if found == "ready" else found
 
+    def address(self, path: str) -> str:
+        """As on the shared API, whatever name or port the caller used."""
+        return f"{PREFIX}{self.endpoint}{path.rstrip('/')}"
+
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         super()._note(exchange, status, size)
         seconds = time.perf_counter() - exchange.received
@@ -151,7 +155,7 @@ class EndpointApp(App):
             severity=severity,
             message=keyless(problem)[:LONGEST_MESSAGE] or (f"{images} images answered" if images > 1 else "answered"),
             method=head.method,
-            url=f"{PREFIX}{self.endpoint}{keyless(head.path).rstrip('/')}",
+            url=keyless(self.address(head.path)),
             status=status,
             latency_ms=seconds * 1e3,
             user_agent=keyless(head.headers.get("user-agent", ""))[:LONGEST_MESSAGE],

@@ -375,7 +375,9 @@ class Passing:
             seconds = time.perf_counter() - begun
             self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
             self._app.count(head, status, seconds, 1, reason)
-            self._app.journal.note(head.method, head.path, status, seconds, 0, head.request_id, error=error_name)
+            self._app.journal.note(
+                head.method, self._app.address(head.path), status, seconds, 0, head.request_id, error=error_name
+            )
 
     async def _relay(self, scope: Scope, receive: Receive, send: Send, head: Incoming) -> int:
         region = self._regions.region(self._plan.region)
