@@ -61,7 +61,7 @@ def alive(model: Any) -> Any:
 
 
 def calmed(model: Any) -> Any:
-    """A detector of texts whose map has slopes, and islands: numbers of invented layers grow to 1e10, the map then holds
+    """A detector of texts whose map has slopes and islands: numbers of invented layers grow to 1e10, the map then holds
     nothing but 0 and 1, and a pixel that is rounded otherwise changes its outlines."""
     import torch
 
