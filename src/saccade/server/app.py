@@ -215,13 +215,14 @@ class App:
                 head.method, self.address(head.path), 403, time.perf_counter() - received, 0, head.request_id
             )
             return
-        status = 500
+        status, size = 500, 0
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", []), *extra]
+            size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -232,7 +233,7 @@ class App:
             await answering.send_answer(send, Outgoing(500, body), extra)
         finally:
             seconds = time.perf_counter() - received
-            self.journal.note(head.method, self.address(head.path), status, seconds, 0, head.request_id)
+            self.journal.note(head.method, self.address(head.path), status, seconds, size, head.request_id)
 
     async def _rebound(self, head: Incoming) -> bool:
         """Whether a page reached this loopback server under a name of its own (DNS rebinding), and would be let in
