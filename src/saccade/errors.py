@@ -49,7 +49,9 @@ class UnknownKey(BadOptions):
 
 
 class UnknownModel(CallError):
-    """No store knows a model of this name."""
+    """No store has a model of this name; ``offered`` is the name under which it could be fetched, if that is known."""
+
+    offered = ""
 
 
 class WrongTask(CallError):

@@ -11,7 +11,7 @@ from pathlib import Path
 from saccade.card import Card
 from saccade.convert import Converter
 from saccade.errors import BadOptions, ModelError, UnknownModel
-from saccade.stores.catalogue import Offer
+from saccade.stores.catalogue import Catalogue, Offer
 from saccade.stores.hub import Hub
 from saccade.stores.local import EXPORTS, Local, entry_files
 from saccade.stores.packages import Packages
@@ -181,7 +181,11 @@ class Library:
         if source is not None:
             where = "is not on this machine yet" if source.on_use else "is not on this machine"
             whence = "" if source.on_use else ", if the Hugging Face Hub has it,"
-            return UnknownModel(f"The model '{ref}' {where}. Fetch it{whence} with: saccade pull {ref}")
+            missing = UnknownModel(f"The model '{ref}' {where}. Fetch it{whence} with: saccade pull {ref}")
+            if source.on_use:
+                offer = Catalogue(tuple(source.offered())).find(ref)
+                missing.offered = offer.name if offer is not None else ref
+            return missing
         names = {card.name for card in self.cards()} | {offer.name for offer in self.offers()}
         if ref in names:
             return UnknownModel(

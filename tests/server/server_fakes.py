@@ -150,7 +150,9 @@ class Shelf:
             self.fetches += 1
             self.here[ref] = Card(name=ref, task="classify", family="x", runtime="y")
         if ref not in self.here:
-            raise UnknownModel(f"There is no model '{ref}'.")
+            missing = UnknownModel(f"There is no model '{ref}'.")
+            missing.offered = ref if ref == "far" else ""
+            raise missing
         return self.here[ref]
 
     def cards(self) -> list[Card]:

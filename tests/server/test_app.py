@@ -280,6 +280,54 @@ def test_a_model_of_the_catalogue_is_fetched_once_for_all_who_wait() -> None:
     assert shelf.fetches == 1
 
 
+def test_nothing_is_fetched_for_a_body_that_is_refused() -> None:
+    shelf = Shelf()
+    assert asked(made(shelf=shelf, max_body_bytes=10), "POST", "/first/far", content=b"x" * 11).status_code == 413
+    assert shelf.fetches == 0
+
+
+def test_long_paths_are_not_remembered() -> None:
+    app = made()
+    for number in range(20):
+        asked(app, "GET", f"/first/{number}{'a' * 5000}")
+    assert app.paths._known.cache_info().currsize == 0
+
+
+def test_a_path_with_dots_leads_nowhere() -> None:
+    async def status(path: str) -> int:
+        told: list[Any] = []
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+        await made()(scope, None, send)  # type: ignore[arg-type]
+        return int(told[0]["status"])
+
+    for path in ("/health/..", "/./health", "/first/one/../two", "/.."):
+        assert asyncio.run(status(path)) == 404
+    assert asyncio.run(status("/health")) != 404
+    assert asyncio.run(status("/first/one..two")) != 404
+
+
+def test_one_name_written_in_many_ways_is_not_remembered_without_end() -> None:
+    app = made()
+    for number in range(3000):
+        app.desk.library.here[f"one{number}"] = app.desk.library.here["one"]  # type: ignore[attr-defined]
+        app.desk.card(f"one{number}")
+    assert len(app.desk._cards) <= 1024
+
+
+def test_a_packed_body_takes_its_room_on_the_shelf_while_it_is_unpacked() -> None:
+    app = made(max_body_bytes=60_000_000, max_inflight_bytes=10_000_000)
+    packed = gzip.compress(bytes(50_000_000), mtime=0)
+    refused = asked(app, "POST", "/first/one", content=packed, headers={"content-encoding": "gzip"})
+    assert refused.status_code == 503
+    assert app.shelf.held_bytes == 0
+    fits = gzip.compress(bytes(9_000_000), mtime=0)
+    assert asked(app, "POST", "/first/one", content=fits, headers={"content-encoding": "gzip"}).status_code == 200
+
+
 def test_video_answers_come_whole_or_frame_by_frame() -> None:
     whole = asked(made(), "POST", "/first/one", content=b"video")
     assert whole.json()["said"] == ["frame 0", "frame 1", "frame 2"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +103,55 @@ def test_the_callers_key_is_asked_for_here_and_stays_here(houses: tuple[House, H
     assert predicted(near, "wrong", "door").status_code in (401, 403)
     assert predicted(near, key, "door").status_code == 200
     asked(near, key, "DELETE", "/v1/endpoints/door")
+
+
+def test_what_this_server_may_do_in_a_region_its_callers_may_not(
+    houses: tuple[House, House, str], tmp_path: Path
+) -> None:
+    near, far, key = houses
+    asked(near, key, "POST", "/v1/endpoints", {"name": "narrow", "model": "cars", "region": "far"})
+    settled(near, key, "narrow")
+    wish = {"name": "plain", "scopes": ["endpoints"], "endpoints": ["narrow"]}
+    plain = asked(near, key, "POST", "/v1/keys", wish)["key"]
+    host, port = near.url.removeprefix("http://").split(":")
+
+    def raw(method: str, path: str, **headers: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(host, int(port), timeout=20)  # httpx would tidy the path up
+        connection.request(
+            method, path, body=b"{}" if method == "POST" else None, headers={"x-api-key": plain, **headers}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    before = len(asked(far, FAR_KEYS[far.url], "GET", "/v1/keys")["keys"])
+    for path in (
+        "/endpoints/narrow/../../v1/keys",
+        "/endpoints/narrow/%2e%2e/%2e%2e/v1/keys",
+        "/endpoints/narrow/./../x/..",
+    ):
+        for method in ("GET", "POST"):
+            assert raw(method, path)[0] == 404, path
+    assert len(asked(far, FAR_KEYS[far.url], "GET", "/v1/keys")["keys"]) == before
+    assert raw("GET", "/endpoints/narrow/v1/usage?all=true")[0] == 403
+    assert "fromnear" not in raw("GET", "/endpoints/narrow/v1/usage")[1]
+    assert raw("POST", "/endpoints/narrow/predict", **{"x-request-priority": "100"})[0] == 403
+    assert raw("GET", "/endpoints/narrow/health")[0] == 200
+    asked(near, key, "DELETE", "/v1/endpoints/narrow")
+
+
+def test_callers_who_send_half_of_a_body_take_no_connection_to_the_region(tmp_path: Path) -> None:
+    with pair(tmp_path, body_timeout_s=2) as (near, _, key), contextlib.ExitStack() as stack:
+        asked(near, key, "POST", "/v1/endpoints", {"name": "slow", "model": "cars", "region": "far"})
+        settled(near, key, "slow")
+        host, port = near.url.removeprefix("http://").split(":")
+        head = f"POST /endpoints/slow HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: 1000\r\n\r\nab"
+        lines = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(110)]
+        for line in lines:
+            line.sendall(head.encode())
+        time.sleep(0.3)
+        assert predicted(near, key, "slow").status_code == 200
+        lines[0].settimeout(10)
+        assert b" 400 " in lines[0].recv(200)
 
 
 def test_a_region_that_is_not_known_and_a_model_that_is_not_there_are_named(houses: tuple[House, House, str]) -> None:

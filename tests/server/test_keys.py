@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -276,6 +276,25 @@ def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str,
     preflight = {**headers, "access-control-request-method": "POST", "access-control-request-headers": "x-a"}
     granted = asked(app, ("OPTIONS", "/v1/keys", {"headers": preflight}))[0]
     assert "access-control-allow-origin" not in granted.headers
+
+
+def test_nothing_is_fetched_for_a_key_that_may_not_use_it_or_has_nothing_left(store: Database, keys: Keys) -> None:
+    app = made(store, quota_calls=1)
+    shelf = cast(Shelf, app.desk.library)
+    _, other = keys.create("other", models=("one",))
+    assert called(app, other, b"x", "far")[0].status_code == 403
+    _, spent_key = keys.create("spent")
+    assert [called(app, spent_key, b"x", model)[0].status_code for model in ("one", "far")] == [200, 429]
+    assert shelf.fetches == 0
+    _, able = keys.create("able")
+    assert called(app, able, b"x", "far")[0].status_code == 200
+    assert shelf.fetches == 1
+
+
+def test_a_body_of_settings_is_small(store: Database, keys: Keys) -> None:
+    _, admin = keys.create("admin", scopes=("admin",))
+    wish = {"headers": {"x-api-key": admin}, "content": b'{"name":"' + b"x" * 2_000_000 + b'"}'}
+    assert asked(made(store), ("POST", "/v1/keys", wish))[0].status_code == 413
 
 
 def test_a_spent_quota_is_told_before_what_else_is_wrong(store: Database, keys: Keys) -> None:

@@ -272,6 +272,22 @@ def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(s
     assert httpx.get(server.url + "/health").status_code == 200
 
 
+def test_a_line_of_a_head_that_never_ends_is_refused_at_the_limit(server: Process) -> None:
+    sent = 0
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nx-long: ")
+        with contextlib.suppress(OSError):
+            while sent < 20_000_000:
+                line.sendall(b"a" * 65_536)
+                sent += 65_536
+        told = b""
+        with contextlib.suppress(OSError):
+            told = line.recv(1000)
+    assert sent < 10_000_000
+    assert not told or b" 431 " in told  # who is still sending may see a reset instead
+
+
 def test_a_head_or_body_that_never_comes_does_not_hold_a_connection_for_ever(server: Process) -> None:
     at = urlsplit(server.url)
     for words in (b"", b"POST /plain/one HTTP/1.1\r\nhost:", b"POST /plain/one HTTP/1.1\r\ncontent-length: 9\r\n\r\nx"):

@@ -33,6 +33,16 @@ def test_a_graph_of_fixed_size_is_not_dynamic_whatever_its_metadata_says(tmp_pat
     assert [card.dynamic for card in found if card] == [False, True]
 
 
+def test_the_revision_of_a_cached_repository_is_a_name_beside_the_others(tmp_path: Path) -> None:
+    outside = hub_folder(tmp_path / "outside")
+    cached = tmp_path / "models" / "models--a--b"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "snapshots").mkdir()
+    for written in (str(outside), "../../../outside"):
+        (cached / "refs" / "main").write_text(written)
+        assert Local([tmp_path / "models"]).entries() == ()
+
+
 def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("saccade.server")
 
+DOTS = re.compile(r"/\.{1,2}(?:/|$)")
+"""Parts of a path that lead elsewhere than they seem to."""
+
 ORDER = ("platform", "hub", "yolo_v1", "huggingface")
 """Who is asked first on a path that several dialects share; the last takes what nobody claims."""
 
@@ -170,6 +173,10 @@ class App:
         """One HTTP request; nothing but a cancellation leaves here as an exception."""
         if scope["type"] != "http":
             return
+        if "/." in scope["path"] and DOTS.search(scope["path"]):
+            # Whoever hands the path on, to a region for instance, would be led astray.
+            await self._nowhere(scope, send)
+            return
         if self.dedicated is not None:
             found = self.dedicated.find(scope)
             if found is not None:
@@ -191,6 +198,14 @@ class App:
                 await self._serve(Exchange(head, received, Watch(receive, scope)), receive, send, extra)
             finally:
                 self.inflight -= 1
+
+    async def _nowhere(self, scope: Scope, send: Send) -> None:
+        head, received = incoming_of(scope), time.perf_counter()
+        text = "There is nothing at this address: its path has '.' or '..' among its parts."
+        extra: HeaderList = [(b"x-request-id", head.request_id.encode("latin-1"))]
+        await answering.send_answer(send, Outgoing(404, msgspec.json.encode({"error": text})), extra)
+        seconds = time.perf_counter() - received
+        self.journal.note(head.method, self.address(head.path), 404, seconds, 0, head.request_id)
 
     async def _at_endpoint(
         self, app: App | Passing | Nowhere, path: str, scope: Scope, receive: Receive, send: Send
@@ -326,6 +341,8 @@ class App:
             if candidate.route.action == "predict":
                 try:
                     await self._parsed(candidate.dialect, incoming)
+                except NotHere:  # nothing is fetched for a call that is refused
+                    pass
                 except UnknownModel:
                     raise
                 except Error:  # Nothing was read, so anything else that is wrong is not the caller's doing.
@@ -349,7 +366,7 @@ class App:
             raise Stopped("The server is shutting down. Try again shortly.", retry_after_s=5)
         wish_s = patience_of(incoming.headers)
         exchange.begun = time.monotonic()
-        ask = await self._parsed(dialect, incoming)
+        ask = await self._parsed(dialect, incoming, caller)
         video = any(call.clip is not None for call in ask.calls)
         most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
         deadline = time.monotonic() + min(wish_s, most_s)
@@ -394,11 +411,21 @@ class App:
             exchange.answers = (UNSEEN,)
         return passed
 
-    async def _parsed(self, dialect: Dialect, incoming: Incoming) -> Ask:
-        """The dialect's reading of the request; a model that must be fetched first is fetched, once."""
+    async def _parsed(self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None) -> Ask:
+        """The dialect's reading of the request; a model that must be fetched first is fetched, once, for a caller who
+        may use it.
+
+        Raises:
+            NotHere: nobody is there for whom the model could be fetched.
+            Forbidden, QuotaSpent: the caller may not call it, or not now.
+        """
         try:
             return await self._parse(dialect, incoming)
         except NotHere as missing:
+            if missing.offered:
+                if caller is None:
+                    raise
+                await self.gate.give_back(await self.gate.take(caller, [missing.offered]))
             await self.fetched(missing.ref)
             return await self._parse(dialect, incoming)
 

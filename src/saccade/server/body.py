@@ -14,8 +14,11 @@ from saccade.server.watch import Watch
 PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content encodings that are undone, with zlib's window bits for each."""
 
-OFF_LOOP_BYTES = 256 << 10
-"""Packed bodies over this size are unpacked in a thread, so that other calls go on meanwhile."""
+OFF_LOOP_BYTES = 4 << 10
+"""Packed bodies over this size are unpacked in a thread, so that other calls go on meanwhile: they may hold a thousand
+times as much."""
+STEP_BYTES = 4 << 20
+"""So much is unpacked before the shelf is asked for more room."""
 
 
 class Departed(Exception):
@@ -62,18 +65,22 @@ class Body:
             Overloaded: too many bodies are held already.
             Departed: the caller left.
         """
-        announced = self._headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            raise self._too_large(announced)
         encoding = self._headers.get("content-encoding", "identity").strip().lower() or "identity"
         if encoding != "identity" and encoding not in PACKED:
             raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
+        body = await self.packed(timeout_s)
+        return body if encoding == "identity" else await self._unpacked(body, PACKED[encoding])
+
+    async def packed(self, timeout_s: float) -> bytes:
+        """The whole body as it was sent. Raises what :meth:`read` raises."""
+        announced = self._headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            raise self._too_large(announced)
         try:
             with self._watch.within(timeout_s):
-                body = await self._whole()
+                return await self._whole()
         except TimeoutError:
             raise BadInput(f"The request body did not arrive within {timeout_s:g} seconds.") from None
-        return body if encoding == "identity" else await self._unpacked(body, PACKED[encoding])
 
     def release(self) -> None:
         """Takes the body off the shelf."""
@@ -101,25 +108,25 @@ class Body:
         self._held += size
 
     async def _unpacked(self, packed: bytes, window_bits: int) -> bytes:
-        if len(packed) > OFF_LOOP_BYTES:
-            plain = await asyncio.to_thread(self._inflate, packed, window_bits)
-        else:
-            plain = self._inflate(packed, window_bits)
-        self._shelf.take(len(plain))
-        self._held += len(plain)
-        return plain
-
-    def _inflate(self, packed: bytes, window_bits: int) -> bytes:
-        unpack = zlib.decompressobj(window_bits)
-        try:
-            plain = unpack.decompress(packed, self._max_bytes + 1)
-        except zlib.error as error:
-            raise BadInput("The request body is not valid in its content encoding.") from error
-        if len(plain) > self._max_bytes:
-            raise self._too_large(f"more than {self._max_bytes}")
-        if not unpack.eof:
-            raise BadInput("The packed request body ends too early.")
-        return plain
+        unpack, rest, parts, size = zlib.decompressobj(window_bits), packed, list[bytes](), 0
+        while not unpack.eof:
+            most = min(STEP_BYTES, self._max_bytes + 1 - size)
+            try:
+                if len(packed) > OFF_LOOP_BYTES:
+                    part = await asyncio.to_thread(unpack.decompress, rest, most)
+                else:
+                    part = unpack.decompress(rest, most)
+            except zlib.error as error:
+                raise BadInput("The request body is not valid in its content encoding.") from error
+            rest, size = unpack.unconsumed_tail, size + len(part)
+            if size > self._max_bytes:
+                raise self._too_large(f"more than {self._max_bytes}")
+            if not part and not unpack.eof:
+                raise BadInput("The packed request body ends too early.")
+            self._shelf.take(len(part))
+            self._held += len(part)
+            parts.append(part)
+        return b"".join(parts)
 
     def _too_large(self, found: str) -> TooLarge:
         return TooLarge(f"Payload too large: {found} bytes > limit {self._max_bytes}. Send a smaller image.")

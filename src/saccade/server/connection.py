@@ -44,7 +44,10 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
 
     class Guarded(Connection):
         head_bytes = 0
+        unfinished_bytes = 0
         begun = False
+        in_head = False
+        head_is_new = False
         slow: asyncio.TimerHandle | None = None
         unread: asyncio.TimerHandle | None = None
         lost = False
@@ -87,14 +90,19 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
                     departure()
 
         def data_received(self, data: bytes) -> None:
+            self.head_is_new = False
             super().data_received(data)
+            # The parser tells of a line when it is complete, and gathers it until then.
+            self.unfinished_bytes = self.unfinished_bytes + len(data) if self.in_head and not self.head_is_new else 0
+            if self.unfinished_bytes > max_header_bytes:
+                self._refuse_head()
             # Most heads come whole, and need no timer.
             if self.begun and self.slow is None and not self.transport.is_closing():
                 self._await_head()
 
         def on_message_begin(self) -> None:
             self.head_bytes = 0
-            self.begun = True
+            self.begun = self.in_head = self.head_is_new = True
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -107,6 +115,7 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
 
         def on_headers_complete(self) -> None:
             self._head_came()
+            self.in_head = False
             crowd.busy(self)
             if self.head_bytes <= max_header_bytes:
                 self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
@@ -140,7 +149,11 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
 
         def _measure(self, size: int) -> None:
             self.head_bytes += size
-            if self.head_bytes > max_header_bytes and not self.transport.is_closing():
+            if self.head_bytes > max_header_bytes:
+                self._refuse_head()
+
+        def _refuse_head(self) -> None:
+            if not self.transport.is_closing():
                 self.transport.write(TOO_LARGE)
                 self.transport.close()
 

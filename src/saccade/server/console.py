@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
@@ -23,6 +23,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import status_of
 from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
+from saccade.server.keyring import PATIENCE_S
 from saccade.server.records import check_unused
 from saccade.server.regions import measured
 from saccade.server.settings import HERE
@@ -222,10 +223,20 @@ async def _received(request: Request, file: Path) -> None:
 
     Raises:
         TooLarge: it is over the limit.
+        BadOptions: it stopped in the middle.
     """
-    size = 0
+    size, parts = 0, request.stream()
     with file.open("wb") as target:
-        async for chunk in request.stream():
+        while True:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    chunk = await anext(parts, None)
+            except TimeoutError:
+                raise BadOptions(f"Nothing more of the upload came for {PATIENCE_S:g} seconds.") from None
+            except ClientDisconnect:
+                raise BadOptions("The caller left before the upload was complete.") from None
+            if chunk is None:
+                return
             size += len(chunk)
             if size > MOST_UPLOAD_BYTES:
                 raise TooLarge(f"The upload is over {MOST_UPLOAD_BYTES >> 30} GiB. Use 'saccade add' on the server.")

@@ -14,6 +14,8 @@ from saccade.errors import UnknownModel
 STARTER = "picodet-s"
 """The model of requests that name none, on a server that has many and was told of no default."""
 
+MOST_CARDS = 1024
+"""How many Cards are remembered."""
 FRESH_S = 1.0
 """How long a Card is believed before the library, which looks at the files, is asked again."""
 
@@ -49,9 +51,10 @@ class Engine(Protocol):
 class NotHere(UnknownModel):
     """The catalogue knows the model ``ref``, but its files are not on this machine yet."""
 
-    def __init__(self, message: str, *, ref: str) -> None:
+    def __init__(self, message: str, *, ref: str, offered: str = "") -> None:
         super().__init__(message)
         self.ref = ref
+        self.offered = offered
 
 
 class FrontDesk:
@@ -81,7 +84,9 @@ class FrontDesk:
         try:
             card = self.library.card(ref)
         except UnknownModel as error:
-            raise NotHere(error.message, ref=ref) from error
+            raise NotHere(error.message, ref=ref, offered=error.offered) from error
+        if len(self._cards) >= MOST_CARDS:  # callers write one name in many ways
+            self._cards.clear()
         self._cards[ref] = (now, card)
         return card
 

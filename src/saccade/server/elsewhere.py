@@ -21,11 +21,13 @@ from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import ASKED, Plan, Record
-from saccade.errors import BadOptions, CallError, Error, Stopped, TooLarge, UnknownModel, Unreachable
+from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 from saccade.server import answering
-from saccade.server.app import UNSEEN, chosen, incoming_of
+from saccade.server.app import UNSEEN, chosen, incoming_of, priority_of
+from saccade.server.body import Body, Departed
 from saccade.server.regions import measured
 from saccade.server.settings import Region
+from saccade.server.watch import Watch
 
 if TYPE_CHECKING:
     from saccade.server.dedicated import EndpointApp
@@ -36,6 +38,9 @@ log = logging.getLogger("saccade.server")
 
 MARK = "x-saccade-region"
 """Carried by what one saccade passes to another, so that it is not passed on again."""
+
+HEALTH = "/health"
+"""The page of an endpoint that its region answers."""
 
 MOST_CONNECTIONS = 100
 CONNECT_S = 5.0
@@ -349,15 +354,23 @@ class Passing:
         self._plan = plan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """One request. The endpoint's own pages are answered here: in the region they would be told to this server,
+        which may do there what its callers may not."""
         head, begun = incoming_of(scope), time.perf_counter()
+        if self._app.is_house(head.method, head.path) and head.path != HEALTH:
+            await self._app(scope, receive, send)
+            return
         status, error_name, reason = 500, "", ""
+        watch, body = Watch(receive, scope), None
         try:
             caller = await self._app.gate.caller(head.headers)
-            calls = head.method == "POST"
-            ticket = await self._app.gate.take(caller, [self._plan.model]) if calls else None
+            priority_of(head.headers, caller)
+            body = Body(receive, head.headers, self._app.shelf, self._app.settings.max_body_bytes, watch)
+            # All of it before a connection to the region is taken, of which there are few for all callers.
+            content = await body.packed(self._app.settings.body_timeout_s)
+            ticket = await self._app.gate.take(caller, [self._plan.model]) if head.method == "POST" else None
             try:
-                status = await self._relay(scope, receive, send, head)
+                status = await self._relay(scope, content, send, head)
             except Exception:
                 if ticket is not None:
                     self._app.gate.count(await self._app.gate.give_back(ticket), ())
@@ -371,7 +384,12 @@ class Passing:
             outgoing = self._refusal(error, head)
             status = outgoing.status
             await answering.send_answer(send, outgoing, [(b"x-request-id", head.request_id.encode("latin-1"))])
+        except Departed:
+            status, error_name = 499, "Departed"
         finally:
+            watch.stop()
+            if body is not None:
+                body.release()
             seconds = time.perf_counter() - begun
             self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
             self._app.count(head, status, seconds, 1, reason)
@@ -379,7 +397,7 @@ class Passing:
                 head.method, self._app.address(head.path), status, seconds, 0, head.request_id, error=error_name
             )
 
-    async def _relay(self, scope: Scope, receive: Receive, send: Send, head: Incoming) -> int:
+    async def _relay(self, scope: Scope, content: bytes, send: Send, head: Incoming) -> int:
         region = self._regions.region(self._plan.region)
         address = _address(region, f"/endpoints/{quote(self._name)}{quote(head.path)}")
         query = scope.get("query_string", b"").decode("latin-1")
@@ -387,8 +405,8 @@ class Passing:
         request = self._regions.client.build_request(
             head.method,
             f"{address}?{query}" if query else address,
-            headers={**_passable(head.headers, framed=True), **_credentials(region), "x-request-id": head.request_id},
-            content=None if head.method in ("GET", "HEAD") else _body(receive, settings.max_body_bytes),
+            headers={**_passable(head.headers, packed=True), **_credentials(region), "x-request-id": head.request_id},
+            content=None if head.method in ("GET", "HEAD") else content,
             timeout=httpx.Timeout(settings.video_timeout_s, connect=CONNECT_S, pool=CONNECT_S),
         )
         try:
@@ -418,22 +436,6 @@ async def _stream_back(answer: httpx.Response, send: Send) -> int:
     return answer.status_code
 
 
-async def _body(receive: Receive, most_bytes: int) -> AsyncIterator[bytes]:
-    """The request's body as it comes. Raises TooLarge."""
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise httpx.ReadError("the caller has left")
-        size += len(message.get("body", b""))
-        if size > most_bytes:
-            raise TooLarge(f"Payload too large: the limit is {most_bytes} bytes.")
-        if message.get("body"):
-            yield message["body"]
-        if not message.get("more_body"):
-            return
-
-
 def _outgoing(answer: httpx.Response) -> Outgoing:
     kept = tuple(
         (name.lower(), value)
@@ -445,9 +447,9 @@ def _outgoing(answer: httpx.Response) -> Outgoing:
     return Outgoing(answer.status_code, answer.content, media_type, kept)
 
 
-def _passable(headers: Mapping[str, str], *, framed: bool = False) -> dict[str, str]:
-    """What another saccade may see of a request; its length only where the body is passed on as it comes."""
-    dropped = OWN if framed else OWN | {"content-length", "content-encoding"}
+def _passable(headers: Mapping[str, str], *, packed: bool = False) -> dict[str, str]:
+    """What another saccade may see of a request; how its body is packed only where that is passed on as it came."""
+    dropped = OWN | ({"content-length"} if packed else {"content-length", "content-encoding"})
     return {name: value for name, value in headers.items() if name not in dropped} | {MARK: "1"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
@@ -9,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sql
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from saccade import __version__
-from saccade.errors import BadOptions, Forbidden
+from saccade.errors import BadOptions, Forbidden, TooLarge
 from saccade.server.access import Caller
 from saccade.server.database import Database, unusable
 from saccade.server.gate import KeyGate
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from saccade.server.app import App
     from saccade.server.pages import Pages
 
+MOST_BODY_BYTES = 1 << 20
+PATIENCE_S = 30.0
+"""What a body of settings may hold, and how long it may take."""
 QUOTA = re.compile(r"(\d{1,20})(?:\s*(?:/|per)\s*(\d{0,9})\s*(s|sec|second|m|min|minute|h|hour|d|day)s?)?")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -178,14 +182,30 @@ class Keyring:
         return self._app.gate
 
 
+async def _small(request: Request) -> bytes:
+    content = bytearray()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            async for part in request.stream():
+                content += part
+                if len(content) > MOST_BODY_BYTES:
+                    raise TooLarge(f"Payload too large: the limit is {MOST_BODY_BYTES} bytes here.")
+    except TimeoutError:
+        raise BadOptions(f"The request body did not arrive within {PATIENCE_S:g} seconds.") from None
+    except ClientDisconnect:
+        raise BadOptions("The caller left before the request body was complete.") from None
+    return bytes(content)
+
+
 async def body(request: Request, kind: type[Any]) -> Any:
     """The JSON body as ``kind``.
 
     Raises:
         BadOptions: it is something else; the message names the field.
+        TooLarge: it is far larger than anything that may be asked here.
     """
     try:
-        return msgspec.json.decode(await request.body(), type=kind)
+        return msgspec.json.decode(await _small(request), type=kind)
     except msgspec.ValidationError as error:
         raise BadOptions(f"The request body cannot be used: {error}.") from error
     except msgspec.DecodeError as error:

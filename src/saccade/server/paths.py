@@ -12,8 +12,8 @@ from starlette.routing import compile_path
 
 from saccade.dialects.dialect import Dialect, Route
 
-REMEMBERED = 4096
-"""How many (method, path) pairs keep their answer; paths come from callers, so the number is bounded."""
+REMEMBERED, LONGEST_REMEMBERED = 4096, 512
+"""How many (method, path) pairs keep their answer, and how long their paths may be: they come from callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,11 @@ class Paths:
             for route in dialect.routes:
                 pattern, _, convertors = compile_path(route.path)
                 self._table.append((pattern, convertors, dialect, route))
-        self.find = lru_cache(REMEMBERED)(self._find)
+        self._known = lru_cache(REMEMBERED)(self._find)
+
+    def find(self, method: str, path: str) -> Found:
+        """The dialects that may answer, or the methods that the path has."""
+        return self._known(method, path) if len(path) <= LONGEST_REMEMBERED else self._find(method, path)
 
     def nearest(self, path: str) -> Dialect | None:
         """The dialect in whose words a path that nobody serves is refused: one with the same first segment."""

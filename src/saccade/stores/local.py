@@ -249,7 +249,8 @@ def cached(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
     try:
         found = sorted(snapshots.iterdir()) if os.path.isdir(snapshots) else []
         if os.path.isfile(main):
-            found = [snapshots / main.read_text().strip()]
+            revision_name = main.read_text()[:200].strip()
+            found = [path for path in found if path.name == revision_name]
     except OSError:
         return
     if len(found) == 1 and os.path.isfile(found[0] / repository.CONFIG):
