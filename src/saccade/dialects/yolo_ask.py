@@ -13,6 +13,7 @@ from saccade import media
 from saccade.call import Call, Clip, Options
 from saccade.card import Card
 from saccade.dialects import arguments, inputs
+from saccade.dialects.accepted import accepted, takes, wants_picture
 from saccade.dialects.arguments import ADDRESSES, FILES, Arguments, Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming
 from saccade.dialects.inputs import Value
@@ -95,8 +96,8 @@ def ask(
     began = time.perf_counter()
     wanted = arguments.read(words, face)
     clip = _clip(picture, wanted)
-    accepted = _accepted(incoming)
-    annotate = wanted.annotated or ("image/jpeg" in accepted and "application/json" not in accepted)
+    weights = accepted(incoming.headers.get("accept", ""))
+    annotate = wanted.annotated or wants_picture(weights)
     if card.task == "depth" and (shape != "platform" or wanted.export):
         raise WrongTask("This model answers with a depth map, for which this API has no words; ask it at /predict.")
     if annotate and clip and picture.url is None:
@@ -112,10 +113,10 @@ def ask(
         clip=clip,
         annotate=annotate,
     )
-    events = EVENTS in accepted
+    events = takes(weights, EVENTS)
     return YoloAsk(
         calls=(call,),
-        streamed=clip is not None and not wanted.export and (events or any(kind in accepted for kind in LINES)),
+        streamed=clip is not None and not wanted.export and (events or takes(weights, *LINES)),
         stream_type=EVENTS if events else LINES[0],
         shape=wanted.response or shape,
         arguments=wanted,
@@ -165,12 +166,6 @@ def _clip(picture: Picture, wanted: Arguments) -> Clip | None:
     """GIFs are videos here, other animations are pictures; what an address holds is known once it is fetched."""
     is_clip = picture.url is not None or picture.data[:4] == b"GIF8" or media.kind(picture.data) == "video"
     return Clip(stride=wanted.vid_stride, track=wanted.track) if is_clip else None
-
-
-def _accepted(incoming: Incoming) -> tuple[str, ...]:
-    """Media types of the Accept header, lower-case, without parameters."""
-    listed = incoming.headers.get("accept", "").lower().split(",")
-    return tuple(kind.split(";")[0].strip() for kind in listed)
 
 
 def _uploaded(form: inputs.Form) -> Picture | None:
