@@ -117,6 +117,12 @@ def test_the_model_in_all_spellings_and_never_its_query(ref: str) -> None:
     assert b"verysecret" not in told(Hub(), incoming, answer(BOXES)).body
 
 
+def test_the_model_may_come_in_a_part_with_a_files_name() -> None:
+    files = {"model": ID.encode(), "conf": b"0.5", "file": photo()}
+    (made,) = Hub().parse(call({}, files), Desk()).calls
+    assert (made.model, made.options.conf, made.media) == (ID, 0.5, photo())
+
+
 def test_an_official_name() -> None:
     assert Hub().parse(call({"model": "YOLO11n.pt"}), Desk()).calls[0].model == "yolo11n"
 

@@ -178,6 +178,15 @@ def test_a_form_holds_the_image_and_the_parameters() -> None:
         ask("/models/detr", FORM, content_type="multipart/form-data")
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_parameter_counts_although_its_part_has_a_files_name(first: bool) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n%b\r\n'
+    parts = [part % (name, name, data) for name, data in ((b"threshold", b"0.25"), (b"file", JPEG))]
+    body = b"".join(parts if first else reversed(parts)) + b"--b--\r\n"
+    (call,) = ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls
+    assert (call.media, call.options.conf) == (JPEG, 0.25)
+
+
 @pytest.mark.parametrize("filename", ["", '; filename="parameters"'])
 def test_a_forms_part_of_parameters_is_no_image_even_if_it_has_a_files_name(filename: str) -> None:
     part = f'--b\r\nContent-Disposition: form-data; name="parameters"{filename}\r\n\r\n{{"threshold":0.125}}\r\n'

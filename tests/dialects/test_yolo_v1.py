@@ -343,6 +343,21 @@ def test_an_annotated_picture_is_answered_as_jpeg() -> None:
         assert (outgoing.body, outgoing.media_type) == (b"\xff\xd8drawn", "image/jpeg")
 
 
+@pytest.mark.parametrize("name", ["confidence", "conf", "threshold"])
+def test_an_argument_counts_although_its_part_has_a_files_name(name: str) -> None:
+    incoming = call(files={name: b"0.99", "image": photo()})
+    assert asked(incoming).calls[0].options.conf == 0.99
+    assert asked(incoming).calls[0].media == photo()
+
+
+def test_a_part_for_the_picture_is_no_argument_and_no_argument_holds_a_picture() -> None:
+    assert asked(call(files={"image": b"not a picture"})).calls[0].media == b"not a picture"
+    with pytest.raises(errors.BadInput, match="source"):
+        asked(call(files={"source": photo()}))
+    with pytest.raises(errors.BadInput, match="conf"):
+        asked(call(files={"conf": b"\xff\xfe"}))
+
+
 JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
 
 

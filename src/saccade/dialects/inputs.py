@@ -10,7 +10,7 @@ import binascii
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -20,6 +20,7 @@ import pybase64
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from saccade import media
 from saccade.errors import BadInput, BadOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ MAX_PARTS = 64
 
 MAX_PART_HEADERS = 16
 MAX_PART_HEADER_BYTES = 8192
+MAX_ARGUMENT_BYTES = 64 * 2**10
+"""A part with a file's name is an argument up to this length; a thousand candidate labels need half of it."""
+
 MAX_FIELD_BYTES = 128 * 2**20
 """Text parts may hold images and videos in base64, so their cap is that of a large body."""
 
@@ -67,6 +71,28 @@ class Form:
     def file(self, *names: str) -> bytes | None:
         """The first file under any of these field names, or None."""
         return next((upload.data for name in names for upload in self.files if upload.name == name), None)
+
+    def with_arguments(self, names: Collection[str]) -> Form:
+        """The same form, with the files of these names that hold a short text as fields.
+
+        ``requests`` and others give a file's name to every part of ``files=``, also to ``{"conf": "0.5"}``.
+        """
+        found = {upload.name: upload for upload in self.files if upload.name in names and is_argument(upload.data)}
+        if not found:
+            return self
+        rest = tuple(upload for upload in self.files if found.get(upload.name) is not upload)
+        return Form({**{name: upload.data.decode() for name, upload in found.items()}, **self.fields}, rest)
+
+
+def is_argument(data: bytes) -> bool:
+    """Whether a part can be the value of an argument: a short text, and no picture."""
+    if len(data) > MAX_ARGUMENT_BYTES:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return media.kind(data) is None
 
 
 def is_multipart(headers: Mapping[str, str]) -> bool:

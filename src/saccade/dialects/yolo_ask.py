@@ -62,7 +62,7 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
     for name, value in incoming.query:
         query.setdefault(name, []).append(value)
     if inputs.is_multipart(incoming.headers):
-        form = inputs.multipart(incoming.headers, incoming.body)
+        form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form=form.fields, query=query)
         return words, _uploaded(form) or _written(words)
     words = Words(query=query)
