@@ -130,6 +130,25 @@ def test_a_root_without_a_default_model_says_where_to_post() -> None:
         DIALECT.parse(post("/", JPEG), House(default=None))
 
 
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+def test_a_root_asks_the_model_that_the_body_names_and_never_the_default_instead(path: str) -> None:
+    assert ask(path, {"inputs": TEXT, "model": "google/vit"}).calls[0].model == "google/vit"
+    assert ask(path, {"instances": [TEXT], "model": "google/vit"}).calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": "google/vit"}, "model=detr").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": None}, "model=google/vit").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": ""}).calls[0].model == "detr"
+    with pytest.raises(errors.BadOptions, match="`model` must be text"):
+        ask(path, {"inputs": TEXT, "model": 3})
+    unknown = post(path, {"inputs": TEXT, "model": "nobody/knows"})
+    with pytest.raises(errors.UnknownModel) as caught:
+        DIALECT.parse(unknown, House())
+    assert json.loads(DIALECT.refuse(caught.value, unknown).body) == {"error": "Model nobody/knows does not exist"}
+
+
+def test_a_model_in_the_body_means_nothing_where_the_path_names_one() -> None:
+    assert ask("/models/detr", {"inputs": TEXT, "model": "google/vit"}).calls[0].model == "detr"
+
+
 def test_shared_paths_are_left_to_the_apis_that_send_forms_and_key_headers() -> None:
     assert DIALECT.claims(post("/models/detr", JPEG, x_api_key="k"))
     assert DIALECT.claims(post("/", JPEG, authorization="Bearer hf_x"))

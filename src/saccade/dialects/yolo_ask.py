@@ -61,6 +61,9 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
     query: dict[str, list[str]] = {}
     for name, value in incoming.query:
         query.setdefault(name, []).append(value)
+    if (sent := _in_json(incoming.body)) is not None:
+        words = Words(query=query, body=sent)
+        return words, _written(words)
     if inputs.is_multipart(incoming.headers):
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form=form.fields, query=query)
@@ -73,7 +76,7 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
     if kind == "application/x-www-form-urlencoded":
         words = Words(form=_urlencoded(incoming.body), query=query)
     elif kind == "application/json" or kind.endswith("+json"):
-        words = Words(query=query, body=inputs.json_object(incoming.body))
+        inputs.json_object(incoming.body)  # It is none, or it was read above: says what is wrong with it.
     elif incoming.body and not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
         raise UnknownFormat(
             f"The body's Content-Type is {inputs.described(kind)}. Send multipart/form-data with a file, a form, JSON, "
@@ -166,6 +169,16 @@ def _clip(picture: Picture, wanted: Arguments) -> Clip | None:
     """GIFs are videos here, other animations are pictures; what an address holds is known once it is fetched."""
     is_clip = picture.url is not None or picture.data[:4] == b"GIF8" or media.kind(picture.data) == "video"
     return Clip(stride=wanted.vid_stride, track=wanted.track) if is_clip else None
+
+
+def _in_json(body: bytes) -> dict[str, Value] | None:
+    """The JSON object that a body is, whatever kind of body it is said to be."""
+    if not inputs.OBJECT_START.match(body):
+        return None
+    try:
+        return inputs.json_object(body)
+    except BadInput:
+        return None
 
 
 def _uploaded(form: inputs.Form) -> Picture | None:
