@@ -19,6 +19,7 @@ from saccade.call import Answer, Options
 from saccade.card import Card, Task
 from saccade.dialects.dialect import Incoming, ModelState
 from saccade.dialects.huggingface import DIALECT, HuggingFaceAsk, place_of
+from saccade.engine.cache import key_of
 from saccade.meter import Timings
 from saccade.results import Boxes, Depth, Grid, Keypoints, Labels, Masks, OrientedBoxes, Result
 
@@ -300,6 +301,15 @@ def test_parameters_are_read_in_every_spelling() -> None:
     assert options("mask2former", given) == Options(
         subtask="semantic", conf=0.1, mask_threshold=0.2, overlap_threshold=0.3, mask_form="png"
     )
+
+
+@pytest.mark.parametrize("top_k", [18446744073709551616, 1e300, "99999999999999999999"])
+def test_more_labels_than_any_number_are_all_labels(top_k: object) -> None:
+    card = House().card("google/vit")
+    (call,) = ask("/models/google/vit", {"inputs": TEXT, "parameters": {"top_k": top_k}}).calls
+    assert len(key_of(card, call, "f32")) == 32
+    (call,) = ask("/models/google/vit", JPEG, f"top_k={top_k}").calls
+    assert len(key_of(card, call, "f32")) == 32
 
 
 def test_query_parameters_count_where_the_body_has_none() -> None:

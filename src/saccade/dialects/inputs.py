@@ -40,6 +40,9 @@ MAX_FIELD_BYTES = 128 * 2**20
 LONG_STRING = 16 * 2**10
 """Length in bytes from which a JSON string is left undecoded, because it can only be an image."""
 
+MOST_WHOLE = 2**31 - 1
+"""What a whole number without an upper bound is cut to: more means "all there are", and not everything can hold it."""
+
 MAX_SIGNIFICANT = 64
 """Digits of a number written as text; longer ones are refused unread."""
 
@@ -252,7 +255,7 @@ def number(name: str, value: object, *, low: float = -math.inf, high: float = ma
 
 
 def integer(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> int:
-    """A whole number within ``low`` and ``high`` (both allowed); "640" and 640.0 count.
+    """A whole number within ``low`` and ``high`` (both allowed); "640" and 640.0 count; see :data:`MOST_WHOLE`.
 
     Raises:
         BadOptions: naming the option, what was found and what is expected.
@@ -260,7 +263,7 @@ def integer(name: str, value: object, *, low: float = -math.inf, high: float = m
     found = _finite(value)
     if found is None or found != int(found) or not low <= found <= high:
         raise BadOptions(f"`{name}` must be a whole number{_range(low, high)}, but {described(value)} was given.")
-    return int(found)
+    return int(max(low if math.isfinite(low) else -MOST_WHOLE, min(found, high if math.isfinite(high) else MOST_WHOLE)))
 
 
 def described(value: object) -> str:
