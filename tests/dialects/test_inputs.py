@@ -160,7 +160,7 @@ def test_numbers_are_read_from_text_and_kept_in_range() -> None:
     assert inputs.number("conf", -1) == -1.0
 
 
-@pytest.mark.parametrize("value", [2**31, 2**64, 10**300, 1e300, "9" * 20, "1e300"])
+@pytest.mark.parametrize("value", [2**31, 2**64, 10**30, 1e300, "9" * 20, "1e300"])
 def test_a_whole_number_without_a_bound_is_cut_to_what_everything_can_hold(value: object) -> None:
     assert inputs.integer("top_k", value, low=1) == 2**31 - 1
     with pytest.raises(BadOptions):
