@@ -137,6 +137,7 @@ def test_a_root_asks_the_model_that_the_body_names_and_never_the_default_instead
     assert ask(path, {"instances": [TEXT], "model": "google/vit"}).calls[0].model == "google/vit"
     assert ask(path, {"inputs": TEXT, "model": "google/vit"}, "model=detr").calls[0].model == "google/vit"
     assert ask(path, {"inputs": TEXT, "model": None}, "model=google/vit").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": ""}, "model=google/vit").calls[0].model == "google/vit"
     assert ask(path, {"inputs": TEXT, "model": ""}).calls[0].model == "detr"
     with pytest.raises(errors.BadOptions, match="`model` must be text"):
         ask(path, {"inputs": TEXT, "model": 3})
@@ -301,6 +302,13 @@ def test_parameters_are_read_in_every_spelling() -> None:
     assert options("mask2former", given) == Options(
         subtask="semantic", conf=0.1, mask_threshold=0.2, overlap_threshold=0.3, mask_form="png"
     )
+
+
+def test_empty_values_in_the_query_or_a_form_say_nothing() -> None:
+    assert options("google/vit", query="top_k=&function_to_apply=") == options("google/vit")
+    assert options("google/vit", query="top_k=3&top_k=").top_k == 3
+    form = FORM.replace(b"\r\n0.25\r\n", b"\r\n\r\n")
+    assert ask("/models/detr", form, content_type="multipart/form-data; boundary=b").calls[0].options.conf == 0.5
 
 
 @pytest.mark.parametrize("top_k", [18446744073709551616, 1e300, "99999999999999999999"])
@@ -569,6 +577,12 @@ def test_an_unknown_model_does_not_exist_verbatim() -> None:
     assert (status, body) == (404, {"error": "Model a/b does not exist"})
     assert headers["x-hf-warning"] == "unknown-model; Add it with saccade pull"
     assert "x-error-code" not in headers
+
+
+@pytest.mark.parametrize("page", ["", "/health", "/info"])
+def test_a_page_of_an_unknown_model_names_the_model_alone(page: str) -> None:
+    outgoing = DIALECT.refuse(errors.UnknownModel("No."), Incoming("GET", f"/models/nobody/knows{page}"))
+    assert json.loads(outgoing.body) == {"error": "Model nobody/knows does not exist"}
 
 
 def test_a_loading_model_is_told_with_an_estimate() -> None:

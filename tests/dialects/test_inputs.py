@@ -39,6 +39,12 @@ def test_a_form_gives_its_files_in_order_and_its_fields_by_name() -> None:
     assert form.file("image") is None
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a form.\r\nOf two lines, --xYzZY\r\n--xYzZYandmore\r\n"])
+def test_what_stands_before_the_first_boundary_says_nothing(before: bytes) -> None:
+    form = inputs.multipart(FORM, before + form_body(('Content-Disposition: form-data; name="conf"', b"0.3")))
+    assert form.fields == {"conf": "0.3"}
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data;"])
 def test_a_form_without_a_boundary_is_refused_by_that_name(kind: str) -> None:
     assert inputs.is_multipart({"content-type": kind})

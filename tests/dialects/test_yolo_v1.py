@@ -350,6 +350,13 @@ def test_an_argument_counts_although_its_part_has_a_files_name(name: str) -> Non
     assert asked(incoming).calls[0].media == photo()
 
 
+def test_the_apis_own_name_for_the_picture_goes_first() -> None:
+    ask = asked(call(files={"file": photo(8, 6), "image": photo(16, 6)}))
+    assert (ask.calls[0].media, ask.shape) == (photo(16, 6), "l1")
+    sent = {"file": "aGVsbG8=", "image": base64.b64encode(photo()).decode()}
+    assert asked(posted(PATH, sent, MATCH)).calls[0].media == photo()
+
+
 def test_a_part_for_the_picture_is_no_argument_and_no_argument_holds_a_picture() -> None:
     assert asked(call(files={"image": b"not a picture"})).calls[0].media == b"not a picture"
     with pytest.raises(errors.BadInput, match="source"):

@@ -135,7 +135,7 @@ class HuggingFace:
 
     def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
         """The error as ``{"error": "…"}``."""
-        place = place_of(incoming.path)
+        place = place_of(incoming.path, reading=incoming.method in ("GET", "HEAD"))
         about_body = isinstance(error, errors.BadInput | errors.StillLoading)
         in_body = isinstance(error, errors.UnknownModel) and not place.model
         content = _content(incoming) if about_body or in_body else None
@@ -223,7 +223,7 @@ def _named(incoming: Incoming, content: Content | None) -> str:
         BadOptions: it is no text.
     """
     given: Value = None if content is None else content.switches.get("model")
-    named = dict(incoming.query).get("model", "") if given is None else given
+    named = dict(incoming.query).get("model", "") if given in (None, "") else given
     if not isinstance(named, str):
         raise errors.BadOptions(f"`model` must be text, but {inputs.described(named)} was given.")
     return named.strip()[:MAX_ID]

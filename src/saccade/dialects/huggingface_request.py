@@ -73,13 +73,14 @@ class Content:
 
 
 def content_of(incoming: Incoming) -> Content:
-    """The pictures, parameters and switches of a request; the body's parameters win over the query string's.
+    """The pictures, parameters and switches of a request; the body's parameters win over the query string's,
+    where an empty value says nothing.
 
     Raises:
         BadInput, BadOptions: whatever the bytes are, nothing else.
     """
     found = _content(incoming)
-    query = dict(incoming.query)
+    query = {name: value for name, value in incoming.query if value}
     if not query:
         return found
     return Content(found.pictures, found.shape, {**query, **found.parameters}, {**query, **found.switches})
@@ -126,7 +127,7 @@ def _raw(body: bytes) -> bytes:
 
 
 def _from_form(form: inputs.Form) -> Content:
-    fields = {name: text for name, text in form.fields.items() if name not in NESTED}
+    fields = {name: text for name, text in form.fields.items() if text and name not in NESTED}
     text = fields.pop("inputs", None) or fields.pop("image", None)
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}

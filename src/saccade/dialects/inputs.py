@@ -126,7 +126,7 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
             max_header_count=MAX_PART_HEADERS,
             max_header_size=MAX_PART_HEADER_BYTES,
         )
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
     except FormParserError as error:
         raise BadInput(
@@ -136,6 +136,13 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
     if not reader.ended:
         raise BadInput("The multipart form is cut off: its closing boundary is missing. Send the whole body.")
     return reader.form()
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """From the first boundary on: what stands before it says nothing (RFC 2046, section 5.1.1)."""
+    delimiter = b"--%b\r\n" % boundary
+    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    return body[at:] if at > 1 else body
 
 
 def json_value(body: bytes) -> Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -51,8 +51,8 @@ class YoloAsk(Ask):
     alive_s: float
 
 
-def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
-    """Every named value of a request, and the picture if there is one.
+def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, Picture | None]:
+    """Every named value of a request, and the picture if there is one: under the first of the names in ``files``.
 
     Raises:
         BadInput: the body cannot be read, or its files have unknown names.
@@ -63,11 +63,11 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
         query.setdefault(name, []).append(value)
     if (sent := _in_json(incoming.body)) is not None:
         words = Words(query=query, body=sent)
-        return words, _written(words)
+        return words, _written(words, files)
     if inputs.is_multipart(incoming.headers):
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form=form.fields, query=query)
-        return words, _uploaded(form) or _written(words)
+        return words, _uploaded(form, files) or _written(words, files)
     words = Words(query=query)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
     if media.kind(incoming.body) is not None:
@@ -84,7 +84,7 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
         )
     elif incoming.body:
         return words, Picture(incoming.body)
-    return words, _written(words)
+    return words, _written(words, files)
 
 
 def ask(
@@ -181,8 +181,8 @@ def _in_json(body: bytes) -> dict[str, Value] | None:
         return None
 
 
-def _uploaded(form: inputs.Form) -> Picture | None:
-    for name in FILES:
+def _uploaded(form: inputs.Form, files: Sequence[str]) -> Picture | None:
+    for name in files:
         data = form.file(name, f"{name}[]")
         if data is not None:
             if not data:
@@ -194,9 +194,9 @@ def _uploaded(form: inputs.Form) -> Picture | None:
     return None
 
 
-def _written(words: Words) -> Picture | None:
+def _written(words: Words, files: Sequence[str]) -> Picture | None:
     """A picture that came as text: an address, a data: URI or base64."""
-    found = words.find((*FILES, *ADDRESSES))
+    found = words.find((*files, *ADDRESSES))
     if found is None:
         return None
     name, value = found
