@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -117,6 +118,12 @@ def test_the_model_in_all_spellings_and_never_its_query(ref: str) -> None:
     assert b"verysecret" not in told(Hub(), incoming, answer(BOXES)).body
 
 
+def test_the_model_may_come_in_a_part_with_a_files_name() -> None:
+    files = {"model": ID.encode(), "conf": b"0.5", "file": photo()}
+    (made,) = Hub().parse(call({}, files), Desk()).calls
+    assert (made.model, made.options.conf, made.media) == (ID, 0.5, photo())
+
+
 def test_an_official_name() -> None:
     assert Hub().parse(call({"model": "YOLO11n.pt"}), Desk()).calls[0].model == "yolo11n"
 
@@ -160,6 +167,45 @@ def test_what_it_claims_on_the_shared_path() -> None:
     for unread in ("application/json", "application/x-www-form-urlencoded"):
         assert claims(Incoming("POST", "/", headers={"content-type": unread, "x-api-key": "k"}))
         assert not claims(Incoming("POST", "/", headers={"content-type": unread}))
+
+
+TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "image/jpeg", None)
+
+
+def typed(body: bytes, kind: str | None, **headers: str) -> Incoming:
+    return Incoming("POST", "/", headers=headers | ({} if kind is None else {"content-type": kind}), body=body)
+
+
+@pytest.mark.parametrize("kind", [*TYPES, "multipart/form-data; boundary=x"])
+def test_json_is_judged_by_its_words_whatever_it_is_said_to_be(kind: str | None) -> None:
+    text = base64.b64encode(photo()).decode()
+    ours = json.dumps({"model": ID, "image": text, "confidence": 0.5}).encode()
+    assert Hub().claims(typed(ours, kind))
+    (made,) = Hub().parse(typed(ours, kind), Desk()).calls
+    assert (made.model, made.media, made.options.conf) == (ID, photo(), 0.5)
+    for theirs in (
+        {"image": text, "parameters": {"threshold": 0.5}},
+        {"image": text, "options": {"wait_for_model": True}},
+        {"parameters": {"threshold": 0.3, "note": "x" * 5000}, "inputs": text},
+        {"model": "m", "image": "x" * 5000, "inputs": text},
+    ):
+        assert not Hub().claims(typed(json.dumps(theirs).encode(), kind)), theirs
+
+
+def test_a_photo_is_judged_by_the_header_of_the_key_whatever_it_is_said_to_be() -> None:
+    for kind in TYPES:
+        assert not Hub().claims(typed(photo(), kind))
+        assert Hub().claims(typed(photo(), kind, **{"x-api-key": "k"}))
+
+
+def test_damaged_json_is_for_whose_words_it_begins_with() -> None:
+    assert Hub().claims(typed(b'{"model":"m","image":', "application/json"))
+    assert not Hub().claims(typed(b'{"inputs":"aaaa","model":', "application/json"))
+    assert not Hub().claims(typed(b'["model"]', "application/json", **{"x-api-key": "k"}))
+
+
+def test_a_form_whose_part_inputs_comes_late_is_not_claimed() -> None:
+    assert not Hub().claims(form("/", {"note": "x" * 5000, "inputs": "aaaa"}))
 
 
 GIF = b"GIF89a" + bytes(20)

@@ -19,6 +19,7 @@ from saccade.call import Answer, Options
 from saccade.card import Card, Task
 from saccade.dialects.dialect import Incoming, ModelState
 from saccade.dialects.huggingface import DIALECT, HuggingFaceAsk, place_of
+from saccade.engine.cache import key_of
 from saccade.meter import Timings
 from saccade.results import Boxes, Depth, Grid, Keypoints, Labels, Masks, OrientedBoxes, Result
 
@@ -130,6 +131,26 @@ def test_a_root_without_a_default_model_says_where_to_post() -> None:
         DIALECT.parse(post("/", JPEG), House(default=None))
 
 
+@pytest.mark.parametrize("path", ["/", "/predict", "/invocations"])
+def test_a_root_asks_the_model_that_the_body_names_and_never_the_default_instead(path: str) -> None:
+    assert ask(path, {"inputs": TEXT, "model": "google/vit"}).calls[0].model == "google/vit"
+    assert ask(path, {"instances": [TEXT], "model": "google/vit"}).calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": "google/vit"}, "model=detr").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": None}, "model=google/vit").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": ""}, "model=google/vit").calls[0].model == "google/vit"
+    assert ask(path, {"inputs": TEXT, "model": ""}).calls[0].model == "detr"
+    with pytest.raises(errors.BadOptions, match="`model` must be text"):
+        ask(path, {"inputs": TEXT, "model": 3})
+    unknown = post(path, {"inputs": TEXT, "model": "nobody/knows"})
+    with pytest.raises(errors.UnknownModel) as caught:
+        DIALECT.parse(unknown, House())
+    assert json.loads(DIALECT.refuse(caught.value, unknown).body) == {"error": "Model nobody/knows does not exist"}
+
+
+def test_a_model_in_the_body_means_nothing_where_the_path_names_one() -> None:
+    assert ask("/models/detr", {"inputs": TEXT, "model": "google/vit"}).calls[0].model == "detr"
+
+
 def test_shared_paths_are_left_to_the_apis_that_send_forms_and_key_headers() -> None:
     assert DIALECT.claims(post("/models/detr", JPEG, x_api_key="k"))
     assert DIALECT.claims(post("/", JPEG, authorization="Bearer hf_x"))
@@ -176,6 +197,15 @@ def test_a_form_holds_the_image_and_the_parameters() -> None:
     assert call.options.conf == 0.25
     with pytest.raises(errors.BadInput, match="boundary"):
         ask("/models/detr", FORM, content_type="multipart/form-data")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_parameter_counts_although_its_part_has_a_files_name(first: bool) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n%b\r\n'
+    parts = [part % (name, name, data) for name, data in ((b"threshold", b"0.25"), (b"file", JPEG))]
+    body = b"".join(parts if first else reversed(parts)) + b"--b--\r\n"
+    (call,) = ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls
+    assert (call.media, call.options.conf) == (JPEG, 0.25)
 
 
 @pytest.mark.parametrize("filename", ["", '; filename="parameters"'])
@@ -272,6 +302,22 @@ def test_parameters_are_read_in_every_spelling() -> None:
     assert options("mask2former", given) == Options(
         subtask="semantic", conf=0.1, mask_threshold=0.2, overlap_threshold=0.3, mask_form="png"
     )
+
+
+def test_empty_values_in_the_query_or_a_form_say_nothing() -> None:
+    assert options("google/vit", query="top_k=&function_to_apply=") == options("google/vit")
+    assert options("google/vit", query="top_k=3&top_k=").top_k == 3
+    form = FORM.replace(b"\r\n0.25\r\n", b"\r\n\r\n")
+    assert ask("/models/detr", form, content_type="multipart/form-data; boundary=b").calls[0].options.conf == 0.5
+
+
+@pytest.mark.parametrize("top_k", [18446744073709551616, 1e300, "99999999999999999999"])
+def test_more_labels_than_any_number_are_all_labels(top_k: object) -> None:
+    card = House().card("google/vit")
+    (call,) = ask("/models/google/vit", {"inputs": TEXT, "parameters": {"top_k": top_k}}).calls
+    assert len(key_of(card, call, "f32")) == 32
+    (call,) = ask("/models/google/vit", JPEG, f"top_k={top_k}").calls
+    assert len(key_of(card, call, "f32")) == 32
 
 
 def test_query_parameters_count_where_the_body_has_none() -> None:
@@ -531,6 +577,12 @@ def test_an_unknown_model_does_not_exist_verbatim() -> None:
     assert (status, body) == (404, {"error": "Model a/b does not exist"})
     assert headers["x-hf-warning"] == "unknown-model; Add it with saccade pull"
     assert "x-error-code" not in headers
+
+
+@pytest.mark.parametrize("page", ["", "/health", "/info"])
+def test_a_page_of_an_unknown_model_names_the_model_alone(page: str) -> None:
+    outgoing = DIALECT.refuse(errors.UnknownModel("No."), Incoming("GET", f"/models/nobody/knows{page}"))
+    assert json.loads(outgoing.body) == {"error": "Model nobody/knows does not exist"}
 
 
 def test_a_loading_model_is_told_with_an_estimate() -> None:

@@ -39,6 +39,12 @@ def test_a_form_gives_its_files_in_order_and_its_fields_by_name() -> None:
     assert form.file("image") is None
 
 
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a form.\r\nOf two lines, --xYzZY\r\n--xYzZYandmore\r\n"])
+def test_what_stands_before_the_first_boundary_says_nothing(before: bytes) -> None:
+    form = inputs.multipart(FORM, before + form_body(('Content-Disposition: form-data; name="conf"', b"0.3")))
+    assert form.fields == {"conf": "0.3"}
+
+
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data;"])
 def test_a_form_without_a_boundary_is_refused_by_that_name(kind: str) -> None:
     assert inputs.is_multipart({"content-type": kind})
@@ -158,6 +164,14 @@ def test_numbers_are_read_from_text_and_kept_in_range() -> None:
     assert inputs.integer("imgsz", 640.0, low=32, high=1280) == 640
     assert inputs.number("conf", "0.25", low=0, high=1) == 0.25
     assert inputs.number("conf", -1) == -1.0
+
+
+@pytest.mark.parametrize("value", [2**31, 2**64, 10**30, 1e300, "9" * 20, "1e300"])
+def test_a_whole_number_without_a_bound_is_cut_to_what_everything_can_hold(value: object) -> None:
+    assert inputs.integer("top_k", value, low=1) == 2**31 - 1
+    with pytest.raises(BadOptions):
+        inputs.integer("imgsz", value, low=32, high=1280)
+    assert inputs.integer("memory_bytes", 2**40, low=0, high=2**50) == 2**40
 
 
 @pytest.mark.parametrize(

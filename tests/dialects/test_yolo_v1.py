@@ -343,6 +343,66 @@ def test_an_annotated_picture_is_answered_as_jpeg() -> None:
         assert (outgoing.body, outgoing.media_type) == (b"\xff\xd8drawn", "image/jpeg")
 
 
+@pytest.mark.parametrize("name", ["confidence", "conf", "threshold"])
+def test_an_argument_counts_although_its_part_has_a_files_name(name: str) -> None:
+    incoming = call(files={name: b"0.99", "image": photo()})
+    assert asked(incoming).calls[0].options.conf == 0.99
+    assert asked(incoming).calls[0].media == photo()
+
+
+def test_the_apis_own_name_for_the_picture_goes_first() -> None:
+    ask = asked(call(files={"file": photo(8, 6), "image": photo(16, 6)}))
+    assert (ask.calls[0].media, ask.shape) == (photo(16, 6), "l1")
+    sent = {"file": "aGVsbG8=", "image": base64.b64encode(photo()).decode()}
+    assert asked(posted(PATH, sent, MATCH)).calls[0].media == photo()
+
+
+def test_a_part_for_the_picture_is_no_argument_and_no_argument_holds_a_picture() -> None:
+    assert asked(call(files={"image": b"not a picture"})).calls[0].media == b"not a picture"
+    with pytest.raises(errors.BadInput, match="source"):
+        asked(call(files={"source": photo()}))
+    with pytest.raises(errors.BadInput, match="conf"):
+        asked(call(files={"conf": b"\xff\xfe"}))
+
+
+JAVA = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"
+
+
+@pytest.mark.parametrize(
+    ("accept", "drawn"),
+    [
+        ("image/jpeg", True),
+        ("Image/JPEG; charset=binary", True),
+        ("image/*", True),
+        ("image/jpeg;q=0.2, image/png", True),
+        ("image/jpeg, application/json;q=0", True),
+        ("image/jpeg, application/*;q=0.5", True),
+        ("image/jpeg;q=wrong", True),
+        (JAVA, False),
+        ("image/jpeg;q=0, application/xml", False),
+        ("image/jpeg; q=0, image/*", False),
+        ("image/jpeg, application/json;q=0.1", False),
+        ("image/jpeg;q=0.5, application/*;q=0.5", False),
+        ("image/*, */*;q=0.8", False),
+        ("image/png", False),
+        ("", False),
+    ],
+)
+def test_a_picture_is_drawn_only_for_callers_who_clearly_want_one(accept: str, drawn: bool) -> None:
+    assert asked(call(headers={"accept": accept})).calls[0].annotate is drawn
+
+
+def test_java_gets_json_of_a_gif_too() -> None:
+    ask = asked(call(files={"file": b"GIF89a" + bytes(20)}, headers={"accept": JAVA}))
+    assert (ask.calls[0].annotate, ask.calls[0].clip is not None) == (False, True)
+
+
+def test_a_stream_that_the_caller_refuses_is_not_made() -> None:
+    gif = {"file": b"GIF89a" + bytes(20)}
+    assert not asked(call(files=gif, headers={"accept": "application/x-ndjson;q=0"})).streamed
+    assert asked(call(files=gif, headers={"accept": "application/x-ndjson;q=0.1"})).streamed
+
+
 def test_the_size_at_which_the_network_ran_is_a_header() -> None:
     assert ("X-Imgsz", "640x512") in told(YoloV1(), call(), answer(BOXES)).headers
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -236,6 +237,38 @@ def test_a_page_of_another_site_may_call_an_endpoint_at_the_platforms_address(ho
     home.ask("DELETE", "/v1/endpoints/seen")
     gone = CLIENT.post(address, headers={"x-api-key": home.admin}, files=files)
     assert (gone.status_code, "seen" in gone.json()["error"]) == (404, True)
+
+
+def test_the_platforms_address_of_an_endpoint_speaks_the_platforms_words_whatever_is_sent(home: Home) -> None:
+    home.started("worded")
+    address = f"{home.house.url}/api/deployments/acme/worded/predict"
+    headers = {"x-api-key": home.admin}
+    inputs = {"inputs": base64.b64encode(PICTURE).decode()}
+    for sent in (
+        {"content": PICTURE, "headers": {**headers, "content-type": "image/jpeg"}},
+        {"files": {"file": ("a.ppm", PICTURE)}, "data": {"model": "birds"}, "headers": headers},
+        {"json": {"source": inputs["inputs"]}, "headers": headers},
+    ):
+        answered = CLIENT.post(address, **sent)
+        assert (answered.status_code, sorted(answered.json())) == (200, ["images", "metadata"])
+        assert answered.json()["metadata"]["model"] == "cars"
+    for sent in ({}, {"json": inputs}, {"files": {"inputs": ("a.ppm", PICTURE)}}, {"content": b"no picture"}):
+        refused = CLIENT.post(address, headers=headers, **sent)
+        assert refused.status_code in (400, 415)
+        assert list(refused.json()) == ["error"]
+        assert "inputs key" not in refused.text
+    read = CLIENT.get(address, headers=headers)
+    assert (read.status_code, read.headers["allow"], list(read.json())) == (405, "POST", ["error"])
+    entries = home.ask("GET", "/v1/endpoints/worded/logs")["entries"]
+    assert {entry["httpRequest"]["url"] for entry in entries if "httpRequest" in entry} == {"/endpoints/worded/predict"}
+    home.ask("PATCH", "/v1/endpoints/worded", {"action": "stop"})
+    stopped = CLIENT.post(address, content=PICTURE, headers=headers)
+    assert (stopped.status_code, list(stopped.json())) == (503, ["error"])
+    home.ask("DELETE", "/v1/endpoints/worded")
+    gone = CLIENT.post(address, content=PICTURE, headers=headers)
+    assert (gone.status_code, list(gone.json())) == (404, ["error"])
+    both = CLIENT.post(f"{home.house.url}/endpoints/worded/predict", content=PICTURE, headers=headers)
+    assert (both.status_code, sorted(both.json())) == (404, ["error", "message"])
 
 
 @pytest.mark.parametrize(

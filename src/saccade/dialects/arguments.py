@@ -53,7 +53,10 @@ PLAIN: Final = (
 )
 """Arguments of one name; ``half`` is known, and means nothing here: the server chooses the precision."""
 
-KNOWN: Final = frozenset((*FILES, *ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
+WORDS: Final = frozenset((*ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
+"""Names whose values are text, in whatever kind of part they come."""
+
+KNOWN: Final = WORDS | frozenset(FILES)
 MAX_IGNORED: Final = 8
 MAX_CLASS: Final = 999_999
 MAX_MEMBERS: Final = 10_000

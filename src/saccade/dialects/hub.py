@@ -6,14 +6,15 @@ Keys are sorted at every level, as HUB's clients saw them.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
 
 from saccade import errors
 from saccade.call import Answer
-from saccade.dialects import arguments, references, yolo_answers
+from saccade.dialects import arguments, inputs, references, yolo_answers
 from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
@@ -73,23 +74,49 @@ class Hub:
 
 
 def speaks_form(incoming: Incoming) -> bool:
-    """Whether a request on a shared path is written in the words of an Ultralytics API."""
-    kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
-    head = incoming.body[:4096]  # nothing, when the request is refused unread
-    if head and kind == "application/x-www-form-urlencoded":  # what curl says of any bytes, so it says nothing
-        return any(b"&%b=" % word in b"&" + head for word in JSON_WORDS)
-    if kind == "multipart/form-data":
-        return b'name="inputs"' not in head
-    if head and kind == "application/json":
-        return not any(word in head for word in OTHERS_WORDS) and any(b'"%b"' % word in head for word in JSON_WORDS)
+    """Whether a request on a shared path is written in the words of an Ultralytics API.
+
+    Bodies are judged by their bytes: curl calls everything a form, and others say nothing. A body is empty when the
+    request is refused unread.
+    """
+    body = incoming.body
+    members = inputs.json_members(body)
+    if members is not None:
+        if members.keys() & OTHERS or any(members.get(name) == b"{" for name in OTHERS_OBJECTS):
+            return False
+        if members.keys() & NAMES:
+            return True
+    elif inputs.is_multipart(incoming.headers):
+        return b'name="inputs"' not in body
+    elif (start := JSON_START.match(body)) is not None:
+        return start[1] == b"{" and _looks_like_ours(body)
+    elif _is_urlencoded(incoming.headers) and any(b"&%b=" % word in b"&" + body[:HEAD] for word in WORDS):
+        return True
     return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
 
 
-JSON_WORDS: Final = tuple(
-    name.encode() for name in (*arguments.FILES, *arguments.ADDRESSES, "model", *sum(arguments.ALIASES.values(), ()))
+def _looks_like_ours(broken: bytes) -> bool:
+    """Who is to say what is wrong with a JSON object that is damaged or cut off."""
+    head = broken[:HEAD]
+    return not any(b'"%b"' % name.encode() in head for name in OTHERS) and any(b'"%b"' % word in head for word in WORDS)
+
+
+def _is_urlencoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").split(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
+OTHERS: Final = frozenset({"inputs", "instances"})
+OTHERS_OBJECTS: Final = ("parameters", "options")
+"""Hugging Face's names; the latter hold objects there, and mean nothing in an Ultralytics API."""
+
+NAMES: Final = frozenset(
+    (*arguments.FILES, *arguments.ADDRESSES, "model", *(name for names in arguments.ALIASES.values() for name in names))
 )
-OTHERS_WORDS: Final = (b'"inputs"', b'"instances"')
+WORDS: Final = tuple(name.encode() for name in sorted(NAMES))
 QUERY_WORDS: Final = ("model", "imgsz", "conf", *arguments.ADDRESSES)
+JSON_START: Final = re.compile(rb'(?:\xef\xbb\xbf)?\s*([{\["])')
+HEAD: Final = 4096
+"""Bytes of a body in which words are looked for when it cannot be read."""
 
 
 def only_model(desk: Desk) -> str | None:

@@ -83,7 +83,7 @@ class HuggingFace:
         if incoming.path.strip("/") not in ROOTS:
             return True
         if inputs.is_multipart(incoming.headers):
-            return b'name="inputs"' in incoming.body[:4096]
+            return b'name="inputs"' in incoming.body
         return "x-api-key" not in incoming.headers
 
     def parse(self, incoming: Incoming, desk: Desk) -> HuggingFaceAsk:
@@ -93,13 +93,14 @@ class HuggingFace:
             UnknownModel, WrongTask, BadInput, BadOptions: in this order.
         """
         place = place_of(incoming.path)
-        card = _card(place, dict(incoming.query).get("model", ""), desk)
+        content = None if place.model else _content(incoming)
+        card = _card(place, _named(incoming, content), desk)
         if place.task and place.task not in WORDS[card.task]:
             raise errors.WrongTask(
                 f"Model '{place.model or card.name}' doesn't support task '{place.task}'. "
                 f"Supported tasks: '{', '.join(WORDS[card.task])}', got: '{place.task}'"
             )
-        content = content_of(incoming)
+        content = content or content_of(incoming)
         options = options_of(card.task, place.model or card.name, content.parameters)
         calls = tuple(
             Call(
@@ -134,16 +135,18 @@ class HuggingFace:
 
     def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
         """The error as ``{"error": "…"}``."""
-        content = None
-        if isinstance(error, errors.BadInput | errors.StillLoading):
-            try:
-                content = content_of(incoming)
-            except errors.CallError:
-                content = None
+        place = place_of(incoming.path, reading=incoming.method in ("GET", "HEAD"))
+        about_body = isinstance(error, errors.BadInput | errors.StillLoading)
+        in_body = isinstance(error, errors.UnknownModel) and not place.model
+        content = _content(incoming) if about_body or in_body else None
+        try:
+            named = place.model or _named(incoming, content)
+        except errors.BadOptions:
+            named = ""
         return refusal(
             error,
             incoming,
-            place_of(incoming.path).model or dict(incoming.query).get("model", "")[:MAX_ID],
+            named,
             about_picture=content is not None and all(picture.url is None for picture in content.pictures),
             may_load=_may_load(incoming, content),
         )
@@ -205,8 +208,29 @@ def _id(parts: Sequence[str]) -> str:
     return "/".join(parts)[:MAX_ID]
 
 
+def _content(incoming: Incoming) -> Content | None:
+    """What the body holds, if it can be read."""
+    try:
+        return content_of(incoming)
+    except errors.CallError:
+        return None
+
+
+def _named(incoming: Incoming, content: Content | None) -> str:
+    """The model that a request names beside its path, in the body or the query string; "" when it names none.
+
+    Raises:
+        BadOptions: it is no text.
+    """
+    given: Value = None if content is None else content.switches.get("model")
+    named = dict(incoming.query).get("model", "") if given in (None, "") else given
+    if not isinstance(named, str):
+        raise errors.BadOptions(f"`model` must be text, but {inputs.described(named)} was given.")
+    return named.strip()[:MAX_ID]
+
+
 def _card(place: Place, named: str, desk: Desk) -> Card:
-    ref = place.model or named[:MAX_ID] or desk.default_model()
+    ref = place.model or named or desk.default_model()
     if not ref:
         raise errors.UnknownModel("This path names no model, and the server has no default: POST to /models/NAME.")
     return desk.card(ref)

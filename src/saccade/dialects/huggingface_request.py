@@ -42,6 +42,9 @@ PARAMETERS: Mapping[Task, tuple[str, ...]] = {
 SILENT = frozenset({"timeout", "model", "use_cache", "wait_for_model", "dont_load_model", "use_gpu"})
 """Words that are no parameters of the task, but need no warning."""
 
+WORDS = SILENT.union(*PARAMETERS.values())
+"""Names whose values are text in a form, in whatever kind of part they come."""
+
 JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*[{\["]')
 """After a byte order mark and blanks, a sign with which JSON begins and no image does."""
 
@@ -70,13 +73,14 @@ class Content:
 
 
 def content_of(incoming: Incoming) -> Content:
-    """The pictures, parameters and switches of a request; the body's parameters win over the query string's.
+    """The pictures, parameters and switches of a request; the body's parameters win over the query string's,
+    where an empty value says nothing.
 
     Raises:
         BadInput, BadOptions: whatever the bytes are, nothing else.
     """
     found = _content(incoming)
-    query = dict(incoming.query)
+    query = {name: value for name, value in incoming.query if value}
     if not query:
         return found
     return Content(found.pictures, found.shape, {**query, **found.parameters}, {**query, **found.switches})
@@ -88,7 +92,7 @@ def _content(incoming: Incoming) -> Content:
         raise BadInput("Body needs to provide a inputs key, received: ")
     if inputs.is_multipart(incoming.headers):
         try:
-            return _from_form(inputs.multipart(incoming.headers, body))
+            return _from_form(inputs.multipart(incoming.headers, body).with_arguments(WORDS))
         except BadInput:
             if body.lstrip()[:2] == b"--":
                 raise
@@ -123,7 +127,7 @@ def _raw(body: bytes) -> bytes:
 
 
 def _from_form(form: inputs.Form) -> Content:
-    fields = {name: text for name, text in form.fields.items() if name not in NESTED}
+    fields = {name: text for name, text in form.fields.items() if text and name not in NESTED}
     text = fields.pop("inputs", None) or fields.pop("image", None)
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
@@ -138,7 +142,7 @@ def _from_form(form: inputs.Form) -> Content:
 
 
 def _nested(form: inputs.Form, name: str) -> dict[str, Value]:
-    """The JSON object in a part of a form; ``requests`` gives a file's name to parts that are no files, too."""
+    """The JSON object in a part of a form, which may bear a file's name, too."""
     text = form.fields.get(name)
     data = form.file(name) if text is None else text.encode()
     return {} if data is None else _object(inputs.json_value(data), name)

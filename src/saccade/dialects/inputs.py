@@ -10,7 +10,7 @@ import binascii
 import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -20,6 +20,7 @@ import pybase64
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from saccade import media
 from saccade.errors import BadInput, BadOptions
 
 if TYPE_CHECKING:
@@ -30,11 +31,17 @@ MAX_PARTS = 64
 
 MAX_PART_HEADERS = 16
 MAX_PART_HEADER_BYTES = 8192
+MAX_ARGUMENT_BYTES = 64 * 2**10
+"""A part with a file's name is an argument up to this length; a thousand candidate labels need half of it."""
+
 MAX_FIELD_BYTES = 128 * 2**20
 """Text parts may hold images and videos in base64, so their cap is that of a large body."""
 
 LONG_STRING = 16 * 2**10
 """Length in bytes from which a JSON string is left undecoded, because it can only be an image."""
+
+MOST_WHOLE = 2**31 - 1
+"""What a whole number without an upper bound is cut to: more means "all there are", and not everything can hold it."""
 
 MAX_SIGNIFICANT = 64
 """Digits of a number written as text; longer ones are refused unread."""
@@ -68,6 +75,28 @@ class Form:
         """The first file under any of these field names, or None."""
         return next((upload.data for name in names for upload in self.files if upload.name == name), None)
 
+    def with_arguments(self, names: Collection[str]) -> Form:
+        """The same form, with the files of these names that hold a short text as fields.
+
+        ``requests`` and others give a file's name to every part of ``files=``, also to ``{"conf": "0.5"}``.
+        """
+        found = {upload.name: upload for upload in self.files if upload.name in names and is_argument(upload.data)}
+        if not found:
+            return self
+        rest = tuple(upload for upload in self.files if found.get(upload.name) is not upload)
+        return Form({**{name: upload.data.decode() for name, upload in found.items()}, **self.fields}, rest)
+
+
+def is_argument(data: bytes) -> bool:
+    """Whether a part can be the value of an argument: a short text, and no picture."""
+    if len(data) > MAX_ARGUMENT_BYTES:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return media.kind(data) is None
+
 
 def is_multipart(headers: Mapping[str, str]) -> bool:
     """Whether the Content-Type header says multipart/form-data; ``headers`` has lower-case names."""
@@ -97,7 +126,7 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
             max_header_count=MAX_PART_HEADERS,
             max_header_size=MAX_PART_HEADER_BYTES,
         )
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
     except FormParserError as error:
         raise BadInput(
@@ -107,6 +136,13 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
     if not reader.ended:
         raise BadInput("The multipart form is cut off: its closing boundary is missing. Send the whole body.")
     return reader.form()
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """From the first boundary on: what stands before it says nothing (RFC 2046, section 5.1.1)."""
+    delimiter = b"--%b\r\n" % boundary
+    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    return body[at:] if at > 1 else body
 
 
 def json_value(body: bytes) -> Value:
@@ -134,6 +170,24 @@ def json_object(body: bytes) -> dict[str, Value]:
     if not isinstance(value, dict):
         raise BadInput(f'The JSON body must be an object like {{"key": value}}, but it is {described(value)}.')
     return value
+
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+OBJECT_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")
+
+
+def json_members(body: bytes) -> Mapping[str, bytes] | None:
+    """The names in the JSON object that a body is, each with the first sign of its value; None when it is none.
+
+    For a look at what is meant before the body is read: no value is built, so a megabyte takes 0.2 ms.
+    """
+    if not OBJECT_START.match(body):
+        return None
+    try:
+        members = _members.decode(body.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return {name: bytes(memoryview(value)[:1]) for name, value in members.items()}
 
 
 def image_url(text: str | bytes) -> str | None:
@@ -208,7 +262,7 @@ def number(name: str, value: object, *, low: float = -math.inf, high: float = ma
 
 
 def integer(name: str, value: object, *, low: float = -math.inf, high: float = math.inf) -> int:
-    """A whole number within ``low`` and ``high`` (both allowed); "640" and 640.0 count.
+    """A whole number within ``low`` and ``high`` (both allowed); "640" and 640.0 count; see :data:`MOST_WHOLE`.
 
     Raises:
         BadOptions: naming the option, what was found and what is expected.
@@ -216,7 +270,7 @@ def integer(name: str, value: object, *, low: float = -math.inf, high: float = m
     found = _finite(value)
     if found is None or found != int(found) or not low <= found <= high:
         raise BadOptions(f"`{name}` must be a whole number{_range(low, high)}, but {described(value)} was given.")
-    return int(found)
+    return int(max(low if math.isfinite(low) else -MOST_WHOLE, min(found, high if math.isfinite(high) else MOST_WHOLE)))
 
 
 def described(value: object) -> str:

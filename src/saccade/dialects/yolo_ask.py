@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -13,6 +13,7 @@ from saccade import media
 from saccade.call import Call, Clip, Options
 from saccade.card import Card
 from saccade.dialects import arguments, inputs
+from saccade.dialects.accepted import accepted, takes, wants_picture
 from saccade.dialects.arguments import ADDRESSES, FILES, Arguments, Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming
 from saccade.dialects.inputs import Value
@@ -50,8 +51,8 @@ class YoloAsk(Ask):
     alive_s: float
 
 
-def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
-    """Every named value of a request, and the picture if there is one.
+def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, Picture | None]:
+    """Every named value of a request, and the picture if there is one: under the first of the names in ``files``.
 
     Raises:
         BadInput: the body cannot be read, or its files have unknown names.
@@ -60,10 +61,13 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
     query: dict[str, list[str]] = {}
     for name, value in incoming.query:
         query.setdefault(name, []).append(value)
+    if (sent := _in_json(incoming.body)) is not None:
+        words = Words(query=query, body=sent)
+        return words, _written(words, files)
     if inputs.is_multipart(incoming.headers):
-        form = inputs.multipart(incoming.headers, incoming.body)
+        form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form=form.fields, query=query)
-        return words, _uploaded(form) or _written(words)
+        return words, _uploaded(form, files) or _written(words, files)
     words = Words(query=query)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
     if media.kind(incoming.body) is not None:
@@ -72,7 +76,7 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
     if kind == "application/x-www-form-urlencoded":
         words = Words(form=_urlencoded(incoming.body), query=query)
     elif kind == "application/json" or kind.endswith("+json"):
-        words = Words(query=query, body=inputs.json_object(incoming.body))
+        inputs.json_object(incoming.body)  # It is none, or it was read above: says what is wrong with it.
     elif incoming.body and not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
         raise UnknownFormat(
             f"The body's Content-Type is {inputs.described(kind)}. Send multipart/form-data with a file, a form, JSON, "
@@ -80,7 +84,7 @@ def words_of(incoming: Incoming) -> tuple[Words, Picture | None]:
         )
     elif incoming.body:
         return words, Picture(incoming.body)
-    return words, _written(words)
+    return words, _written(words, files)
 
 
 def ask(
@@ -95,8 +99,8 @@ def ask(
     began = time.perf_counter()
     wanted = arguments.read(words, face)
     clip = _clip(picture, wanted)
-    accepted = _accepted(incoming)
-    annotate = wanted.annotated or ("image/jpeg" in accepted and "application/json" not in accepted)
+    weights = accepted(incoming.headers.get("accept", ""))
+    annotate = wanted.annotated or wants_picture(weights)
     if card.task == "depth" and (shape != "platform" or wanted.export):
         raise WrongTask("This model answers with a depth map, for which this API has no words; ask it at /predict.")
     if annotate and clip and picture.url is None:
@@ -112,10 +116,10 @@ def ask(
         clip=clip,
         annotate=annotate,
     )
-    events = EVENTS in accepted
+    events = takes(weights, EVENTS)
     return YoloAsk(
         calls=(call,),
-        streamed=clip is not None and not wanted.export and (events or any(kind in accepted for kind in LINES)),
+        streamed=clip is not None and not wanted.export and (events or takes(weights, *LINES)),
         stream_type=EVENTS if events else LINES[0],
         shape=wanted.response or shape,
         arguments=wanted,
@@ -167,14 +171,18 @@ def _clip(picture: Picture, wanted: Arguments) -> Clip | None:
     return Clip(stride=wanted.vid_stride, track=wanted.track) if is_clip else None
 
 
-def _accepted(incoming: Incoming) -> tuple[str, ...]:
-    """Media types of the Accept header, lower-case, without parameters."""
-    listed = incoming.headers.get("accept", "").lower().split(",")
-    return tuple(kind.split(";")[0].strip() for kind in listed)
+def _in_json(body: bytes) -> dict[str, Value] | None:
+    """The JSON object that a body is, whatever kind of body it is said to be."""
+    if not inputs.OBJECT_START.match(body):
+        return None
+    try:
+        return inputs.json_object(body)
+    except BadInput:
+        return None
 
 
-def _uploaded(form: inputs.Form) -> Picture | None:
-    for name in FILES:
+def _uploaded(form: inputs.Form, files: Sequence[str]) -> Picture | None:
+    for name in files:
         data = form.file(name, f"{name}[]")
         if data is not None:
             if not data:
@@ -186,9 +194,9 @@ def _uploaded(form: inputs.Form) -> Picture | None:
     return None
 
 
-def _written(words: Words) -> Picture | None:
+def _written(words: Words, files: Sequence[str]) -> Picture | None:
     """A picture that came as text: an address, a data: URI or base64."""
-    found = words.find((*FILES, *ADDRESSES))
+    found = words.find((*files, *ADDRESSES))
     if found is None:
         return None
     name, value = found

@@ -22,6 +22,9 @@ from saccade.dialects.yolo_ask import Picture, YoloAsk, ask, words_of
 from saccade.dialects.yolo_refusals import retry_headers
 from saccade.errors import BadInput
 
+FILES: Final = ("image", *(name for name in arguments.FILES if name != "image"))
+"""This API's own name for the picture goes before the later ones."""
+
 NO_PICTURE: Final = "An image file or URL must be submitted."
 
 
@@ -54,7 +57,7 @@ class YoloV1:
 
     def parse(self, incoming: Incoming, desk: Desk) -> Ask:
         """One call; the model stands in the path, or in a field ``model``."""
-        words, picture = words_of(incoming)
+        words, picture = words_of(incoming, FILES)
         if picture is None:
             raise BadInput(NO_PICTURE)
         named = incoming.match.get("model") or arguments.text(words, "model")

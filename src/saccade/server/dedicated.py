@@ -26,8 +26,11 @@ if TYPE_CHECKING:
     from saccade.server.elsewhere import Passing
 
 PREFIX = "/endpoints/"
-DEPLOYMENT = re.compile(r"/api/deployments/[^/]+/([^/]+)(/predict)")
-"""The Platform's address of an endpoint, which its callers use as any other of the endpoint's."""
+DEPLOYMENT = re.compile(r"/api/deployments/[^/]+/([^/]+)/predict/?")
+"""The Platform's address of an endpoint."""
+
+PLATFORM_PATH = "/api/models/any/any/any/predict"
+"""Where the endpoint's application answers it: in the Platform's words, whatever is sent. Names mean nothing there."""
 HOUR_S = 3600
 LONGEST_MESSAGE = 300
 
@@ -107,7 +110,7 @@ def named_in(path: str) -> tuple[str, str] | None:
         name, _, rest = path[len(PREFIX) :].partition("/")
         return name, f"/{rest}"
     deployment = DEPLOYMENT.fullmatch(path)
-    return (deployment[1], deployment[2]) if deployment else None
+    return (deployment[1], PLATFORM_PATH) if deployment else None
 
 
 class EndpointApp(App):
@@ -140,7 +143,8 @@ class EndpointApp(App):
 
     def address(self, path: str) -> str:
         """As on the shared API, whatever name or port the caller used."""
-        return f"{PREFIX}{self.endpoint}{path.rstrip('/')}"
+        path = "/predict" if path == PLATFORM_PATH else path.rstrip("/")
+        return f"{PREFIX}{self.endpoint}{path}"
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         super()._note(exchange, status, size)
@@ -171,10 +175,11 @@ class Nowhere:
         self._name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """404, in words that every API's clients find."""
+        """404, in words that every API's clients find; at the Platform's address in its own."""
         head = incoming_of(scope)
         text = f"There is no endpoint '{self._name[:60]}' here. It was deleted, or its name is another."
-        body = msgspec.json.encode({"error": text, "message": text})
+        told = {"error": text} if head.path == PLATFORM_PATH else {"error": text, "message": text}
+        body = msgspec.json.encode(told)
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
         await answering.send_answer(send, Outgoing(404, body), extra)
 
