@@ -497,3 +497,81 @@ def _rules(**given: Any) -> Any:
     from saccade.engine import Rules
 
     return Rules(threads=2, isolate=False, **given)
+
+
+def test_answers_of_the_former_files_are_not_kept_for_the_new_ones(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False, cache_bytes=1 << 20) as engine:
+            await engine.predict(call(brightness=1))
+            library.put("m", {"load_ms": 1500}, revision="2")
+            await asyncio.sleep(1.2)
+            await engine.predict(call(brightness=2))
+            await asyncio.sleep(0.2)
+            assert (await engine.predict(call(brightness=50, use_cache=True))).revision == "1"  # while it is replaced
+            await asyncio.sleep(2.5)
+            assert (await engine.predict(call(brightness=50, use_cache=True))).revision == "2"
+
+    run(main())
+
+
+def test_a_model_that_is_opened_is_what_lies_there_now(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False) as engine:
+            assert (await engine.predict(call())).revision == "1"
+            await engine.unload("m")
+            library.put("m", {}, revision="2")
+            await asyncio.sleep(1.2)
+            assert (await engine.predict(call())).revision == "2"
+
+    run(main())
+
+
+def test_a_preloaded_model_stays_whatever_it_was_called(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(pin={"mib": 200}, other={"mib": 200})
+        library.cards_by_name["alias"] = library.cards_by_name["pin"]
+        settings = {"pins": ("alias",), "min_residency_s": 0, "memory_bytes": 150 << 20}
+        async with running(library, isolate=False, **settings) as engine:
+            with pytest.raises(Overloaded, match="no room"):
+                await engine.predict(call("other"))
+            assert [model["name"] for model in engine.info()["models"]] == ["pin"]
+
+    run(main())
+
+
+def test_new_files_get_as_many_replicas_as_the_former_had(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False) as engine:
+            await engine.load("m")
+            await engine.scale("m", 3)
+            library.put("m", {}, revision="2")
+            await asyncio.sleep(1.2)
+            end = time.monotonic() + 10
+            while (await engine.predict(call())).revision != "2" and time.monotonic() < end:
+                await asyncio.sleep(0.2)
+            assert len(engine.info()["models"][0]["replicas"]) == 3
+
+    run(main())
+
+
+def test_a_call_whose_model_was_still_being_looked_up_is_not_taken_after_the_drain(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={})
+        found = library.card
+
+        def slowly(ref: str) -> Any:
+            time.sleep(0.5)
+            return found(ref)
+
+        library.card = slowly  # type: ignore[method-assign]
+        async with running(library, isolate=False) as engine:
+            late = asyncio.create_task(engine.predict(call()))
+            await asyncio.sleep(0.1)
+            await engine.drain()
+            with pytest.raises(Stopped):
+                await late
+
+    run(main())

@@ -19,16 +19,16 @@ import pytest
 from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call
-from saccade.engine import Engine
+from saccade.engine import Engine, process
 from saccade.engine.murmur import MOST_BYTES, Murmur
-from saccade.errors import Error, RunFailed, TooLarge
+from saccade.errors import Error, RunFailed, Stopped, TooLarge
 from saccade.results import Boxes
 
 Run = Callable[[Any], Any]
 
 
-def call(brightness: int = 100, model: str = "m") -> Call:
-    return Call(model=model, media=picture(brightness))
+def call(brightness: int = 100, model: str = "m", **given: Any) -> Call:
+    return Call(model=model, media=picture(brightness), **given)
 
 
 def brightness(answer: Answer) -> int:
@@ -277,5 +277,53 @@ def test_workers_that_die_as_soon_as_they_are_up_end_in_a_failed_model(run: Run)
             assert engine.state("m") == "failed"
             with pytest.raises(RunFailed, match="memory"):
                 await engine.predict(call())
+
+    run(main())
+
+
+def test_a_model_that_hangs_while_it_leaves_holds_nobody_up(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(a={"hang_after": 2}), hang_s=1.5, check_s=1.0, threads=1) as engine:
+            await engine.load("a")
+            until = time.monotonic() + 1
+            held = [asyncio.create_task(engine.predict(call(model="a", deadline=until))) for _ in range(2)]
+            await asyncio.sleep(0.2)
+            assert await asyncio.wait_for(engine.unload("a"), 15)
+            await asyncio.gather(*held, return_exceptions=True)
+
+    run(main())
+
+
+def test_a_replica_that_comes_too_late_for_a_model_that_was_put_away_is_ended(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 1000}), threads=1) as engine:
+            await engine.load("m")
+            more = asyncio.create_task(engine.scale("m", 2))
+            await asyncio.sleep(0.3)
+            assert await engine.unload("m")
+            with pytest.raises(Stopped):
+                await more
+
+    run(main())
+
+
+def test_a_worker_that_the_system_refuses_once_is_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, tries = process.started, 0
+
+    async def refused_once(*given: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise OSError(11, "Resource temporarily unavailable")
+        return await started(*given)
+
+    async def main() -> None:
+        async with running(Shelf(m={}), threads=1) as engine:
+            await engine.predict(call())
+            monkeypatch.setattr(process, "started", refused_once)
+            os.kill(engine.info()["models"][0]["replicas"][0]["pid"], signal.SIGKILL)
+            await asyncio.sleep(0.3)
+            assert (await engine.predict(call(deadline=time.monotonic() + 10))).model == "m"
+            assert tries == 2
 
     run(main())

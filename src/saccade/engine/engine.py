@@ -106,7 +106,7 @@ class Engine:
         self._tending = asyncio.create_task(self._tend())
         for ref in self.rules.pins:
             try:
-                await self.load(ref)
+                self._residency.pins.add((await self.load(ref)).name)
             except Error as error:
                 raise BadSettings(f"The model '{ref}', which is to be preloaded, cannot be: {error.message}") from error
         self.spares.refill()
@@ -140,7 +140,7 @@ class Engine:
             self._leave()
         waited_ms = (entry.sent - entry.arrived) * 1e3 + answer.timings.queue_ms
         answer = replace(answer, timings=replace(answer.timings, queue_ms=waited_ms))
-        if key is not None:
+        if key is not None and resident.card.revision == card.revision:  # the former one answers while it is replaced
             await self._cache.put(key, answer)
         return answer
 
@@ -252,7 +252,7 @@ class Engine:
         return card
 
     async def _resolve(self, ref: str) -> Card:
-        """The Card behind a ref; one that is known is believed, and looked up again behind the caller's back."""
+        """The Card behind a ref; a model in memory is believed in, and looked up again behind the caller's back."""
         kept = self._cards.get(ref)
         if kept is not None and time.monotonic() - kept[1] < FRESH_S:
             return kept[0]
@@ -261,7 +261,9 @@ class Engine:
             task = self._asking[ref] = asyncio.create_task(self._ask(ref))
             # Nobody may be waiting for it; its error is then told by the next call.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return kept[0] if kept is not None else await asyncio.shield(task)
+        if kept is not None and self._residency.is_warm(kept[0]):
+            return kept[0]
+        return await asyncio.shield(task)  # what is opened now should be what lies there now
 
     async def _ask(self, ref: str) -> Card:
         try:
@@ -337,6 +339,8 @@ class Engine:
         return 0 if self._guest else self.spares.memory_bytes
 
     def _enter(self) -> None:
+        if self._draining:  # since the model was looked up
+            raise _stopping()
         self._serving += 1
         self._quiet.clear()
 

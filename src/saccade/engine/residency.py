@@ -45,6 +45,7 @@ class Residency:
         """``beside`` tells how many bytes of the budget something else holds."""
         self.budget_bytes = budget_bytes
         self.residents: dict[str, Resident] = {}
+        self.pins = set(rules.pins)
         self.loads = 0
         self.evictions = 0
         self._rules = rules
@@ -74,6 +75,11 @@ class Residency:
         if name in self._loading:
             return "loading"
         return "failed" if name in self._failed else "cold"
+
+    def is_warm(self, card: Card) -> bool:
+        """Whether this very revision is in memory."""
+        resident = self.residents.get(card.name)
+        return resident is not None and resident.state == "warm" and resident.card.revision == card.revision
 
     def reason(self, name: str) -> str | None:
         """Why a model has failed."""
@@ -139,7 +145,7 @@ class Residency:
 
     def tend(self) -> None:
         """Looks after the residents; called about once a second."""
-        for resident in tuple(self.residents.values()):
+        for resident in (*self.residents.values(), *self._retiring.values()):
             resident.tend()
             self._put_away_if_failed(resident)
 
@@ -194,7 +200,9 @@ class Residency:
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
             await self._make_room(card)
-            resident = Resident(card, self._rules, self._connect, self._room)
+            before = self.residents.get(card.name)
+            replicas = before.wanted if before is not None else self._rules.replicas
+            resident = Resident(card, self._rules, self._connect, self._room, replicas)
             try:
                 async with asyncio.timeout(self._rules.load_timeout_s):
                     await resident.load()
@@ -238,7 +246,7 @@ class Residency:
             await asyncio.shield(self._retire(victim))
 
     def _must_stay(self, resident: Resident) -> bool:
-        return resident.card.name in self._rules.pins or self._age_s(resident) < self._rules.min_residency_s
+        return resident.card.name in self.pins or self._age_s(resident) < self._rules.min_residency_s
 
     def _age_s(self, resident: Resident) -> float:
         return time.monotonic() - resident.loaded_at
@@ -247,7 +255,7 @@ class Residency:
         waits = [
             self._rules.min_residency_s - self._age_s(resident)
             for resident in residents
-            if resident.card.name not in self._rules.pins
+            if resident.card.name not in self.pins
         ]
         return max(1.0, min(waits, default=60.0))
 

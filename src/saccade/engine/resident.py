@@ -56,8 +56,12 @@ _ids = count(1)
 class Resident:
     """Used from the event loop only. ``load`` first; ``retire`` last."""
 
-    def __init__(self, card: Card, rules: Rules, connect: Connect, room: Callable[[], int]) -> None:
+    def __init__(
+        self, card: Card, rules: Rules, connect: Connect, room: Callable[[], int], replicas: int | None = None
+    ) -> None:
+        """``replicas`` are those of the rules where none are given."""
         self.card = card
+        self.wanted = max(1, rules.replicas if replicas is None else replicas)
         self.state: State = "loading"
         self.reason: Error | None = None
         self.counts = Counts()
@@ -109,7 +113,7 @@ class Resident:
         """
         begun = time.monotonic()
         try:
-            for _ in range(max(1, self._rules.replicas)):
+            for _ in range(self.wanted):
                 await self._add()
         except BaseException as error:
             self.state = "failed"
@@ -174,6 +178,7 @@ class Resident:
         for _ in range(replicas - len(staying)):
             await self._add()
             self._pump()
+        self.wanted = max(1, replicas)
         for link in staying[max(1, replicas) :]:
             self._leaving.add(link)
             self._start(self._depart(link))
@@ -226,6 +231,9 @@ class Resident:
             with suppress(Exception):
                 await link.close()
             raise
+        if self.state not in ("loading", "warm"):  # put away meanwhile
+            await link.close()
+            raise self.reason or Stopped(f"The model '{self.card.name}' was put away.")
         self._flying[link] = {}
         self._born[link] = time.monotonic()
         return link
@@ -352,16 +360,18 @@ class Resident:
 
     async def _revive(self) -> None:
         """Brings a new replica, with a growing pause while they die without an answer."""
+        failures = 0  # of this replica; those that answer meanwhile say nothing about it
         while self.state == "warm":
             least, most = BACK_OFF_S
-            if self._fruitless > 1:
-                await asyncio.sleep(min(most, least * 2 ** (self._fruitless - 2)))
+            if (fruitless := max(failures, self._fruitless)) > 1:
+                await asyncio.sleep(min(most, least * 2 ** (min(fruitless, 20) - 2)))
             try:
                 await self._add()
-            except ModelError as error:
+            except (ModelError, OSError) as error:
+                failures += 1
                 self._fruitless += 1
                 if self._fruitless >= FRUITLESS:
-                    self._give_up(error)
+                    self._give_up(error if isinstance(error, Error) else _not_started(self.card.name, error))
                 continue
             except Error as error:
                 self._give_up(error)
@@ -392,8 +402,8 @@ class Resident:
         self._leaving.add(link)
         try:
             await self._add()
-        except Error as error:
-            log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error.message)
+        except (Error, OSError) as error:
+            log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error)
             self._leaving.discard(link)
             return
         self._pump()
@@ -449,3 +459,7 @@ class Resident:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _not_started(name: str, error: OSError) -> Error:
+    return RunFailed(f"No worker for '{name}' could be started: {error.strerror or type(error).__name__}.")
