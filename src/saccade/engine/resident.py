@@ -74,6 +74,7 @@ class Resident:
         self._room = room
         self._flying: dict[Link, dict[int, Entry]] = {}
         self._leaving: set[Link] = set()
+        self._ending: set[Link] = set()
         self._fruitless = 0
         self._renew_from = 0.0
         self._born: dict[Link, float] = {}
@@ -232,7 +233,7 @@ class Resident:
                 await link.close()
             raise
         if self.state not in ("loading", "warm"):  # put away meanwhile
-            await link.close()
+            await self._close_link(link)
             raise self.reason or Stopped(f"The model '{self.card.name}' was put away.")
         self._flying[link] = {}
         self._born[link] = time.monotonic()
@@ -392,7 +393,7 @@ class Resident:
         if link in self._flying:
             self._on_lost(link, reason)
             link.kill()
-            await link.close()
+            await self._close_link(link)
 
     async def _renew(self, link: Link, reason: str) -> None:
         """Brings a fresh replica first, then lets the old one finish and leave."""
@@ -416,7 +417,7 @@ class Resident:
         self._flying.pop(link, None)
         self._born.pop(link, None)
         self._leaving.discard(link)
-        await link.close()
+        await self._close_link(link)
 
     async def _look_at(self, link: Link) -> None:
         wrong = await link.check()
@@ -447,8 +448,14 @@ class Resident:
             flying.clear()
         self._rest()
 
+    async def _close_link(self, link: Link) -> None:
+        """Whoever cuts this short has it done by :meth:`close`, which leaves no process behind."""
+        self._ending.add(link)
+        await link.close()
+        self._ending.discard(link)
+
     async def _close_links(self) -> None:
-        links, self._flying = tuple(self._flying), {}
+        links, self._flying = (*self._flying, *self._ending), {}
         await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
 
     def _rest(self) -> None:
