@@ -103,6 +103,27 @@ def test_a_dropped_photo_shows_its_objects_and_the_slider_filters_them_at_once(
     expect(page.locator(".spent")).to_contain_text("network")
 
 
+def test_what_is_drawn_is_of_the_picture_and_the_model_that_are_shown(page: Page, house: Served, photo: Path) -> None:
+    look(page, house, photo)
+    page.locator(".list li").first.wait_for()
+    first = page.locator(".controls select").input_value()
+    other = next(name for name in ("yolov8n", "yolo11n") if name != first)
+    with page.expect_response(lambda answer: f"/{other}/predict" in answer.url):
+        page.locator(".controls select").select_option(other)
+    with page.expect_response(lambda answer: f"/{first}/predict" in answer.url):
+        page.go_back()
+    page.locator(".list li").first.wait_for()
+    assert drawn_pixels(page) > 500
+    page.route("**/predict", lambda route: route.abort())
+    page.locator(".stage-card input[type=file]").set_input_files(photo)
+    expect(page.locator(".list li")).to_have_count(0)
+    page.wait_for_function("() => !document.querySelector('.result[aria-busy=true]')")
+    assert drawn_pixels(page) == 0
+    page.unroute("**/predict")
+    with page.expect_response(lambda answer: f"/{first}/predict" in answer.url):
+        page.locator(".stage-card input[type=file]").set_input_files(photo)
+
+
 def test_pointing_at_a_row_lights_up_its_object(page: Page, house: Served, photo: Path) -> None:
     look(page, house, photo)
     page.locator(".list li").first.wait_for()

@@ -42,6 +42,11 @@ export async function call(path, { method = "GET", json, body, headers = {}, sig
     sent["content-type"] = "application/json";
     body = JSON.stringify(json);
   }
+  if (/[^\x20-\x7e]/.test(key())) {
+    // No key has such letters, and no header can carry them.
+    if (path !== "/v1/session") tell("refused");
+    throw new ApiError(401, "This key is not known.");
+  }
   let answer;
   try {
     answer = await fetch(base + path, { method, body, headers: sent, signal });

@@ -53,7 +53,7 @@ function App() {
         <a href="docs">API<span class="wide"> reference</span></a></nav>
       <div class="row">
         <button class="quiet theme" onClick=${() => setTheme(next)} aria-label="Theme: ${theme}" title="Theme: ${theme}. Click for ${next}."><${Lamp} theme=${theme} /></button>
-        ${(session?.auth ?? "key") === "key" && html`<button class="quiet" title="Access key" onClick=${() => setAsking(true)}>${session?.key ? session.key.name : "Enter key"}</button>`}
+        ${(session?.auth ?? "key") === "key" && html`<button class="quiet whose" title="Access key" onClick=${() => setAsking(true)}>${session?.key ? session.key.name : "Enter key"}</button>`}
       </div>
     </header>
     ${lost && html`<p class="lost" role="alert">The server does not answer. Trying again until it does …</p>`}

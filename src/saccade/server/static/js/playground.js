@@ -32,15 +32,20 @@ export function Playground({ session, chosen, onChoose }) {
   const [hidden, setHidden] = useState(false);
   const turn = useRef(null);
   const calm = useRef(null);
+  const asked = useRef(null);
 
   const look = async (target, name = model, overlap = iou, words = labels) => {
     turn.current?.abort();
     const mine = (turn.current = new AbortController());
     const late = () => turn.current !== mine;
+    asked.current = name;
     setError(null);
     setBusy("Looking …");
     try {
-      if (fact(name)?.fetched === false && session?.admin) await fetchModel(name, mine, setBusy);
+      if (fact(name)?.fetched === false && session?.admin) {
+        await fetchModel(name, mine, setBusy);
+        models.reload();
+      }
       const body = form(target.file, overlap, told(name) ? words : null);
       if (target.kind === "photo") {
         const found = await photo(body, name, mine);
@@ -103,6 +108,12 @@ export function Playground({ session, chosen, onChoose }) {
     setAnswer(null);
     if (shot) look(shot, name);
   };
+  // The browser's own buttons change the model, too.
+  useEffect(() => {
+    if (!shot || !model || asked.current === model) return;
+    setAnswer(null);
+    look(shot, model);
+  }, [model]);
   const overlap = (value) => {
     setIou(value);
     clearTimeout(calm.current);
@@ -202,9 +213,18 @@ function form(file, iou, labels) {
   return body;
 }
 
+// The same file may be chosen again.
+function picked(take) {
+  return ({ target }) => {
+    const [file] = target.files;
+    target.value = "";
+    if (file) take(file);
+  };
+}
+
 function Drop({ over, onFile }) {
   return html`<label class="drop ${over ? "over" : ""}">
-    <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${(e) => onFile(e.target.files[0])} />
+    <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} />
     <svg class="drop-icon" viewBox="0 0 48 48" aria-hidden="true"><rect x="4" y="8" width="40" height="32" rx="5" /><circle cx="16" cy="19" r="4" /><path d="m5 36 12-11 8 7 9-10 10 10" /></svg>
     <strong>Drop a photo or video here</strong>
     <span>or choose a file, paste from the clipboard, or use the camera. It stays on this server.</span>
@@ -224,7 +244,7 @@ function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
       <${Stage} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
         <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : summary(items, frame)}</span>
-        <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${(e) => onFile(e.target.files[0])} /></label>
+        <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>
       </div>
       ${frame && html`<${Timing} frame=${frame} answer=${answer} />`}
     </div>
@@ -313,7 +333,7 @@ function List({ items, active, onActive, quiet }) {
 function CameraButton({ open, onOpen, onShot }) {
   if (navigator.mediaDevices?.getUserMedia)
     return html`<button onClick=${() => onOpen(!open)} aria-expanded=${open}>${open ? "Close camera" : "Use camera"}</button>`;
-  return html`<label class="button">Use camera <input type="file" class="hidden-input" accept="image/*" capture="environment" onChange=${(e) => e.target.files[0] && onShot(e.target.files[0])} /></label>`;
+  return html`<label class="button">Use camera <input type="file" class="hidden-input" accept="image/*" capture="environment" onChange=${picked(onShot)} /></label>`;
 }
 
 function Camera({ onShot }) {

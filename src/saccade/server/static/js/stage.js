@@ -16,7 +16,11 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
     setUnseen(false);
   }, [shot.url]);
   useEffect(() => {
-    const paint = () => shape && canvas.current && draw(canvas.current, items, shape, active);
+    const paint = () => {
+      if (!canvas.current) return;
+      if (shape) draw(canvas.current, items, shape, active);
+      else canvas.current.getContext("2d").clearRect(0, 0, canvas.current.width, canvas.current.height);
+    };
     paint();
     const watch = new ResizeObserver(paint);
     watch.observe(canvas.current);
