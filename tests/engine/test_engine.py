@@ -17,6 +17,7 @@ from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call, Clip, Options
 from saccade.engine import Engine
+from saccade.engine.resident import Resident
 from saccade.errors import (
     BadInput,
     BadSettings,
@@ -192,29 +193,33 @@ def test_a_caller_that_leaves_frees_its_place_and_disturbs_nobody(run: Run, isol
 def test_callers_take_turns_and_priorities_go_first(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     device = threading.Event()
     monkeypatch.setattr(simulated, "time", SimpleNamespace(sleep=lambda _seconds: device.wait(20)))
+    order: list[str] = []
+    send = Resident._send
 
-    async def main() -> list[str]:
-        order: list[str] = []
+    def noted(resident: Resident, link: Any, entry: Any) -> None:
+        order.append(entry.call.caller)
+        send(resident, link, entry)
+
+    async def main() -> None:
         async with running(Shelf(m={"ms": 1, "parallel": 1}), isolate=False, threads=1) as engine:
             device.set()
             await engine.load("m")
             device.clear()
+            monkeypatch.setattr(Resident, "_send", noted)
 
-            async def one(caller: str, priority: int = 0) -> None:
-                await engine.predict(call(caller=caller, priority=priority))
-                order.append(caller)
+            def called(caller: str, priority: int = 0) -> asyncio.Task[Answer]:
+                return asyncio.create_task(engine.predict(call(caller=caller, priority=priority)))
 
-            greedy = [asyncio.create_task(one("greedy")) for _ in range(20)]
+            greedy = [called("greedy") for _ in range(20)]
             await asyncio.sleep(0)
-            modest = [asyncio.create_task(one("modest")) for _ in range(3)]
-            urgent = asyncio.create_task(one("urgent", priority=1))
+            modest = [called("modest") for _ in range(3)]
+            urgent = called("urgent", priority=1)
             while sum(model["queued"] + model["in_flight"] for model in engine.info()["models"]) < 24:
                 await asyncio.sleep(0.01)
             device.set()  # all are there, so that only the line's own order is left
             await asyncio.gather(*greedy, *modest, urgent)
-        return order
 
-    order = run(main())
+    run(main())
     # Those that run already, and one that waits inside the replica, cannot be overtaken.
     assert order.index("urgent") <= 5
     assert [index for index, caller in enumerate(order) if caller == "modest"][-1] <= 12
@@ -504,12 +509,15 @@ def test_answers_of_the_former_files_are_not_kept_for_the_new_ones(run: Run) -> 
         library = Shelf(m={})
         async with running(library, isolate=False, cache_bytes=1 << 20) as engine:
             await engine.predict(call(brightness=1))
-            library.put("m", {"load_ms": 1500}, revision="2")
+            library.put("m", {"load_ms": 3000}, revision="2")
             await asyncio.sleep(1.2)
             await engine.predict(call(brightness=2))
             await asyncio.sleep(0.2)
             assert (await engine.predict(call(brightness=50, use_cache=True))).revision == "1"  # while it is replaced
-            await asyncio.sleep(2.5)
+            end = time.monotonic() + 20
+            while (await engine.predict(call(brightness=2, use_cache=False))).revision == "1":
+                assert time.monotonic() < end
+                await asyncio.sleep(0.1)
             assert (await engine.predict(call(brightness=50, use_cache=True))).revision == "2"
 
     run(main())
