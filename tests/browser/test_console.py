@@ -124,6 +124,27 @@ def test_what_is_drawn_is_of_the_picture_and_the_model_that_are_shown(page: Page
         page.locator(".stage-card input[type=file]").set_input_files(photo)
 
 
+def test_a_model_of_an_odd_name_is_found_by_its_link_and_by_the_programs(page: Page, house: Served) -> None:
+    name = 'shop/50% off?#"a"'
+    asked: list[str] = []
+
+    def renamed(route: Any) -> None:
+        told = route.fetch().json()
+        told["models"][0]["name"] = name
+        route.fulfill(json=told)
+
+    page.route("**/v1/console/models", renamed)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{house.url}/#/models")
+    page.get_by_role("link", name=name).click()
+    page.wait_for_function("() => location.hash.startsWith('#/models/shop/50')")
+    page.wait_for_timeout(300)
+    quoted = "shop/50%25%20off%3F%23%22a%22"
+    assert f"{house.url}/v1/console/models/{quoted}" in asked
+    page.goto(f"{house.url}/#/play/{quoted}")
+    expect(page.locator(".snippets code")).to_contain_text(f"/models/{quoted}")
+
+
 def test_pointing_at_a_row_lights_up_its_object(page: Page, house: Served, photo: Path) -> None:
     look(page, house, photo)
     page.locator(".list li").first.wait_for()

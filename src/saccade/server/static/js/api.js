@@ -5,6 +5,9 @@ const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
 
 export const origin = base;
 
+// A model's name as it stands in an address.
+export const inPath = (name) => name.split("/").map(encodeURIComponent).join("/");
+
 export function key() {
   return sessionStorage.getItem(KEY) ?? "";
 }

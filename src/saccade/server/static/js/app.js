@@ -1,7 +1,7 @@
 // The frame around the pages: address, navigation, key, theme.
 import { html, useEffect, useRef, useState, Dialog, Problem, useLoad } from "./ui.js";
 import { render } from "../vendor/htm-preact.js";
-import { alive, get, key, listen, setKey } from "./api.js";
+import { alive, get, inPath, key, listen, setKey } from "./api.js";
 import { Playground } from "./playground.js";
 import { Models } from "./models.js";
 import { Model } from "./model.js";
@@ -82,12 +82,12 @@ function Page({ page, rest, session, onKey }) {
   const go = (...parts) => (location.hash = `#/${parts.join("/")}`);
   if (page === "models" && rest) {
     const [name, tab] = rest.endsWith("/deploy") ? [rest.slice(0, -7), "Deploy"] : [rest, "About"];
-    return html`<${Model} key=${name} session=${session} name=${name} tab=${tab} onTab=${(to) => go("models", name + (to === "Deploy" ? "/deploy" : ""))} />`;
+    return html`<${Model} key=${name} session=${session} name=${name} tab=${tab} onTab=${(to) => go("models", inPath(name) + (to === "Deploy" ? "/deploy" : ""))} />`;
   }
   if (page === "models") return html`<${Models} session=${session} />`;
   if (page === "keys") return html`<${Keys} session=${session} onKey=${onKey} />`;
   if (page === "usage") return html`<${Usage} session=${session} />`;
-  return html`<${Playground} session=${session} chosen=${rest} onChoose=${(name) => go("play", name)} />`;
+  return html`<${Playground} session=${session} chosen=${rest} onChoose=${(name) => go("play", inPath(name))} />`;
 }
 
 function SignIn({ onKey, wrong = false, page = false }) {

@@ -1,15 +1,14 @@
 // One model: what it is, and its Deploy tab with the shared and the dedicated API.
 import { html, useState, Confirm, Copy, Empty, Problem, State, Tabs, bytes, many, useLoad, when } from "./ui.js";
-import { get, origin, send } from "./api.js";
+import { get, inPath, origin, send } from "./api.js";
 import { Snippets } from "./snippets.js";
 import { Plot } from "./charts.js";
 import { asleep } from "./models.js";
 
-const path = (name) => name.split("/").map(encodeURIComponent).join("/");
 const RANGES = ["1h", "6h", "24h", "7d", "30d"];
 
 export function Model({ session, name, tab, onTab }) {
-  const model = useLoad(() => get(`/v1/console/models/${path(name)}`), [session, name], 4000);
+  const model = useLoad(() => get(`/v1/console/models/${inPath(name)}`), [session, name], 4000);
   const facts = model.data;
   return html`<section>
     <nav class="crumbs"><a href="#/models">Models</a> / ${name}</nav>
@@ -35,7 +34,7 @@ function About({ model }) {
   ];
   return html`<div class="card">
       <dl class="facts">${rows.map(([term, value]) => html`<div><dt>${term}</dt><dd>${value}</dd></div>`)}</dl>
-      <p><a class="button" href="#/play/${model.name}">Try it in the playground</a></p>
+      <p><a class="button" href="#/play/${inPath(model.name)}">Try it in the playground</a></p>
     </div>
     <details class="card"><summary>${many((model.labels ?? []).length, "class", "classes")}</summary>
       <p class="labels">${(model.labels ?? []).slice(0, 1000).map((label) => html`<span>${label}</span> `)}</p>
@@ -67,7 +66,7 @@ function Deploy({ session, model }) {
         <h2>Dedicated Inference API</h2>
         <p>A URL of its own for this model, with reserved replicas and without the shared limit.</p>
         <${Problem} error=${endpoints.error} />
-        ${moved && html`<p class="note" role="status">“${moved.name}” now runs <a href="#/models/${moved.model}/deploy">${moved.model}</a>, at the same URL.</p>`}
+        ${moved && html`<p class="note" role="status">“${moved.name}” now runs <a href="#/models/${inPath(moved.model)}/deploy">${moved.model}</a>, at the same URL.</p>`}
         ${mine.map((one) => html`<${Endpoint} key=${one.name} session=${session} endpoint=${one} open=${one === shown} onOpen=${setOpen} reload=${endpoints.reload} onMoved=${setMoved} />`)}
         ${!mine.length && endpoints.data && html`<${Empty}>No dedicated endpoint runs this model.<//>`}
         ${session?.admin ? html`<${Start} model=${model} taken=${(endpoints.data?.endpoints ?? []).map((one) => one.name)} reload=${endpoints.reload} />` : html`<p class="hint">A key with admin rights may start one.</p>`}
@@ -177,7 +176,7 @@ function Regions({ places, value, onChange }) {
 
 // How an endpoint does, what it was asked lately, and how it is called.
 function Details({ endpoint, labels }) {
-  const at = `/v1/endpoints/${path(endpoint.name)}`;
+  const at = `/v1/endpoints/${inPath(endpoint.name)}`;
   return html`<article class="details" aria-label="Metrics, logs and code of ${endpoint.name}">
     <h2 class="next">${endpoint.name}: metrics, logs and code</h2>
     <div class="card"><${Metrics} at=${at} /></div>
@@ -190,7 +189,7 @@ export function Endpoint({ session, endpoint, open, onOpen, reload, onMoved }) {
   const [asking, setAsking] = useState(null);
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
-  const at = `/v1/endpoints/${path(endpoint.name)}`;
+  const at = `/v1/endpoints/${inPath(endpoint.name)}`;
   const start = async () => {
     setBusy(true);
     setError(null);

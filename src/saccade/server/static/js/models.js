@@ -1,12 +1,12 @@
 // The models of this server: what they are, where they stand, and how to bring more.
 import { html, useRef, useState, Confirm, Copy, Dialog, Empty, Problem, Row, State, Table, bytes, many, useLoad } from "./ui.js";
-import { call, get, lines, send } from "./api.js";
+import { call, get, inPath, lines, send } from "./api.js";
 
 const NAMES = [{ name: "Name" }, { name: "Task" }, { name: "Licence" }, { name: "Size", kind: "num" }, { name: "State" }, { name: "Memory", kind: "num" }, { name: "Actions", kind: "actions" }];
 const ENDPOINTS = [{ name: "Endpoint" }, { name: "Model" }, { name: "State" }, { name: "Replicas", kind: "num" }, { name: "Address", kind: "broad" }];
 const FEW = 8; // models that need no search
 
-const path = (name) => `/v1/console/models/${name.split("/").map(encodeURIComponent).join("/")}`;
+const path = (name) => `/v1/console/models/${inPath(name)}`;
 
 export function Models({ session }) {
   const list = useLoad(() => get("/v1/console/models"), [session], 4000);
@@ -57,7 +57,7 @@ export function Models({ session }) {
     ${strange.map((name) => html`<p class="card pulling-new">Fetching ${name} <${Pulling} step=${pulls[name]} /></p>`)}
     ${shown.length > 0 && html`<${Table} label="Models" names=${NAMES}>
       ${shown.map((model) => html`<${Row} key=${model.name} names=${NAMES} cells=${[
-        html`<a href="#/models/${model.name}">${model.name}</a>`,
+        html`<a href="#/models/${inPath(model.name)}">${model.name}</a>`,
         model.task,
         model.licence.includes("AGPL") ? html`<strong class="warn">${model.licence}</strong>` : model.licence,
         bytes(model.size_bytes),
@@ -70,7 +70,7 @@ export function Models({ session }) {
     ${models.length > 0 && !shown.length && html`<${Empty}>No model is called so.<//>`}
     ${running.length > 0 && html`<h2 class="next">Dedicated endpoints</h2>
       <${Table} label="Dedicated endpoints" names=${ENDPOINTS}>${running.map((one) => html`<${Row} key=${one.name} names=${ENDPOINTS} cells=${[
-        html`<a href="#/models/${one.model}/deploy">${one.name}</a>`,
+        html`<a href="#/models/${inPath(one.model)}/deploy">${one.name}</a>`,
         one.model,
         html`<${State} value=${asleep(one) ? "asleep" : one.state} />`,
         `${one.replicas_now} of ${one.replicas}`,

@@ -1,6 +1,6 @@
 // Drop a photo, see what is in it. Scores are asked for from low upwards, so that the slider re-filters at once.
 import { html, useEffect, useRef, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
-import { call, get, lines } from "./api.js";
+import { call, get, inPath, lines } from "./api.js";
 import { colour, percent } from "./draw.js";
 import { Snippets } from "./snippets.js";
 import { Stage } from "./stage.js";
@@ -159,7 +159,7 @@ function Slider({ id, name, low, value, onInput, disabled }) {
 }
 
 function path(model) {
-  return `/api/models/${encodeURIComponent(model).replaceAll("%2F", "/")}/predict`;
+  return `/api/models/${inPath(model)}/predict`;
 }
 
 function kindOf(file) {
@@ -169,7 +169,7 @@ function kindOf(file) {
 
 // Brings a model of the catalogue here before it is asked, telling how far it is.
 async function fetchModel(name, { signal }, tell) {
-  const address = `/v1/console/models/${name.split("/").map(encodeURIComponent).join("/")}/pull`;
+  const address = `/v1/console/models/${inPath(name)}/pull`;
   for await (const step of lines(address, { method: "POST", signal })) {
     if (step.error) throw new Error(step.error);
     tell(`Fetching ${name} …${step.total ? ` ${Math.round((100 * step.done) / step.total)}%` : ""}`);

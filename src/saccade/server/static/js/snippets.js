@@ -1,6 +1,6 @@
 // Ready-to-copy programs for each API, with this server's address and the chosen model.
 import { html, useState, Copy, Tabs } from "./ui.js";
-import { origin } from "./api.js";
+import { inPath, origin } from "./api.js";
 
 const APIS = ["Hugging Face", "YOLO v1", "HUB", "Platform"];
 const LANGUAGES = ["Python", "JavaScript", "cURL"];
@@ -28,9 +28,9 @@ export function program(api, language, model, url, dedicated, labels = null) {
   const wanted = labels === null ? "" : `?candidate_labels=${encodeURIComponent(labels)}`;
   const told = (fields) => (labels === null ? fields : { candidate_labels: labels });
   const face = {
-    "Hugging Face": { url: (dedicated ? url : `${url}/models/${model}`) + wanted, raw: true, auth: ["Authorization", "Bearer API_KEY"] },
+    "Hugging Face": { url: (dedicated ? url : `${url}/models/${inPath(model)}`) + wanted, raw: true, auth: ["Authorization", "Bearer API_KEY"] },
     "YOLO v1": {
-      url: `${url}/v1/predict/${model}`,
+      url: `${url}/v1/predict/${inPath(model)}`,
       file: "image",
       fields: told({ size: 640, confidence: 0.25, iou: 0.45 }),
       auth: ["x-api-key", "API_KEY"],
@@ -42,7 +42,7 @@ export function program(api, language, model, url, dedicated, labels = null) {
       auth: ["x-api-key", "API_KEY"],
     },
     Platform: {
-      url: dedicated ? `${url}/predict` : `${url}/api/models/${model}/predict`,
+      url: dedicated ? `${url}/predict` : `${url}/api/models/${inPath(model)}/predict`,
       file: "file",
       fields: told({ conf: 0.25, iou: 0.7 }),
       auth: ["Authorization", "Bearer API_KEY"],
