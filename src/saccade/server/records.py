@@ -11,7 +11,7 @@ import sqlalchemy as sql
 
 from saccade.endpoints.endpoint import Record
 from saccade.errors import BadOptions
-from saccade.server.database import Database, endpoints
+from saccade.server.database import FILE, Database, endpoints
 from saccade.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class SqlRecords:
 
 def kept(settings: Settings) -> list[Record]:
     """The endpoints of an installation, for the command line; works while a server runs, and where none ever ran."""
-    if not settings.database_url and not (Path(settings.home) / "saccade.db").exists():
+    if not settings.database_url and not (Path(settings.home) / FILE).exists():
         return []
     database = Database(settings.database_url, settings.home)
     try:
