@@ -49,7 +49,7 @@ def start(
     """
     size = {"memory_bytes": _bytes(memory), "idle_stop_s": idle_stop, "calls_per_hour": limit}
     given = {field: value for field, value in {"model": model, **size, **plan}.items() if value is not None}
-    told = ask("POST", url, "/v1/endpoints", key, {"name": name, **given})
+    told = ask("POST", url, "/v1/endpoints", key, {"name": name, **given}, holds="state")
     _finish(_settled(name, url, key) if wait else told, as_json)
 
 
@@ -59,7 +59,7 @@ def start(
 @server_options
 def stop(name: str, as_json: bool, url: str, key: str | None) -> None:
     """Stop the endpoint NAME: accepted calls finish, then its URL answers 503."""
-    _finish(ask("PATCH", url, _path(name), key, {"action": "stop"}), as_json)
+    _finish(ask("PATCH", url, _path(name), key, {"action": "stop"}, holds="state"), as_json)
 
 
 @COMMAND.command()
@@ -69,7 +69,8 @@ def stop(name: str, as_json: bool, url: str, key: str | None) -> None:
 @server_options
 def replace(name: str, model: str, as_json: bool, url: str, key: str | None) -> None:
     """Put MODEL behind the URL of NAME; the old model serves until the new one is healthy."""
-    _finish(ask("PATCH", url, _path(name), key, {"action": "replace", "model": model}), as_json)
+    told = ask("PATCH", url, _path(name), key, {"action": "replace", "model": model}, holds="state")
+    _finish(told, as_json)
 
 
 @COMMAND.command(name="list")
@@ -77,7 +78,7 @@ def replace(name: str, model: str, as_json: bool, url: str, key: str | None) -> 
 @server_options
 def list_(as_json: bool, url: str, key: str | None) -> None:
     """List the endpoints of the server."""
-    rows = ask("GET", url, "/v1/endpoints", key)["endpoints"]
+    rows = ask("GET", url, "/v1/endpoints", key, holds="endpoints")["endpoints"]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -102,7 +103,7 @@ def list_(as_json: bool, url: str, key: str | None) -> None:
 @server_options
 def rm(name: str, url: str, key: str | None) -> None:
     """Stop the endpoint NAME and forget it."""
-    told = ask("DELETE", url, _path(name), key)
+    told = ask("DELETE", url, _path(name), key, holds="removed")
     click.echo(f"{name} is removed. {told.get('note', '')}".strip())
 
 
@@ -118,7 +119,7 @@ def _settled(name: str, url: str, key: str | None) -> Any:
     """
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        told = ask("GET", url, _path(name), key)
+        told = ask("GET", url, _path(name), key, holds="state")
         if told["state"] in SETTLED:
             if told["state"] == "failed":
                 raise Error(f"The endpoint {name} failed: {told['reason']}")

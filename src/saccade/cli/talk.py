@@ -25,12 +25,12 @@ def server_options(function: Any) -> Any:
     )
 
 
-def ask(method: str, url: str, path: str, key: str | None = None, body: object = None) -> Any:
-    """The server's JSON answer.
+def ask(method: str, url: str, path: str, key: str | None = None, body: object = None, *, holds: str) -> Any:
+    """The server's JSON answer, an object with the field ``holds``.
 
     Raises:
         BadOptions: the address or the key cannot be one, or the server says that something is wrong about the request.
-        Error: it is not running or refuses; the message is the server's own.
+        Error: it is not running, is no saccade, or refuses; the message is the server's own.
     """
     import httpx
 
@@ -51,14 +51,14 @@ def ask(method: str, url: str, path: str, key: str | None = None, body: object =
             "another with --url or SACCADE_URL."
         ) from error
     told = _document(answer)
-    if answer.is_success and told is not None:
+    if answer.is_success and told is not None and holds in told:
         return told
     if answer.status_code == 401:
         raise Error("The server asks for a key, and knows none like this. Give it an admin key: --key or SACCADE_KEY.")
     reason = (told or {}).get("error")
-    if not reason:
+    if not isinstance(reason, str):
         raise Error(f"{url} answered {answer.status_code} without a word of saccade's; is it a saccade server?")
-    raise BadOptions(str(reason)) if answer.status_code == 400 else Error(str(reason))
+    raise BadOptions(reason) if answer.status_code == 400 else Error(reason)
 
 
 def _document(answer: httpx.Response) -> dict[str, Any] | None:
