@@ -206,6 +206,35 @@ def test_a_stop_that_does_not_reach_its_region_says_so_and_leaves_it_ready(recor
     asyncio.run(stop_that_fails(records))
 
 
+def test_stopping_what_failed_on_the_way_stops_it_in_its_region_or_says_that_it_could_not(records: Memory) -> None:
+    reached, stopped = False, []
+
+    class Far(LocalEndpoint):
+        region_id = "there"
+
+        async def start(self, card: Card, plan: Plan) -> None:
+            raise CorruptFiles("It did not come up in time.")
+
+        async def stop(self) -> None:
+            if not reached:
+                raise Unreachable("The region does not answer.")
+            stopped.append(self)
+
+    async def play() -> None:
+        nonlocal reached
+        house = Fleet(records, resolve, lambda record: Far(Counting))
+        await house.create("cars", Plan(model="a", region="far"))
+        assert await settled(house, "cars") == "failed"
+        with pytest.raises(Unreachable):
+            await house.stop("cars")
+        assert (house.record("cars").state, house.record("cars").reason) == ("failed", "It did not come up in time.")
+        reached = True
+        await house.stop("cars")
+        assert (house.record("cars").state, len(stopped)) == ("stopped", 1)
+
+    asyncio.run(play())
+
+
 def test_replacing_under_load_fails_no_call(records: Memory) -> None:
     async def play() -> None:
         house = fleet(records)

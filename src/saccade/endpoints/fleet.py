@@ -371,8 +371,9 @@ class Fleet:
         return record
 
     def _left_over(self, record: Record) -> Endpoint | None:
-        """What runs of the endpoint though this process did not start it."""
-        return None
+        """What may run of the endpoint though this process does not hold it: in its region, what failed on the way."""
+        failed = record.plan.region and record.state == "failed" and (record.region_id or record.started)
+        return self._make(record) if failed else None
 
     async def _while_stopping(self, record: Record) -> None:
         async with self._lock(record.name):
