@@ -44,7 +44,7 @@ def test_a_dash_is_standard_input(tree: Path) -> None:
     assert (source.path, source.stem) == (None, "stdin")
 
 
-@pytest.mark.parametrize("word", ["*.tif", "hollow"])
+@pytest.mark.parametrize("word", ["*.tif", "hollow", "holl*"])
 def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
     (tree / "hollow").mkdir()
     with pytest.raises(BadInput, match=word.replace("*", r"\*")):
@@ -55,6 +55,31 @@ def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
 def test_an_address_is_not_fetched_and_the_way_is_told(tree: Path, word: str) -> None:
     with pytest.raises(BadInput, match=r"addresses are not fetched.*predict -"):
         expand([word])
+
+
+@pytest.mark.parametrize("word", ["0", "rtsp://10.0.0.9/live"])
+def test_a_camera_is_not_asked_and_the_way_is_told(tree: Path, word: str) -> None:
+    with pytest.raises(BadInput, match=r"cameras and streams are not read\. Record"):
+        expand([word])
+
+
+def test_an_empty_word_is_not_the_folder_in_which_one_stands(tree: Path) -> None:
+    with pytest.raises(BadInput, match="empty text"):
+        expand([""])
+
+
+def test_what_was_saved_is_not_looked_at_again(tree: Path) -> None:
+    (tree / "sub/out").mkdir()
+    (tree / "sub/out/c.jpg").write_bytes(b"?")
+
+    def seen(word: str, album: str) -> list[str]:
+        return [source.name for source in expand([word], Path(album))]
+
+    assert seen(".", "sub/out") == ["[x].png", "a.PNG", "b.jpg", "film.mp4", "sub/c.webp"]
+    assert seen(str(tree / "sub"), "./sub/../sub/out") == [str(tree / "sub/c.webp")]
+    assert seen("sub/out", "sub/out") == ["sub/out/c.jpg"]
+    assert seen("sub/out", "sub") == ["sub/out/c.jpg"]
+    assert seen("sub/*/*.jpg", "sub/out") == ["sub/out/c.jpg"]
 
 
 def test_reading_a_file_that_is_gone_says_so(tree: Path) -> None:

@@ -16,6 +16,7 @@ SUFFIXES = frozenset(
     ".asf .avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split()
 )
 """Names that a folder is searched for; a file that is named outright is read whatever its name."""
+STREAMS = ("rtsp://", "rtmp://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,31 +45,48 @@ class Source:
         return self.path.stem if self.path is not None else "stdin"
 
 
-def expand(words: Sequence[str]) -> list[Source]:
-    """Every source behind the words, in order, folders sorted by name.
+def expand(words: Sequence[str], album: Path | None = None) -> list[Source]:
+    """Every source behind the words, in order, folders sorted by name; a folder that holds ``album``, where pictures
+    are saved, is searched without it.
 
     Raises:
         BadInput: a word matches nothing.
     """
-    return [source for word in words for source in _behind(word)]
+    return [source for word in words for source in _behind(word, album)]
 
 
-def _behind(word: str) -> Iterator[Source]:
+def _behind(word: str, album: Path | None) -> Iterator[Source]:
     if word == "-":
         yield Source("-", None)
         return
-    if word.lower().startswith(("http://", "https://", "rtsp://")) and not os.path.exists(word):
-        raise BadInput(f"{word}: addresses are not fetched. Download it first: curl -L '{word}' | saccade predict -")
+    if not word:
+        raise BadInput("One of the sources is an empty text. Name an image, a video, a folder or a pattern.")
+    if not os.path.exists(word):
+        if word.isdecimal() or word.lower().startswith(STREAMS):
+            raise BadInput(f"{word}: cameras and streams are not read. Record a picture or a video first, and name it.")
+        if word.lower().startswith(("http://", "https://")):
+            raise BadInput(
+                f"{word}: addresses are not fetched. Download it first: curl -L '{word}' | saccade predict -"
+            )
     path = Path(word).expanduser()
     if path.is_dir():
-        found = sorted(child for child in path.rglob("*") if child.is_file() and child.suffix.lower() in SUFFIXES)
+        found = sorted(child for child in _children(path, album) if child.suffix.lower() in SUFFIXES)
         if not found:
             raise BadInput(f"{word}: the folder holds no image or video. Name a file, or a folder with images.")
         yield from (Source(str(child), child) for child in found)
     elif path.exists() or not glob.has_magic(word):
         yield Source(word, path)
     else:
-        matches = sorted(glob.glob(word, recursive=True))
+        matches = [match for match in sorted(glob.glob(word, recursive=True)) if os.path.isfile(match)]
         if not matches:
             raise BadInput(f"{word}: no file matches this pattern. Check the spelling, or quote the pattern.")
-        yield from (Source(match, Path(match)) for match in matches if Path(match).is_file())
+        yield from (Source(match, Path(match)) for match in matches)
+
+
+def _children(folder: Path, album: Path | None) -> Iterator[Path]:
+    """The files below a folder, but those in an album that lies in it."""
+    root = folder.resolve()
+    saved = album.resolve() if album and root in album.resolve().parents else None
+    for child in folder.rglob("*"):
+        if child.is_file() and not (saved and (root / child.relative_to(folder)).is_relative_to(saved)):
+            yield child
