@@ -12,6 +12,7 @@ from saccade.cli import table
 from saccade.cli.house import settings
 
 SCOPES = ("models", "endpoints", "admin")
+UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
 @click.group(name="keys")
@@ -103,8 +104,19 @@ def revoke(which: str, home: str | None) -> None:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     limit = "default" if row["limit"] is None else "none" if row["limit"] == 0 else str(row["limit"])
+    if row["limit"] and row["window_s"]:
+        limit += f"/{_span(row['window_s'])}"
+    only = [pattern for field in ("models", "endpoints") for pattern in row[field] if pattern != "*"]
+    may = ", ".join(row["scopes"]) + (f" (only {', '.join(only)})" if only else "")
     dates = (_date(row["created"]), _date(row["last_used"]), _date(row["expires"]) if row["expires"] else "never")
-    return [row["id"], row["name"], f"{row['prefix']}…", ", ".join(row["scopes"]), limit, *dates]
+    return [row["id"], row["name"], f"{row['prefix']}…", may, limit, *dates]
+
+
+def _span(seconds: int) -> str:
+    """``3600`` → ``hour``, ``7200`` → ``2 hours``, as ``--limit`` takes them."""
+    size, unit = next((size, unit) for size, unit in UNITS if seconds % size == 0)
+    many = seconds // size
+    return unit if many == 1 else f"{many} {unit}s"
 
 
 def _date(moment: float | None) -> str:
