@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +41,37 @@ def test_what_was_mistyped_is_named_and_exits_with_2(typed: Typed, words: tuple[
     assert told.stdout == "" or told.stdout.startswith("Usage")
     assert "Error" in told.stderr
     assert "Traceback" not in told.output
+
+
+def test_a_command_that_is_nearly_right_is_told_the_right_one(typed: Typed) -> None:
+    assert "Did you mean 'predict'?" in typed("predct", "photo.jpg").stderr
+
+
+def test_no_colours_are_shown_to_those_who_want_none(tmp_path: Path) -> None:
+    def shown(**variables: str) -> str:
+        first, second = pty.openpty()
+        environ = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        environ |= {"SACCADE_HOME": str(tmp_path), "TERM": "xterm", **variables}
+        words = [sys.executable, "-m", "saccade", "models", "--models", str(tmp_path / "odd")]
+        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=second, env=environ, check=True)
+        os.close(second)
+        told = os.read(first, 10_000).decode()
+        os.close(first)
+        return told
+
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/bad.onnx").write_bytes(b"no graph")
+    assert "bad cannot be served" in shown()
+    assert "\x1b[33m" in shown()
+    assert "\x1b" not in shown(NO_COLOR="1")
+
+
+def test_keys_are_listed_with_what_they_may_and_how_often(typed: Typed) -> None:
+    typed("keys", "create", "robot", "--model", "yolo*", "--limit", "5/2h")
+    typed("keys", "create", "free", "--limit", "0")
+    listed = " ".join(typed("keys", "list").stdout.split())
+    assert "models (only yolo*) 5/2 hours" in listed
+    assert "models none" in listed
 
 
 def test_a_setting_out_of_its_range_exits_with_2_and_says_what_is_expected(typed: Typed) -> None:

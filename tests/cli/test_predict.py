@@ -126,6 +126,16 @@ def test_an_unknown_model_is_answered_with_the_ways_to_add_one(typed: Typed, pho
     assert "saccade add" in told.stderr
 
 
+def test_a_file_in_the_place_of_a_name_is_answered_with_what_to_type(
+    typed: Typed, photos: Path, models: Path, tmp_path: Path
+) -> None:
+    told = typed("predict", photos, "-m", models / "lamps.onnx")
+    assert told.exit_code == 2
+    assert f"saccade add lamps {models / 'lamps.onnx'}" in told.stderr
+    told = typed("predict", photos, "--models", models / "lamps.onnx", "-m", "lamps")
+    assert told.exit_code == 0
+
+
 def test_a_model_that_is_known_but_in_no_package_is_named_with_the_ways_to_add_it(typed: Typed, photos: Path) -> None:
     told = typed("predict", photos, "-m", "yolo26n")
     assert told.exit_code == 1
@@ -259,6 +269,15 @@ def test_a_video_that_breaks_off_is_named(typed: Typed, models: Path, film: Path
     told = typed("predict", film, "-m", "lamps", "--models", models)
     assert told.exit_code == 1
     assert "film.avi" in told.stderr
+
+
+def test_with_standard_output_closed_nothing_is_said(models: Path, photos: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "saccade", "predict", str(photos), "-m", "lamps", "--models", str(models)]
+    words += ["--save", str(tmp_path / "out")]
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path / "home")}
+    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], capture_output=True, text=True, env=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path, tmp_path: Path) -> None:

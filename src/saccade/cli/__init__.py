@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,15 @@ class Lazy(click.Group):
         command: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").COMMAND
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        near = [] if args[0] in known else difflib.get_close_matches(args[0], known, n=1)
+        if near:
+            ctx.fail(f"There is no command '{args[0]}'. Did you mean '{near[0]}'?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
@@ -92,4 +103,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone
-    cli.main(prog_name="saccade")
+    cli.main(prog_name="saccade", color=False if os.environ.get("NO_COLOR") else None)

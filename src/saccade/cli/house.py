@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from saccade.card import Card
-from saccade.errors import UnknownModel
+from saccade.errors import BadOptions, UnknownModel
 from saccade.stores.store import Progress
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def compiled(given: Settings) -> str:
 
 def fetched(shelf: Library, ref: str) -> Card:
     """The Card of a model that can be opened; one of the catalogue's is brought here first, and a graph is made of a
-    checkpoint, with a progress bar."""
+    checkpoint, with a progress bar.
+
+    Raises:
+        UnknownModel, BadOptions: there is none of this name; the latter where it is that of a file.
+    """
     try:
         card = shelf.card(ref)
         if card.runtime != "torch":
@@ -65,6 +69,11 @@ def fetched(shelf: Library, ref: str) -> Card:
             return shelf.ready(card, report)
     except UnknownModel:
         source = shelf.source(ref)
+        if (source is None or not source.on_use) and (file := Path(ref)).is_file():
+            raise BadOptions(
+                f"'{ref}' is a file, and models are called by name. Add it with 'saccade add {file.stem} {ref}', or "
+                f"give --models {ref} and call it '{file.stem}'."
+            ) from None
         if source is None or not source.on_use:
             raise
     with progress() as report:

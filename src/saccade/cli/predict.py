@@ -80,7 +80,7 @@ def COMMAND(
     SOURCE is an image, a video, a folder, a pattern in quotes, or - for standard input.
     """
     given = settings(home=home, models=folders or None, precision=precision, device=device)
-    wanted = expand(sources)
+    wanted = expand(sources, Path(save) if save else None)
     from saccade.call import Options
     from saccade.discover import nvidia_driver
 
@@ -423,7 +423,7 @@ def _bar(total: int, printer: Printer) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = printer.console if sys.stdout.isatty() else Console(stderr=True)
+    console = printer.console if sys.stdout and sys.stdout.isatty() else Console(stderr=True)
     if console is None or not console.is_terminal:
         yield Bar()
         return
