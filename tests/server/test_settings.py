@@ -126,6 +126,12 @@ def test_the_documentation_lists_every_setting_with_its_default() -> None:
     assert all(f"`{name}`" in page for name in NAMES)
 
 
+def test_the_documentation_lists_the_words_that_a_setting_may_be() -> None:
+    assert "| `ray_proxies` | `every_node`; or `head_only` |" in table()
+    assert "| `legacy_response` | `l1`; or `l2`, `hub` |" in table()
+    assert "| `host` | `127.0.0.1` |" in table()
+
+
 RULES: dict[str, object] = {
     "replicas": 3,
     "spare_workers": 2,

@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import msgspec
@@ -183,7 +183,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     forward: Annotated[
         Literal["never", "when_busy", "nearest"],
         Meta(
-            description="Send calls of the shared URL to the nearest healthy region: `when_busy`: those refused here."
+            description="Send calls of the shared URL to the nearest healthy region: `when_busy`: those refused here; "
+            "`nearest`: all."
         ),
     ] = "never"
     ray_replicas: Annotated[
@@ -251,10 +252,18 @@ def table() -> str:
     for title, names in grouped().items():
         rows = [f"## {title}", "", "| setting | default | meaning |", "|---|---|---|"]
         for name in names:
-            default = "" if defaults[name] in ("", ()) else _shown(defaults[name])
-            rows.append(f"| `{name}` | {default} | {meaning(name)} |")
+            rows.append(f"| `{name}` | {_default(name, defaults[name])} | {meaning(name)} |")
         parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _default(name: str, value: object) -> str:
+    """What a setting is if nobody sets it, and what else it may be where only a few words are taken."""
+    if value in ("", ()):
+        return ""
+    hint = get_args(ANNOTATED[name])[0]
+    others = [_shown(word) for word in get_args(hint) if word != value] if get_origin(hint) is Literal else []
+    return _shown(value) + (f"; or {', '.join(others)}" if others else "")
 
 
 def _shown(value: object) -> str:
