@@ -43,6 +43,12 @@ def test_what_was_mistyped_is_named_and_exits_with_2(typed: Typed, words: tuple[
     assert "Traceback" not in told.output
 
 
+def test_what_is_missing_is_installed_where_saccade_is(typed: Typed) -> None:
+    told = typed("keys", "list", env={"SACCADE_DATABASE_URL": "postgresql+pg8000://nobody@127.0.0.1:9/none"})
+    assert told.exit_code == 1
+    assert f"{sys.executable} -m pip install 'saccade[postgres]'" in told.stderr
+
+
 def test_a_command_that_is_nearly_right_is_told_the_right_one(typed: Typed) -> None:
     assert "Did you mean 'predict'?" in typed("predct", "photo.jpg").stderr
 

@@ -7,6 +7,7 @@ import errno
 import importlib
 import io
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from saccade import __version__
-from saccade.errors import BadOptions, BadSettings, Error, RunFailed
+from saccade.errors import BadOptions, BadSettings, Error, MissingExtra, RunFailed
 
 COMMANDS: dict[str, str] = {
     "serve": "Serve models over the Hugging Face and Ultralytics APIs.",
@@ -40,7 +41,10 @@ class Failure(click.ClickException):
     """A saccade error on its way to the terminal: exit code 2 for what the caller typed or set, 1 for the rest."""
 
     def __init__(self, error: Error) -> None:
-        super().__init__(error.message)
+        message = error.message
+        if isinstance(error, MissingExtra):  # the first pip on the path may be that of another environment
+            message = message.replace("pip install", f"{shlex.quote(sys.executable)} -m pip install")
+        super().__init__(message)
         if isinstance(error, BadOptions | BadSettings):
             self.exit_code = 2  # type: ignore[misc]
 
