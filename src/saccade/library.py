@@ -125,7 +125,10 @@ class Library:
     def check_free(self, name: str) -> None:
         """Raises BadOptions: the name cannot be used or is taken. Worth asking before long work for a model."""
         if not NAME.fullmatch(name):
-            raise BadOptions(f"'{name}' cannot be a model's name. Use letters, digits, '.', '_', '-', and '/' between.")
+            raise BadOptions(
+                f"'{name}' cannot be a model's name. Use letters, digits, '.', '_' and '-', first a letter or digit; "
+                "with '/' between, up to three such words."
+            )
         if self.folders.entry(name) is not None:
             raise BadOptions(
                 f"The name '{name}' is taken by a file of a models folder (--models), which would be served instead. "
@@ -149,7 +152,7 @@ class Library:
         if entry is None:
             if self.folders.entry(ref) is not None:
                 raise BadOptions(f"'{ref}' lies in a folder of yours; delete it there, saccade only removes its own.")
-            raise self.unknown(ref)
+            raise UnknownModel(f"There is no model '{ref}' to remove. 'saccade models' lists those that are here.")
         if not entry.kind:
             self.forget(ref)
             shutil.rmtree(entry.path)

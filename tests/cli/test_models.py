@@ -30,7 +30,9 @@ def test_a_model_is_added_listed_used_and_removed(typed: Typed, tmp_path: Path, 
     assert typed("predict", photos, "-m", "house/lamps").exit_code == 0
     assert typed("remove", "house/lamps").exit_code == 0
     assert "house/lamps" not in typed("models").stdout
-    assert typed("remove", "house/lamps").exit_code == 1
+    again = typed("remove", "house/lamps")
+    assert (again.exit_code, "no model 'house/lamps' to remove" in again.stderr) == (1, True)
+    assert "Fetch" not in typed("remove", "yolov8n").stderr
     assert file.exists()
 
 
@@ -55,6 +57,13 @@ def test_the_table_names_licences_and_what_is_here(typed: Typed, models: Path) -
     lamps = next(line for line in lines if line.startswith("lamps"))
     assert lamps.split()[-1] == "here"
     assert any("yolo11n" in line and "AGPL-3.0" in line and "fetched on first use" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["two words", "../up", "a/b/c/d", "x/-y"])
+def test_a_name_that_cannot_be_is_told_what_can(typed: Typed, tmp_path: Path, name: str) -> None:
+    told = typed("add", name, detector(tmp_path / "best.onnx"))
+    assert told.exit_code == 2
+    assert "up to three such words" in told.stderr
 
 
 def test_a_file_that_is_no_model_is_named_with_the_reason(typed: Typed, tmp_path: Path) -> None:
