@@ -63,6 +63,8 @@ def test_verify_compares_the_two_precisions(typed: Typed, models: Path, photos: 
     assert report["difference"]["matched"] == 1
     shown = typed("verify", "lamps", "--models", models).stdout
     assert "drawn pictures" in shown
+    assert "saccade verify lamps photos/" in shown
+    assert "photos/" not in typed("verify", "lamps", photos / "bright.png", "--models", models).stdout
     assert "They agree." in shown
 
 

@@ -88,6 +88,10 @@ def _print(report: Report) -> None:
     for name, value, form in rows:
         if value is not None:
             click.echo(f"  {name:<29} {form.format(value)}")
+    if not report.own_pictures:
+        click.echo(
+            f"Little is to be found in drawn pictures. Compare photos of yours: saccade verify {report.model} photos/"
+        )
     click.secho(
         "They agree." if report.agrees else "They differ by more than noise; --precision f32 gives the exact answers.",
         fg="green" if report.agrees else "yellow",
