@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,6 @@ FLOORS: dict[str, int] = {
     "engine": 5,
     "endpoints": 6,
     "server": 7,
-    "console": 7,
     "cli": 8,
     "__main__": 8,
 }
@@ -71,6 +71,13 @@ def imports(path: Path) -> Iterator[str]:
 def room(dotted: str) -> str:
     parts = dotted.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in FLOORS else "__init__"
+
+
+def test_the_page_for_contributors_names_every_room_on_its_floor() -> None:
+    page = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", page, re.MULTILINE)
+    named = {room: int(floor) for floor, rooms in rows for room in re.findall(r"`(\w+)`", rooms)}
+    assert named == {room: floor for room, floor in FLOORS.items() if not room.startswith("__")}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
