@@ -65,7 +65,7 @@ class Lazy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = self.list_commands(ctx)
-        near = [] if args[0] in known else difflib.get_close_matches(args[0], known, n=1)
+        near = [] if args[0] in known else difflib.get_close_matches(args[0], known, n=1, cutoff=0.7)
         if near:
             ctx.fail(f"There is no command '{args[0]}'. Did you mean '{near[0]}'?")
         return super().resolve_command(ctx, args)
