@@ -80,6 +80,12 @@ def test_keys_are_listed_with_what_they_may_and_how_often(typed: Typed) -> None:
     assert "models none" in listed
 
 
+def test_a_flag_that_makes_a_list_says_that_it_may_be_repeated(typed: Typed) -> None:
+    told = " ".join(typed("serve", "--help-all").stdout.split())
+    assert told.count("; may be repeated.") == 5  # models, preload, converter_images, allow_url, cors_origins
+    assert "reports ready; may be repeated." in told
+
+
 def test_a_setting_out_of_its_range_exits_with_2_and_says_what_is_expected(typed: Typed) -> None:
     told = typed("serve", "--port", "70000")
     assert told.exit_code == 2

@@ -58,6 +58,8 @@ def _tell_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 
 def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag, hint, text = "--" + name.replace("_", "-"), rooms.HINTS[name], rooms.meaning(name)
+    if hint is rooms.Text:
+        text = f"{text.removesuffix('.')}; may be repeated."
     if name == "allow_url":
         return click.option(flag, name, multiple=True, is_flag=False, flag_value="*", metavar="[PATTERN]", help=text)
     if hint is bool:
