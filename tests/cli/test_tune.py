@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from lamps import Typed
 from msgspec.structs import replace
 
+from saccade import media
 from saccade.card import Card
 from saccade.engine.tuned import FILE, tune, tuned
 from saccade.runtimes.session import Compute
@@ -66,6 +68,17 @@ def test_verify_compares_the_two_precisions(typed: Typed, models: Path, photos: 
     assert "saccade verify lamps photos/" in shown
     assert "photos/" not in typed("verify", "lamps", photos / "bright.png", "--models", models).stdout
     assert "They agree." in shown
+
+
+def test_verify_leaves_out_the_videos_that_lie_beside_the_pictures(typed: Typed, models: Path, photos: Path) -> None:
+    film = photos / "film.mp4"
+    with media.VideoWriter(film, fps=10) as writer:
+        writer.write(np.zeros((120, 160, 3), np.uint8))
+    told = typed("verify", "lamps", photos, "--models", models, "--json")
+    assert (told.exit_code, json.loads(told.stdout)["images"]) == (0, 2)
+    assert "film.mp4 is a video, and left out" in told.stderr
+    alone = typed("verify", "lamps", film, "--models", models)
+    assert (alone.exit_code, "no picture to compare" in alone.stderr) == (1, True)
 
 
 def test_verify_names_a_picture_that_cannot_be_read(typed: Typed, models: Path, photos: Path) -> None:

@@ -52,15 +52,25 @@ def COMMAND(
 
 
 def _opened(wanted: Sequence[Source]) -> list[ByteArray]:
-    """Raises BadInput that names the file."""
+    """The pictures; videos, which lie beside them in many a folder, are left out.
+
+    Raises:
+        BadInput: a picture cannot be read, with the file's name, or there is none.
+    """
     from saccade import media
 
     images = []
     for source in wanted:
         try:
-            images.append(media.decode(source.read()).rgb)
+            data = source.read()
+            if media.kind(data) == "video":
+                click.secho(f"{source.name} is a video, and left out: pictures are compared.", err=True, fg="yellow")
+                continue
+            images.append(media.decode(data).rgb)
         except BadInput as error:
             raise BadInput(f"{source.name}: {error.message}") from error
+    if not images:
+        raise BadInput("There is no picture to compare. Name an image, or a folder with images.")
     return images
 
 
