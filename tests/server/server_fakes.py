@@ -125,7 +125,7 @@ class EchoEngine:
         return "warm"
 
     def info(self) -> dict[str, Any]:
-        return {"device": "cpu", "threads": 2, "models": [{"name": "one", "queued": 1, "running": 2}]}
+        return {"device": "cpu", "threads": 2, "models": [{"name": "one", "queued": 1, "in_flight": 2, "cancelled": 3}]}
 
     async def drain(self) -> None: ...
 

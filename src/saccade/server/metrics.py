@@ -172,7 +172,7 @@ class _EngineState(Collector):
             if isinstance(value, int | float):
                 yield GaugeMetricFamily(f"saccade_engine_{_metric(key)}", f"{key} of the engine.", float(value))
         waiting = sum(_number(facts, "queued") for facts in models.values())
-        running = sum(_number(facts, "running") for facts in models.values())
+        running = sum(_number(facts, "in_flight") for facts in models.values())
         yield GaugeMetricFamily("inf_queue_size", "Calls that wait.", waiting)
         yield GaugeMetricFamily("inf_batch_current_size", "Calls that run.", running)
 
