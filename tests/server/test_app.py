@@ -437,6 +437,8 @@ def test_metrics_count_calls_errors_and_the_engines_state() -> None:
     assert 'saccade_model_queued{model="one"} 1.0' in text
     assert "inf_queue_size 1.0" in text
     assert "inf_batch_current_size 2.0" in text
+    assert "# TYPE saccade_model_cancelled_total counter" in text
+    assert 'saccade_model_cancelled_total{model="one"} 3.0' in text
     assert "saccade_engine_threads 2.0" in text
 
 

@@ -110,7 +110,7 @@ def test_a_dry_run_counts_whom_it_would_refuse_and_refuses_nobody(tmp_path: Path
             assert told["refused"] == refused
             assert (told["would_refuse"] > 0) == dry
             text = (await here.client.get("/metrics")).text
-            assert f'saccade_model_would_refuse{{model="m"}} {told["would_refuse"]:.1f}' in text
+            assert f'saccade_model_would_refuse_total{{model="m"}} {told["would_refuse"]:.1f}' in text
 
     run(main())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from saccade.call import Answer
@@ -17,6 +17,23 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 STAGES = ("queue", "decode", "preprocess", "inference", "postprocess")
+COUNTED = {
+    "accepted": "Calls that were let into the line.",
+    "answered": "Calls that were answered.",
+    "refused": "Calls that were refused at the door.",
+    "would_refuse": "Calls that a dry run of admission would have refused.",
+    "failed": "Calls that failed.",
+    "cancelled": "Calls whose callers left.",
+    "expired": "Calls whose deadline passed.",
+    "retried": "Calls that were tried again.",
+    "crashes": "Workers that died or hung.",
+    "loads": "Models that were loaded.",
+    "evictions": "Models that left memory for others.",
+    "cache_hits": "Answers that came from the cache.",
+    "cache_misses": "Calls whose answer was not in the cache.",
+}
+"""The numbers of the engine that only grow, and what they count: counters, whose names end in ``_total``."""
+
 REMEMBERED = 1024
 """How many label combinations are kept at hand; models are names that were loaded, so there are few."""
 
@@ -147,7 +164,7 @@ class _Sum(Collector):
 
 
 class _EngineState(Collector):
-    """Every number in the engine's info, as gauges; numbers under "models" get the model's name as a label.
+    """Every number in the engine's info; numbers under "models" get the model's name as a label.
 
     The two names without our prefix are those of the Hugging Face toolkit, for dashboards that know them.
     """
@@ -158,23 +175,29 @@ class _EngineState(Collector):
     def collect(self) -> Iterator[Metric]:
         info = self._info()
         models = _by_name(info.get("models"))
-        per_model: dict[str, GaugeMetricFamily] = {}
+        per_model: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         for name, facts in models.items():
             for key, value in facts.items():
                 if isinstance(value, int | float):
-                    metric = f"saccade_model_{_metric(key)}"
-                    family = per_model.setdefault(
-                        metric, GaugeMetricFamily(metric, f"{key} of a model.", None, ["model"])
-                    )
+                    family = per_model.setdefault(key, _family("model", key, f"{key} of a model.", ("model",)))
                     family.add_metric([name], float(value))
         yield from per_model.values()
         for key, value in info.items():
             if isinstance(value, int | float):
-                yield GaugeMetricFamily(f"saccade_engine_{_metric(key)}", f"{key} of the engine.", float(value))
+                family = _family("engine", key, f"{key} of the engine.")
+                family.add_metric([], float(value))
+                yield family
         waiting = sum(_number(facts, "queued") for facts in models.values())
         running = sum(_number(facts, "in_flight") for facts in models.values())
         yield GaugeMetricFamily("inf_queue_size", "Calls that wait.", waiting)
         yield GaugeMetricFamily("inf_batch_current_size", "Calls that run.", running)
+
+
+def _family(of: str, key: str, otherwise: str, labels: Sequence[str] = ()) -> CounterMetricFamily | GaugeMetricFamily:
+    name = f"saccade_{of}_{_metric(key)}"
+    if key in COUNTED:
+        return CounterMetricFamily(name, COUNTED[key], labels=labels)
+    return GaugeMetricFamily(name, otherwise, labels=labels)
 
 
 def _by_name(models: object) -> dict[str, Mapping[str, Any]]:
