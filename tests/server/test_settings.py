@@ -41,6 +41,15 @@ def test_the_file_in_the_home_counts_when_the_working_directory_has_none(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("flag", "line"), [("~nobody-has-this-name/x", ""), (None, "home = '~nobody-has-this-name/x'")]
+)
+def test_a_home_of_a_user_whom_the_system_does_not_know_is_told(tmp_path: Path, flag: str | None, line: str) -> None:
+    (tmp_path / "saccade.toml").write_text(line)
+    with pytest.raises(BadSettings, match=r"~nobody-has-this-name/x.* --home or SACCADE_HOME"):
+        load({"home": flag}, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("flags", "environ", "file", "words"),
     [
         ({"port": 70000}, {}, "", ["port", "flags", "70000"]),

@@ -224,14 +224,14 @@ def load(
         BadSettings: naming the setting, where it was set, what was found and what was expected.
     """
     given: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
-    home = Path(str(given.get("home") or environ.get(PREFIX + "HOME") or _user_home())).expanduser()
+    home = _home(str(given.get("home") or environ.get(PREFIX + "HOME") or ""))
     path = file or _file(environ, folder or Path.cwd(), home)
     written = _read(path) if path else {}
     values: dict[str, Any] = {"home": str(home)}
     for source, layer in ((path.name if path else FILE, written), ("environment", _from(environ)), ("flags", given)):
         for name, value in layer.items():
             values[name] = _checked(name, value, source)
-    values["home"] = str(Path(values["home"]).expanduser().absolute())
+    values["home"] = str(_home(values["home"]).absolute())
     return Settings(**values)
 
 
@@ -272,8 +272,15 @@ def _shown(value: object) -> str:
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 
-def _user_home() -> str:
-    return platformdirs.user_data_dir("saccade", appauthor=False)
+def _home(name: str) -> Path:
+    try:
+        return Path(name or platformdirs.user_data_dir("saccade", appauthor=False)).expanduser()
+    except RuntimeError:  # a user whom the system does not know, as containers have them, and no HOME
+        found = f"'{name}'" if name else "the user's data folder"
+        raise BadSettings(
+            f"Cannot tell where {found} is, because the system knows no home directory for it. Name a whole path with "
+            "--home or SACCADE_HOME."
+        ) from None
 
 
 def _file(environ: Mapping[str, str], folder: Path, home: Path) -> Path | None:
