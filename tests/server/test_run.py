@@ -193,6 +193,15 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("log")
+def test_a_file_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    class Barred(EchoEngine):
+        async def start(self) -> None:
+            raise NotADirectoryError(errno.ENOTDIR, "Not a directory", "/home/models/.drafts")
+
+    assert "Not a directory (/home/models/.drafts)" in refused(tmp_path, Barred()).message
+
+
+@pytest.mark.usefixtures("log")
 def test_an_open_host_without_keys_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, host="0.0.0.0")
     assert isinstance(error, BadSettings)

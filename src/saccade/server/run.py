@@ -248,4 +248,6 @@ def _check_folders(settings: Settings) -> None:
 def _explained(error: OSError) -> Error:
     if error.errno == errno.ENOSPC:
         return SetupError("The disk is full: saccade needs room in its home for keys and compiled models.")
-    return SetupError(f"The system refused something that the server needs: {error.strerror or type(error).__name__}.")
+    what = error.strerror or type(error).__name__
+    where = f" ({error.filename})" if error.filename else ""
+    return SetupError(f"The system refused something that the server needs: {what}{where}.")
