@@ -427,6 +427,23 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
     assert asked(app, "GET", "/static/nothing.css").status_code == 404
 
 
+def test_the_contract_tells_where_each_api_has_the_picture() -> None:
+    everything = wiring.build(Settings(), Shelf(), EchoEngine(), OpenGate())  # type: ignore[arg-type]
+    paths = asked(everything, "GET", "/openapi.json").json()["paths"]
+
+    def members(path: str, kind: str) -> dict[str, Any]:
+        return dict(paths[path]["post"]["requestBody"]["content"][kind]["schema"]["properties"])
+
+    assert {"inputs", "parameters"} == members("/models/{path}", "application/json").keys()
+    assert "top_k" in members("/models/{path}", "application/json")["parameters"]["properties"]
+    assert {"image", "url", "conf"} <= members("/v1/predict/{model}", "application/json").keys()
+    assert {"file", "url", "conf"} <= members("/predict", "application/json").keys()
+    # A part called `file` gets the answers of a later generation there.
+    first = members("/v1/predict/{model}", "multipart/form-data")
+    assert "image" in first
+    assert "file" not in first
+
+
 def test_metrics_count_calls_errors_and_the_engines_state() -> None:
     app = made()
     asked(app, "POST", "/first/one", content=b"x")

@@ -82,13 +82,27 @@ def operation(dialect: Dialect, route: Route) -> dict[str, Any]:
 def body(dialect: Dialect) -> dict[str, Any]:
     """The kinds of bodies that predict an image."""
     picture = {"type": "string", "format": "binary"}
-    fields: dict[str, Any] = {"file": {**picture, "description": "The image or video."}} | arguments(dialect)
+    # The first generation's own word; `file` asks it for the answers of a later one.
+    part = "image" if dialect.name == "yolo_v1" else "file"
+    fields: dict[str, Any] = {part: {**picture, "description": "The image or video."}} | arguments(dialect)
     return {
         "multipart/form-data": {"schema": {"type": "object", "properties": fields}},
         "application/octet-stream": {"schema": picture},
         "image/*": {"schema": picture},
-        "application/json": {"schema": {"type": "object"}},
+        "application/json": {"schema": {"type": "object", **_members(dialect, part)}},
     }
+
+
+def _members(dialect: Dialect, part: str) -> dict[str, Any]:
+    """Where a JSON body has the picture and the arguments."""
+    picture = {"type": "string", "description": "The image in base64."}
+    if dialect.name == "huggingface":
+        parameters = {"type": "object", "properties": arguments(dialect)}
+        return {"properties": {"inputs": picture, "parameters": parameters}, "required": ["inputs"]}
+    if dialect.name in TITLES:
+        address = {"type": "string", "description": "The image's address, where the server allows it."}
+        return {"properties": {part: picture, "url": address} | arguments(dialect)}
+    return {}
 
 
 def arguments(dialect: Dialect) -> dict[str, Any]:
