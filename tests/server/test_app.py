@@ -394,6 +394,7 @@ def test_health_tells_loading_ready_and_stopping() -> None:
     assert asked(app, "GET", "/health").status_code == 200
     app.draining = True
     assert asked(app, "GET", "/health").json() == {"status": "stopping"}
+    assert asked(app, "GET", "/").status_code == 200, "what looks whether the process lives must not end it"
     assert asked(app, "POST", "/first/one", content=b"x").status_code == 503
 
 
