@@ -567,6 +567,15 @@ def test_several_servers_may_start_on_a_fresh_home_at_once(tmp_path: Path) -> No
             opened.close()
 
 
+def test_only_a_damaged_database_is_to_be_moved_away(tmp_path: Path) -> None:
+    (tmp_path / "barred" / database.FILE).mkdir(parents=True)
+    with pytest.raises(BadSettings, match="must be able to write the file"):
+        Database("", str(tmp_path / "barred"))
+    (tmp_path / database.FILE).write_bytes(b"no database" * 100)
+    with pytest.raises(BadSettings, match="If it is damaged"):
+        Database("", str(tmp_path))
+
+
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "postgresql://nobody@127.0.0.1:1/none"])
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="database") as caught:

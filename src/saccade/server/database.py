@@ -104,8 +104,7 @@ class Database:
             if not url:
                 why = cause if isinstance(cause, sqlite3.Error) else type(cause).__name__
                 raise BadSettings(
-                    f"The database '{Path(home) / FILE}' cannot be used ({why}). If it is damaged, put a copy in its "
-                    "place, or move it away and make keys and endpoints anew."
+                    f"The database '{Path(home) / FILE}' cannot be used ({why}). {_advice(cause)}"
                 ) from error
             raise BadSettings(
                 f"The database cannot be used ({type(cause).__name__}). Check the setting 'database_url', and that "
@@ -163,6 +162,15 @@ def unusable(error: sql.exc.DBAPIError) -> Unreachable:
     # SQLite's words hold nothing of the machine; those of others name hosts and users.
     why = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
     return Unreachable(f"The server's database cannot be used now ({why}). Try again once its operator has seen to it.")
+
+
+def _advice(cause: object) -> str:
+    # SQLite's name may be more exact: SQLITE_READONLY_DIRECTORY, SQLITE_CANTOPEN_ISDIR.
+    if getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return (
+            "This user must be able to write the file and its folder: run this as their owner, or name another --home."
+        )
+    return "If it is damaged, put a copy in its place, or move it away and make keys and endpoints anew."
 
 
 def _made(home: Path) -> None:
