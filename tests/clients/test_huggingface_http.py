@@ -366,6 +366,9 @@ def test_item_17_a_decompression_bomb_is_a_400(house: Served) -> None:
         ("POST", "/nothing/here", 404),
         ("POST", "/models", 404),
         ("GET", "/models", 404),
+        ("POST", "/hf-inference/v1/chat/completions", 404),
+        ("POST", "/api/inference-proxy/hf-inference/v1/chat/completions", 404),
+        ("GET", "/hf-inference/nothing", 404),
         ("GET", f"/models/{DETR}", 405),
         ("PUT", f"/models/{DETR}", 405),
         ("DELETE", f"/pipeline/object-detection/{DETR}", 405),
@@ -373,7 +376,7 @@ def test_item_17_a_decompression_bomb_is_a_400(house: Served) -> None:
     ],
 )
 def test_item_18_unknown_paths_and_methods_are_json(house: Served, method: str, path: str, status: int) -> None:
-    reply = send(house, method, path, b"" if method == "POST" else None)
+    reply = send(house, method, path, PHOTO if method == "POST" else None)
     assert reply.status == status
     assert reply.error
     assert ("allow" in reply.headers) == (status == 405)

@@ -33,7 +33,10 @@ WORDS: Mapping[Task, tuple[str, ...]] = {
 }
 """Each task in the words of the Hub, the model page's own word first."""
 
-PREFIXES = (("hf-inference",), ("api", "inference-proxy", "hf-inference"))
+ROUTERS = ("/hf-inference", "/api/inference-proxy/hf-inference")
+"""Where the second generation has the paths of the first; the rest of it is for chat and other providers."""
+
+PREFIXES = tuple(tuple(router.split("/")[1:]) for router in ROUTERS)
 ROOTS = frozenset({"", "predict", "invocations"})
 """Paths that name no model; other APIs know them too."""
 
@@ -66,16 +69,15 @@ class HuggingFace:
     routes: tuple[Route, ...] = (
         Route(("POST",), "/models/{path:path}"),
         Route(("POST",), "/pipeline/{path:path}"),
-        Route(("POST",), "/hf-inference/{path:path}"),
-        Route(("POST",), "/api/inference-proxy/hf-inference/{path:path}"),
+        *(Route(("POST",), f"{router}/{kind}/{{path:path}}") for router in ROUTERS for kind in ("models", "pipeline")),
         Route(("POST",), "/"),
         Route(("POST",), "/predict"),
         Route(("POST",), "/invocations"),
-        Route(("GET",), "/models/{path:path}", "describe"),
-        Route(("GET",), "/hf-inference/{path:path}", "describe"),
-        Route(("GET",), "/api/inference-proxy/hf-inference/{path:path}", "describe"),
-        Route(("GET",), "/status/{path:path}", "describe"),
-        Route(("GET",), "/framework/{path:path}", "describe"),
+        *(
+            Route(("GET",), f"{router}/{kind}/{{path:path}}", "describe")
+            for router in ("", *ROUTERS)
+            for kind in ("models", "status", "framework")
+        ),
     )
 
     def claims(self, incoming: Incoming) -> bool:
