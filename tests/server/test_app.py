@@ -179,6 +179,24 @@ def test_a_body_that_never_ends_is_given_up() -> None:
     assert "0.1 seconds" in response.json()["first"]
 
 
+@pytest.mark.parametrize(("method", "status"), [("OPTIONS", 204), ("GET", 404)])
+def test_the_address_of_a_whole_server_is_answered_like_any_other(method: str, status: int) -> None:
+    app, sent = made(), list[Any]()
+
+    async def ask() -> None:
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": method, "path": "*", "raw_path": b"*", "query_string": b"", "headers": []}
+        await app(scope, receive, send)
+
+    asyncio.run(ask())
+    assert sent[0]["status"] == status
+
+
 def test_a_browser_may_call_from_any_page_unless_told_otherwise() -> None:
     asking = {
         "origin": "https://page.example",

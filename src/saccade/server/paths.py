@@ -39,7 +39,7 @@ def normalised(path: str) -> str:
         path = re.sub("/{2,}", "/", path)
     if len(path) > 1 and path.endswith("/"):
         path = path[:-1]
-    return path or "/"
+    return path if path.startswith("/") else f"/{path}"  # "*" is what OPTIONS asks of a whole server
 
 
 class Paths:
