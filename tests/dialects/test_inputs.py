@@ -125,6 +125,12 @@ def test_a_long_first_string_stays_bytes_and_the_rest_is_as_any_json() -> None:
     assert inputs.json_object(b'{"a":{"b":"' + text.encode() + b'"},"a":"short"}') == {"a": "short"}
 
 
+def test_a_fault_behind_a_long_string_is_told_with_its_place_in_what_was_sent() -> None:
+    body = b'{"inputs":"' + b"A" * 30_000 + b'","parameters":{"threshold":NaN}}'
+    with pytest.raises(BadInput, match=rf"\(byte {body.index(b'NaN')}\)"):
+        inputs.json_object(body)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -310,7 +310,10 @@ def _json_with_long_string(body: bytes) -> Value:
     end = body.find(b'"', start.end()) if start else -1
     if start is None or end - start.end() < LONG_STRING or body.find(b"\\", start.end(), end) != -1:
         return _json(body)
-    value = _json(body[: start.end()] + body[end:])
+    try:
+        value = _json(body[: start.end()] + body[end:])
+    except BadInput:
+        return _json(body)  # it fails, too, and says at which byte of what was sent
     text = body[start.end() : end]
     try:
         holder = value
