@@ -590,6 +590,8 @@ def test_a_loading_model_is_told_with_an_estimate() -> None:
     assert (status, body) == (503, {"error": "Model a/b is currently loading", "estimated_time": 20.0})
     assert headers["retry-after"] == "20"
     assert error_of(errors.StillLoading("m", retry_after_s=0.01))[1]["estimated_time"] == 1.0
+    unnamed = error_of(errors.StillLoading("The model 'a' is being loaded."), "/")[1]
+    assert unnamed["error"] == "The default model is currently loading"
 
 
 def test_who_wanted_no_loading_is_told_within_a_200() -> None:

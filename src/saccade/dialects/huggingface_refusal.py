@@ -49,7 +49,7 @@ def refusal(error: errors.Error, incoming: Incoming, model: str, *, about_pictur
             text = text if text.startswith("Rate limit reached") else f"Rate limit reached. {text}"
             extra += _limits(error)
         case errors.StillLoading():
-            text = f"Model {model} is currently loading" if model else text
+            text = f"Model {model} is currently loading" if model else "The default model is currently loading"
             body["estimated_time"] = max(1.0, _seconds(error.retry_after_s))
         case errors.Overloaded():
             text = f"Model too busy, unable to get response in less than 60 second(s). {text}"
