@@ -12,6 +12,7 @@ import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ import pytest
 from PIL import Image
 from tests.clients.houses import Served, canned
 from tests.clients.pictures import bomb, noise, photo
+
+from saccade.server.app import COLD_PAUSE_S
 
 DETR = "facebook/detr-resnet-50"
 VIT = "google/vit-base-patch16-224"
@@ -285,11 +288,13 @@ def test_item_13_the_cache_is_used_unless_the_header_or_the_options_say_no(house
 def test_item_13_loading_is_waited_for_told_or_not_begun_as_the_caller_wishes(tmp_path: Path) -> None:
     body = json.dumps({"inputs": TEXT, "options": {"dont_load_model": True}}).encode()
     with canned(tmp_path, hf_cold_503=True) as house:
+        begun = time.monotonic()
         for reply in (
             post(house, "/models/slow", PHOTO, X_Load_Model="0"),
             post(house, "/models/slow", body),
         ):
             assert (reply.status, reply.json) == (200, {"error": "not loaded yet"})
+        assert time.monotonic() - begun < 2 * COLD_PAUSE_S  # nobody repeats a 200
         cold = post(house, "/models/slow", PHOTO)
         assert cold.status == 503
         assert cold.json == {"error": "Model slow is currently loading", "estimated_time": 5.0}

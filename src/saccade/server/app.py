@@ -316,9 +316,10 @@ class App:
                 error = spent(exchange.standing, 1)  # that comes first, whatever else is wrong with the call
             exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
             exchange.reason = error.message
-            if hot(error, incoming, self.settings):
+            refusal = candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
+            if refusal.status == 503 and hot(error, incoming, self.settings):
                 await asyncio.sleep(COLD_PAUSE_S)
-            return candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
+            return refusal
         except (Departed, asyncio.CancelledError):
             raise
         except Exception as error:
