@@ -368,6 +368,21 @@ def test_candidate_labels_come_as_a_list_or_joined_by_commas_or_beside_the_image
     assert beside.calls[0].options == wanted
 
 
+def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -> None:
+    wanted = Options(candidate_labels=("cat", "big, black dog"))
+    query = "candidate_labels=cat&candidate_labels=&candidate_labels=big, black dog"
+    assert ask("/models/clip", JPEG, query).calls[0].options == wanted
+    assert options("clip", {"candidate_labels": '["cat", "big, black dog"]'}) == wanted
+    assert options("clip", {"candidate_labels": "[cat, dog"}) == Options(candidate_labels=("[cat", "dog"))
+    one_by_one = (("candidate_labels", b"cat"), ("candidate_labels", b"big, black dog"), ("file", JPEG))
+    parts = b"".join(
+        b'--xx\r\ncontent-disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
+        for name, value in one_by_one
+    )
+    form = ask("/models/clip", parts + b"--xx--\r\n", content_type="multipart/form-data; boundary=xx")
+    assert form.calls[0].options == wanted
+
+
 def test_unknown_parameters_are_ignored_with_a_warning_header() -> None:
     found = ask("/models/detr", {"inputs": TEXT, "parameters": {"foo": 1, "threshold": 0.5, "timeout": 3}})
     headers = dict(DIALECT.render(found, [Answer(result=boxes(), image_hw=(4, 4))]).headers)

@@ -5,8 +5,9 @@ Real clients send JSON as image/jpeg, photos as application/json or as a form, a
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -23,6 +24,7 @@ MAX_PICTURES = 64
 
 MAX_CANDIDATES = 1000
 """Labels that a zero-shot request may bring along."""
+LABEL_NAMES = frozenset({"candidate_labels", "candidateLabels"})
 LABELS = "a list of texts, or one text with commas between the labels"
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
@@ -80,7 +82,7 @@ def content_of(incoming: Incoming) -> Content:
         BadInput, BadOptions: whatever the bytes are, nothing else.
     """
     found = _content(incoming)
-    query = {name: value for name, value in incoming.query if value}
+    query = _said(incoming.query)
     if not query:
         return found
     return Content(found.pictures, found.shape, {**query, **found.parameters}, {**query, **found.switches})
@@ -127,7 +129,7 @@ def _raw(body: bytes) -> bytes:
 
 
 def _from_form(form: inputs.Form) -> Content:
-    fields = {name: text for name, text in form.fields.items() if text and name not in NESTED}
+    fields = {name: value for name, value in _said(form.texts).items() if name not in NESTED}
     text = fields.pop("inputs", None) or fields.pop("image", None)
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
@@ -139,6 +141,17 @@ def _from_form(form: inputs.Form) -> Content:
     else:
         raise BadInput("The form holds no image: send it as a file, for example curl -F file=@photo.jpg")
     return Content((picture,), "one", parameters, {**fields, **switches})
+
+
+def _said(pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
+    """What a query string or a form says: the last of each name, but all labels, which may come one by one."""
+    full = [(name, value) for name, value in pairs if value]
+    found: dict[str, Value] = dict(full)
+    for label_name in LABEL_NAMES & found.keys():
+        labels: list[Value] = [value for name, value in full if name == label_name]
+        if len(labels) > 1:
+            found[label_name] = labels
+    return found
 
 
 def _nested(form: inputs.Form, name: str) -> dict[str, Value]:
@@ -257,6 +270,9 @@ def _zero_shot(given: Mapping[str, Value]) -> Options:
     labels = given.get("candidate_labels", given.get("candidateLabels"))
     if labels is None:
         raise BadOptions(f"`candidate_labels` is missing: the model looks for what it is told. Send {LABELS}.")
+    if isinstance(labels, str) and labels.lstrip().startswith("["):
+        with contextlib.suppress(BadInput):
+            labels = inputs.json_value(labels.encode())
     if isinstance(labels, str):
         labels = [label for label in map(str.strip, labels.split(",")) if label]
     names = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []

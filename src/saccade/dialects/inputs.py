@@ -66,10 +66,12 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart body: text fields (the last of a name wins) and files in the order in which they came."""
+    """A multipart body: text fields (the last of a name wins; ``texts`` has them all) and files in the order in which
+    they came."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Upload, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
 
     def file(self, *names: str) -> bytes | None:
         """The first file under any of these field names, or None."""
@@ -84,7 +86,8 @@ class Form:
         if not found:
             return self
         rest = tuple(upload for upload in self.files if found.get(upload.name) is not upload)
-        return Form({**{name: upload.data.decode() for name, upload in found.items()}, **self.fields}, rest)
+        texts = {name: upload.data.decode() for name, upload in found.items()}
+        return Form({**texts, **self.fields}, rest, (*texts.items(), *self.texts))
 
 
 def is_argument(data: bytes) -> bool:
@@ -372,7 +375,7 @@ class _Reader:
     """Collects parts as the parser meets them; slices of the body are joined once, at the end of a part."""
 
     def __init__(self) -> None:
-        self.fields: dict[str, str] = {}
+        self.texts: list[tuple[str, str]] = []
         self.files: list[Upload] = []
         self.ended = False
         self._count = 0
@@ -393,7 +396,7 @@ class _Reader:
         }
 
     def form(self) -> Form:
-        return Form(fields=self.fields, files=tuple(self.files))
+        return Form(dict(self.texts), tuple(self.files), tuple(self.texts))
 
     def _begin(self) -> None:
         self._count += 1
@@ -425,7 +428,7 @@ class _Reader:
             if len(data) > MAX_FIELD_BYTES:
                 raise BadInput("A text field of the multipart form is too large. Send images as files.")
             try:
-                self.fields[name] = data.decode()
+                self.texts.append((name, data.decode()))
             except UnicodeDecodeError:
                 self.files.append(Upload(name, data))
             return
