@@ -49,6 +49,12 @@ def test_slashes_in_any_form_lead_to_the_same_model(path: str) -> None:
     assert asked(made(), "POST", path, content=b"hello").json()["said"] == ["hello"]
 
 
+@pytest.mark.parametrize("pairs", [150, 1000, 6000])
+def test_a_query_of_many_pairs_is_read(pairs: int) -> None:
+    response = asked(made(), "POST", "/first/one?" + "classes=1&" * pairs, content=b"hello")
+    assert response.json()["said"] == ["hello"]
+
+
 @pytest.mark.parametrize(("body", "name"), [(b"1 me", "first"), (b"2 me", "second"), (b"nobody", "second")])
 def test_a_shared_path_goes_to_the_first_dialect_that_claims_it(body: bytes, name: str) -> None:
     assert asked(made(default_model="one"), "POST", "/both", content=body).json()["from"] == name

@@ -48,7 +48,7 @@ from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere
 from saccade.server.journal import Journal
 from saccade.server.metrics import Metrics
-from saccade.server.paths import Candidate, Found, Paths, normalised
+from saccade.server.paths import Candidate, Found, Paths, normalised, query_of
 from saccade.server.settings import Settings
 from saccade.server.watch import Watch
 
@@ -656,15 +656,6 @@ def host_of(scope: Scope) -> str:
     """The host name that was called, in small letters, without the port and a dot at its end."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     return (host.rpartition(":")[0] or host).lower().rstrip(".")
-
-
-def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
-    """The query string's pairs, in order."""
-    if not raw:
-        return ()
-    from urllib.parse import parse_qsl
-
-    return tuple(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=100))
 
 
 def from_elsewhere(head: Incoming) -> bool:

@@ -15,6 +15,10 @@ from saccade.dialects.dialect import Dialect, Route
 REMEMBERED, LONGEST_REMEMBERED = 4096, 512
 """How many (method, path) pairs keep their answer, and how long their paths may be: they come from callers."""
 
+MOST_PAIRS = 2048
+"""What follows so many pairs in a query string is not read: a thousand labels, each with its name, is the most that
+anybody needs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -40,6 +44,16 @@ def normalised(path: str) -> str:
     if len(path) > 1 and path.endswith("/"):
         path = path[:-1]
     return path if path.startswith("/") else f"/{path}"  # "*" is what OPTIONS asks of a whole server
+
+
+def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
+    """The query string's pairs, in order; see :data:`MOST_PAIRS`."""
+    if not raw:
+        return ()
+    from urllib.parse import parse_qsl
+
+    said = raw.decode("latin-1").split("&", MOST_PAIRS)[:MOST_PAIRS]
+    return tuple(parse_qsl("&".join(said), keep_blank_values=True))
 
 
 class Paths:
