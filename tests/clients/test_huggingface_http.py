@@ -349,6 +349,22 @@ def test_item_15_a_chunked_upload_is_answered(house: Served) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("offer", ["h2c", "TLS/1.2", "websocket"])
+def test_a_body_arrives_whose_client_offers_another_protocol(house: Served, offer: str) -> None:
+    head = (
+        f"POST /models/{DETR} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {offer}\r\n"
+        f"HTTP2-Settings: AAEAAEAAAAIAAAAB\r\nContent-Length: {len(PHOTO)}\r\n\r\n"
+    ).encode()
+    with socket.create_connection(("127.0.0.1", house.port), timeout=30) as line:
+        for parts in ((head + PHOTO,), (head, PHOTO), (head[:40], head[40:], PHOTO[:9], PHOTO[9:])):
+            for part in parts:
+                line.sendall(part)
+                time.sleep(0.05)
+            answer = http.client.HTTPResponse(line)
+            answer.begin()
+            assert (answer.status, json.loads(answer.read())[0]["label"]) == (200, "cat")
+
+
 def test_item_16_a_truncated_picture_is_a_400(house: Served) -> None:
     picture = photo(400, 300)
     for cut in (20, len(picture) // 2):

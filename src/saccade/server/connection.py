@@ -7,6 +7,7 @@ It also tells the request that is being answered when its caller leaves: see :cl
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -21,14 +22,32 @@ FULL = (
     b'connection: close\r\n\r\n{"error":"The server holds as many connections as it may. Try again soon."}'
 )
 
+UPGRADE = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
+
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection, which by itself sends the head of an answer and its body one after the other."""
+    """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
+    body of a request that offers another protocol (Java and ``curl --http2`` offer HTTP/2 with every call)."""
+
+    in_body = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self.in_body:
+            end = data.find(b"\r\n\r\n")
+            head = data if end < 0 else data[:end]
+            if UPGRADE.search(head):
+                data = UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
+        super().data_received(data)
 
     def on_headers_complete(self) -> None:
+        self.in_body = True
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        super().on_message_complete()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Many clients offer HTTP/2 with every request and are content with HTTP/1.1; that is nothing for the log."""
