@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import json
 import logging
 import os
 import signal
@@ -276,8 +277,16 @@ def test_the_rest_of_a_refused_body_is_not_waited_for_for_ever(server: Process) 
 
 
 def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(server: Process) -> None:
-    assert b"431" in raw(server.url, b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 70_000 + b"\r\n\r\n")
-    assert raw(server.url, b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400")
+    for sent, status in (
+        (b"GET / HTTP/1.1\r\n" + b"a: " + b"x" * 70_000 + b"\r\n\r\n", 431),
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n", 400),
+    ):
+        head, _, body = raw(server.url, sent).partition(b"\r\n\r\n")
+        assert head.startswith(f"HTTP/1.1 {status}".encode())
+        assert b"\r\ncontent-type: application/json\r\n" in head
+        assert f"\r\ncontent-length: {len(body)}\r\n".encode() in head
+        assert json.loads(body)["error"]
     assert httpx.get(server.url + "/health").status_code == 200
 
 

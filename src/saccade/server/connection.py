@@ -16,12 +16,28 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
 
-TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-type: application/json\r\ncontent-length: 75\r\n"
-    b'connection: close\r\n\r\n{"error":"The server holds as many connections as it may. Try again soon."}'
-)
 
+def refusal(status: str, error: str, more: str = "") -> bytes:
+    """A whole answer to somebody whose request is not read; the connection is closed after it."""
+    return (
+        f"HTTP/1.1 {status}\r\n{more}content-type: application/json\r\ncontent-length: {len(error) + 12}\r\n"
+        f'connection: close\r\n\r\n{{"error":"{error}"}}'
+    ).encode()
+
+
+TOO_LARGE = refusal(
+    "431 Request Header Fields Too Large",
+    "The address and the headers of the request are too long. Send long parameters in the body.",
+)
+FULL = refusal(
+    "503 Service Unavailable",
+    "The server holds as many connections as it may. Try again soon.",
+    "retry-after: 1\r\n",
+)
+INVALID = refusal(
+    "400 Bad Request",
+    "This is not HTTP/1.1: the request's first line, a header or the length of its body cannot be read.",
+)
 UPGRADE = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 
 
@@ -38,6 +54,10 @@ class Connection(HttpToolsProtocol):
             if UPGRADE.search(head):
                 data = UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
         super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(INVALID)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self.in_body = True
