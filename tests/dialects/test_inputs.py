@@ -6,6 +6,8 @@ import base64
 import contextlib
 import json
 import random
+from email.mime.multipart import MIMEMultipart
+from email.mime.nonmultipart import MIMENonMultipart
 
 import pytest
 from hypothesis import given
@@ -43,6 +45,38 @@ def test_a_form_gives_its_files_in_order_and_its_fields_by_name() -> None:
 def test_what_stands_before_the_first_boundary_says_nothing(before: bytes) -> None:
     form = inputs.multipart(FORM, before + form_body(('Content-Disposition: form-data; name="conf"', b"0.3")))
     assert form.fields == {"conf": "0.3"}
+
+
+PICTURE = b"\xff\xd8 \n\r\n--xYzZ\n\r--xYzZYandmore\n \r"
+
+
+@pytest.mark.parametrize("before", [b"", b"a preamble\n"])
+@pytest.mark.parametrize("blanks", [b"", b" ", b" \t "])
+@pytest.mark.parametrize("line", [b"\n", b"\r\n"])
+def test_forms_whose_lines_end_alone_or_behind_blanks_are_read(line: bytes, blanks: bytes, before: bytes) -> None:
+    parts = (
+        (
+            b'Content-Disposition: form-data; name="file"; filename="x.jpg"' + line + b"Content-Type: image/jpeg",
+            PICTURE,
+        ),
+        (b'Content-Disposition: form-data; name="conf"', b"0.3"),
+    )
+    body = b"".join(b"--xYzZY" + blanks + line + head + line + line + data + line for head, data in parts)
+    form = inputs.multipart(FORM, before.replace(b"\n", line) + body + b"--xYzZY--" + blanks + line + b"an epilogue")
+    assert form.fields == {"conf": "0.3"}
+    assert form.file("file") == PICTURE
+
+
+def test_a_form_of_pythons_email_package_is_read() -> None:
+    form = MIMEMultipart("form-data", boundary="xYzZY")
+    for name, text in (("conf", "0.3"), ("source", "http://a/b.jpg")):
+        part = MIMENonMultipart("text", "plain")
+        part.set_payload(text)
+        part.add_header("Content-Disposition", "form-data", name=name, filename=f"{'long name ' * 9}.txt")
+        form.attach(part)
+    assert b'";\n filename=' in form.as_bytes()
+    read = inputs.multipart({"content-type": form["content-type"]}, form.as_bytes().partition(b"\n\n")[2])
+    assert [(upload.name, upload.data) for upload in read.files] == [("conf", b"0.3"), ("source", b"http://a/b.jpg")]
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data;"])

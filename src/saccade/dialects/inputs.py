@@ -121,6 +121,21 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
             "The Content-Type header says multipart/form-data but names no boundary, so the form cannot be read. "
             "Leave the Content-Type header out: the HTTP library adds it together with the boundary."
         )
+    reader = _parsed(_without_preamble(body, boundary), boundary)
+    if reader is None or not reader.ended:
+        reader = _parsed(_rewritten(body, boundary), boundary)
+    if reader is None:
+        raise BadInput(
+            "The multipart form cannot be read: its parts do not match the boundary in the Content-Type header, "
+            "or a part's header is damaged. Leave the Content-Type header to the HTTP library."
+        )
+    if not reader.ended:
+        raise BadInput("The multipart form is cut off: its closing boundary is missing. Send the whole body.")
+    return reader.form()
+
+
+def _parsed(body: bytes, boundary: bytes) -> _Reader | None:
+    """What the strict parser met, up to the body's end; None when it met something that is no form."""
     reader = _Reader()
     try:
         parser = MultipartParser(
@@ -129,16 +144,11 @@ def multipart(headers: Mapping[str, str], body: bytes) -> Form:
             max_header_count=MAX_PART_HEADERS,
             max_header_size=MAX_PART_HEADER_BYTES,
         )
-        parser.write(_without_preamble(body, boundary))
+        parser.write(body)
         parser.finalize()
-    except FormParserError as error:
-        raise BadInput(
-            "The multipart form cannot be read: its parts do not match the boundary in the Content-Type header, "
-            "or a part's header is damaged. Leave the Content-Type header to the HTTP library."
-        ) from error
-    if not reader.ended:
-        raise BadInput("The multipart form is cut off: its closing boundary is missing. Send the whole body.")
-    return reader.form()
+    except FormParserError:
+        return None
+    return reader
 
 
 def _without_preamble(body: bytes, boundary: bytes) -> bytes:
@@ -146,6 +156,39 @@ def _without_preamble(body: bytes, boundary: bytes) -> bytes:
     delimiter = b"--%b\r\n" % boundary
     at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     return body[at:] if at > 1 else body
+
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_FOLD = re.compile(rb"\r?\n[ \t]+")
+_LINE_END = re.compile(rb"\r?\n")
+
+
+def _rewritten(body: bytes, boundary: bytes) -> bytes:
+    """The same form as the strict parser wants it; the body as it is when it holds no boundary.
+
+    Python's ``email`` and programs written by hand end lines with LF alone, fold a part's headers, or put blanks behind
+    a boundary (RFC 2046, section 5.1.1). The end of the first boundary's line tells how the others end.
+    """
+    name = re.escape(boundary)
+    first = re.search(rb"(?:\A|\n)--%b[ \t]*(\r?\n)" % name, body)
+    if first is None:
+        return body
+    pieces: list[bytes] = []
+    start = -1
+    for line in re.finditer(rb"(?:\A|%b)--%b(--)?[ \t]*(?=\r?\n|\Z)" % (first[1], name), body):
+        if start >= 0:
+            part = body[start : line.start()]
+            blank = _HEAD_END.search(part)
+            head, data = (part[: blank.start()], part[blank.end() :]) if blank else (part, b"")
+            head = _LINE_END.sub(b"\r\n", _FOLD.sub(b" ", head).strip(b"\r\n"))
+            pieces += [b"--%b\r\n" % boundary, head + b"\r\n" if head else b"", b"\r\n", data, b"\r\n"]
+        start = line.end()
+        if line[1]:
+            pieces.append(b"--%b--\r\n" % boundary)
+            break
+        if len(pieces) > 5 * MAX_PARTS:
+            break
+    return b"".join(pieces)
 
 
 def json_value(body: bytes) -> Value:
