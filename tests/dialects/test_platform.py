@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -53,6 +54,12 @@ def test_decimals_and_normalize() -> None:
     assert item["box"] == {"x1": 0.2, "y1": 0.15, "x2": 0.69, "y2": 0.88}
     assert item["keypoints"]["x"] == [0.62, 1.0]
     assert item["keypoints"]["visible"] == [0.99, 0.25]
+
+
+def test_the_middle_between_two_last_digits_is_rounded_to_the_side_of_the_reference() -> None:
+    found = replace(POSE, keypoints_xy=np.full_like(POSE.keypoints_xy, 210))
+    body = json.loads(told(Platform(), call({"decimals": "1", "normalize": "true"}), answer(found)).body)
+    assert body["images"][0]["results"][0]["keypoints"]["x"] == [0.3, 0.3]
 
 
 def test_decimals_0_writes_whole_floats() -> None:

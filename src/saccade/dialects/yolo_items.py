@@ -150,10 +150,10 @@ def _keypoints(result: Keypoints, image_hw: tuple[int, int], style: Style) -> li
 
 
 def _points(points_xy: NDArray[np.float32], image_hw: tuple[int, int], style: Style) -> dict[str, list[float]]:
-    points = points_xy.reshape(-1, 2).astype(np.float64)
-    if style.normalize:
-        points /= (image_hw[1], image_hw[0])
-    return {"x": _listed(points[:, 0], style), "y": _listed(points[:, 1], style)}
+    # In 32 bits, as the reference divides: it decides to which side the middle between two last digits is rounded.
+    size = np.asarray((image_hw[1], image_hw[0]) if style.normalize else (1, 1), np.float32)
+    x, y = (points_xy.reshape(-1, 2) / size).astype(np.float64).T
+    return {"x": _listed(x, style), "y": _listed(y, style)}
 
 
 def _listed(values: Doubles, style: Style) -> list[float]:
