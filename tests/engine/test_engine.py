@@ -51,6 +51,12 @@ async def settled(engine: Engine) -> None:
         await asyncio.sleep(0.01)
 
 
+def counted(engine: Engine, *names: str) -> tuple[int, ...]:
+    """How often each of these happened to calls of the only model."""
+    facts = engine.info()["models"][0]
+    return tuple(facts[name] for name in names)
+
+
 def test_every_caller_gets_the_answer_to_its_own_image(run: Run, isolate: bool) -> None:
     async def main() -> None:
         async with running(Shelf(m={"ms": 1}), isolate=isolate) as engine:
@@ -476,7 +482,24 @@ def test_a_reader_of_a_video_that_leaves_stops_it(run: Run, isolate: bool, data:
             await anext(stream)
             await stream.aclose()
             await asyncio.wait_for(settled(engine), 5)
+            assert counted(engine, "cancelled", "answered") == (1, 0)
             assert brightness(await engine.predict(call(brightness=3))) == 3
+
+    run(main())
+
+
+def test_a_video_that_takes_too_long_is_counted_as_that_alone(run: Run, isolate: bool, data: Path) -> None:
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 50}), isolate=isolate) as engine:
+            await engine.load("m")
+            with pytest.raises(DeadlinePassed):
+                async for _ in engine.stream(Call(model="m", media=film, clip=Clip(), deadline=time.monotonic() + 0.3)):
+                    pass
+            await asyncio.wait_for(settled(engine), 5)
+            expired, failed, cancelled, answered = counted(engine, "expired", "failed", "cancelled", "answered")
+            assert (expired + failed, cancelled, answered) == (1, 0, 0)
 
     run(main())
 

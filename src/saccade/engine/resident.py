@@ -152,15 +152,14 @@ class Resident:
         """The caller has left: the call is taken out wherever it is. Harmless after the answer."""
         if entry.timer is not None:
             entry.timer.cancel()
-        if self._line_of(entry).discard(entry):
-            self.counts.cancelled += 1
-        else:
+        if not self._line_of(entry).discard(entry):
             link = next((link for link, flying in self._flying.items() if entry.id in flying), None)
             if link is None:
                 return
-            self.counts.cancelled += 1
             link.cancel(entry.id)
         entry.answer.cancel()
+        if entry.answer.cancelled():  # a video that has failed was counted then
+            self.counts.cancelled += 1
         self._rest()
 
     def grant(self, entry: Entry, frames: int = 1) -> None:
@@ -316,7 +315,7 @@ class Resident:
             if not entry.answer.done():
                 self.counts.failed += 1
                 entry.fail(reply.error)
-        elif entry.frames is not None:
+        elif entry.frames is not None and not entry.answer.done():
             self.counts.answered += 1
             entry.frames.put_nowait(None)
         self._pump()
