@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -190,6 +191,23 @@ def test_the_writer_says_which_suffixes_it_knows_and_when_it_cannot_write(tmp_pa
         VideoWriter(tmp_path / "clip.txt", 10)
     with pytest.raises(BadSettings, match=r"clip\.mp4"), VideoWriter(tmp_path / "nowhere" / "clip.mp4", 10) as writer:
         writer.write(scene(0))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
+def test_an_interrupted_video_leaves_no_file(error: type[BaseException], tmp_path: Path) -> None:
+    with suppress(error), VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        writer.write(scene(0))
+        assert not (tmp_path / "clip.mp4").exists()
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_leaves_the_video_so_far(tmp_path: Path) -> None:
+    with suppress(BadInput), VideoWriter(tmp_path / "clip.mp4", 10) as writer:
+        writer.write(scene(0))
+        raise BadInput("the second frame is broken")
+    assert reel((tmp_path / "clip.mp4").read_bytes()).frame_count == 1
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize("fps", [0.5, 12.5, 23.976, 29.97, 60.0, 0.0, float("nan")])

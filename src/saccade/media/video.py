@@ -210,7 +210,8 @@ def _check_length(count: int, seconds: float, limits: Limits) -> None:
 
 
 class VideoWriter:
-    """Frames to a video file; a context manager.
+    """Frames to a video file; a context manager. The file is there once it is whole: an interrupted one leaves nothing,
+    an error ends the video.
 
     The suffix chooses the codec: .mp4, .m4v and .mov are MPEG-4 (fast; every desktop player, not browsers; on macOS
     H.264, which browsers play too), .webm and .mkv are VP8 (every browser and player, some 20 times slower to write),
@@ -221,6 +222,7 @@ class VideoWriter:
         if path.suffix.lower() not in CODECS:
             raise BadSettings(f"cannot write a {path.suffix or 'nameless'} video; use one of {', '.join(CODECS)}")
         self._path = path
+        self._draft = path.with_name(f".{path.stem}.part{path.suffix}")
         self._fps = fps if 0 < fps < 1e4 else USUAL_FPS
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -238,21 +240,28 @@ class VideoWriter:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(frame)
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def close(self, *, keep: bool = True) -> None:
+        """Puts the file into its place, or throws it away."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        if keep:
+            self._draft.replace(self._path)
+        else:
+            self._draft.unlink()
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self.close(keep=error is None or isinstance(error, Exception))
 
     def _open(self) -> cv2.VideoWriter:
         codec = CODECS[self._path.suffix.lower()]
         choices = ["avc1", codec] if codec == "mp4v" and sys.platform == "darwin" else [codec]
         for choice in choices:
-            writer = cv2.VideoWriter(str(self._path), cv2.VideoWriter.fourcc(*choice), self._fps, self._size)
+            writer = cv2.VideoWriter(str(self._draft), cv2.VideoWriter.fourcc(*choice), self._fps, self._size)
             if writer.isOpened():
                 return writer
         raise BadSettings(f"cannot write the video {self._path.name}: the folder may be missing or read-only")
