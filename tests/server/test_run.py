@@ -245,6 +245,23 @@ def test_expect_100_continue_and_chunked_bodies_work(server: Process) -> None:
     assert b'"hello"' in raw(server.url, chunks)
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
+
+
+@pytest.mark.parametrize(
+    "more", [b"content-length: 5\r\n\r\nhello", b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+)
+def test_who_offers_another_protocol_as_java_does_is_answered_in_this_one(server: Process, more: bytes) -> None:
+    """The rest of such a request, and what follows it, is read as if there were no offer."""
+    whole = b"POST /plain/one HTTP/1.1\r\nhost: x\r\n" + OFFER + more
+    for parts in ((whole,), (whole[: -len(more)], more[:-3], more[-3:]), (whole * 3,)):
+        got = raw(server.url, *parts)
+        assert got.count(b"HTTP/1.1 200") == got.count(b'"hello"') == parts[0].count(b"POST"), got
+    for offer in (OFFER, b"Connection: Upgrade\r\nUpgrade: websocket\r\n"):
+        got = raw(server.url, b"GET /health HTTP/1.1\r\nhost: x\r\n" + offer + b"\r\n")
+        assert got.startswith(b"HTTP/1.1 200")
+
+
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Process) -> None:
     head = b"POST /plain/one HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3000001\r\n\r\n"
     assert raw(server.url, head).startswith(b"HTTP/1.1 413")

@@ -7,10 +7,12 @@ It also tells the request that is being answered when its caller leaves: see :cl
 from __future__ import annotations
 
 import asyncio
-import re
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from saccade.server.crowd import Crowd
@@ -38,39 +40,53 @@ INVALID = refusal(
     "400 Bad Request",
     "This is not HTTP/1.1: the request's first line, a header or the length of its body cannot be read.",
 )
-UPGRADE = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE)
 
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
-    body of a request that offers another protocol (Java and ``curl --http2`` offer HTTP/2 with every call)."""
+    body of a request that offers another protocol, as Java offers HTTP/2 with all of its own."""
 
-    in_body = False
+    parted: int | None = None
 
     def data_received(self, data: bytes) -> None:
-        if not self.in_body:
-            end = data.find(b"\r\n\r\n")
-            head = data if end < 0 else data[:end]
-            if UPGRADE.search(head):
-                data = UPGRADE.sub(b"\r\nx-upgrade", head) + data[len(head) :]
         super().data_received(data)
+        while self.parted is not None:
+            data, self.parted = self._without_offer() + data[self.parted :], None
+            self.parser = httptools.HttpRequestParser(self)
+            with suppress(AttributeError):  # before httptools 0.6.3; as uvicorn's own parser
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(INVALID)
         self.transport.close()
 
     def on_headers_complete(self) -> None:
-        self.in_body = True
+        if self.declines():
+            return
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
 
     def on_message_complete(self) -> None:
-        self.in_body = False
-        super().on_message_complete()
+        if not self.declines():
+            super().on_message_complete()
+
+    def declines(self) -> bool:
+        """Whether this head offers another protocol: it is then read again without the offer."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Many clients offer HTTP/2 with every request and are content with HTTP/1.1; that is nothing for the log."""
+        """That is nothing for the log. The parser stops behind such a head, and skips its body."""
+        error = sys.exception()
+        if self.declines() and isinstance(error, httptools.HttpParserUpgrade):
+            self.parted = error.args[0]
+
+    def _without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b" % pair for pair in self.headers if pair[0] not in (b"upgrade", b"http2-settings")]
+        return b"\r\n".join((*lines, b"", b""))
 
 
 def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
@@ -153,6 +169,8 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
+            if self.declines():
+                return
             self._head_came()
             self.in_head = False
             crowd.busy(self)
@@ -163,6 +181,8 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
                     self.cycle.transport = cast(asyncio.Transport, Last(self.cycle.transport, self._part))
 
         def on_message_complete(self) -> None:
+            if self.declines():
+                return
             super().on_message_complete()
             if self.cycle.response_complete:
                 self._head_came()
