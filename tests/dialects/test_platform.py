@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,6 +87,8 @@ def test_source_may_be_an_address_or_base64_of_any_length() -> None:
     )
     call_made = Platform().parse(encoded, Desk()).calls[0]
     assert (call_made.media, call_made.options.conf) == (raw, 0.5)
+    address = msgspec.structs.replace(encoded, body=b"source=+https%3A%2F%2Fexample.com%2Fa b.jpg%0A")
+    assert Platform().parse(address, Desk()).calls[0].media_url == "https://example.com/a b.jpg"
 
 
 def test_vid_stride() -> None:

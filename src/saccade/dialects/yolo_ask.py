@@ -214,4 +214,8 @@ def _urlencoded(body: bytes) -> dict[str, Value]:
     except ValueError as error:
         raise BadInput("The form in the body cannot be read: it is not URL-encoded UTF-8 text.") from error
     # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
-    return {name: value.replace(" ", "+") if name in (*FILES, *ADDRESSES) else value for name, value in pairs}
+    pictures = {*FILES, *ADDRESSES}
+    return {
+        name: value.replace(" ", "+") if name in pictures and not inputs.image_url(value) else value
+        for name, value in pairs
+    }
