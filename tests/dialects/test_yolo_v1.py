@@ -34,6 +34,7 @@ from saccade.dialects.yolo_v1 import YoloV1
 
 PATH = "/v1/predict/yolo11n"
 MATCH = {"model": "yolo11n"}
+URLENCODED = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def call(fields: dict[str, str] | None = None, query: tuple[tuple[str, str], ...] = (), **more: Any) -> Incoming:
@@ -261,8 +262,18 @@ def test_classes_in_all_spellings(value: str) -> None:
     assert asked(call({"classes": value})).calls[0].options.classes == (0, 27)
 
 
-def test_repeated_query_classes_add_up() -> None:
-    assert asked(call(query=(("classes", "0"), ("classes", "27")))).calls[0].options.classes == (0, 27)
+@pytest.mark.parametrize("name", ["classes", "classes[]"])
+@pytest.mark.parametrize("first", ["0", "0,5"])
+def test_repeated_classes_add_up(name: str, first: str) -> None:
+    wanted = (*map(int, first.split(",")), 27)
+    in_query = call(query=((name, first), (name, "27")))
+    other = call({"other": "27"}).body.replace(b'name="other"', f'name="{name}"'.encode())
+    in_form = call({name: first})
+    in_form = msgspec.structs.replace(in_form, body=other.partition(b"\r\n--")[0] + b"\r\n" + in_form.body)
+    text = f"image={base64.b64encode(photo()).decode()}&{name}=27&{name}={first}".encode()
+    urlencoded = msgspec.structs.replace(in_form, body=text, headers=URLENCODED)
+    for incoming in (in_query, in_form, urlencoded):
+        assert sorted(asked(incoming).calls[0].options.classes or ()) == sorted(wanted)
 
 
 def test_numbers_in_quotes_from_a_shell_are_numbers() -> None:

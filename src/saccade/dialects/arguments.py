@@ -53,6 +53,9 @@ PLAIN: Final = (
 )
 """Arguments of one name; ``half`` is known, and means nothing here: the server chooses the precision."""
 
+LISTS: Final = ("classes", "candidate_labels")
+"""Arguments that may come once per member, also as ``classes[]``, which JavaScript and PHP make of the name."""
+
 WORDS: Final = frozenset((*ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
 """Names whose values are text, in whatever kind of part they come."""
 
