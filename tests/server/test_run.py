@@ -262,6 +262,20 @@ def test_who_offers_another_protocol_as_java_does_is_answered_in_this_one(server
         assert got.startswith(b"HTTP/1.1 200")
 
 
+def test_http_1_0_gets_no_chunks_and_no_100(server: Process) -> None:
+    call = b"POST /plain/one?stream HTTP/1.0\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\nvideo"
+    head, _, told = raw(server.url, call).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"chunked" not in head
+    assert b"connection: close" in head
+    assert told == b'"frame 0"\n"frame 1"\n"frame 2"\n'
+    assert b"chunked" in raw(server.url, call.replace(b"1.0\r\nexpect: 100-continue", b"1.1\r\nhost: x"))
+    for word in (b"hello", b"fail!"):
+        told = raw(server.url, call.replace(b"?stream", b"").replace(b"video", word))
+        assert told.count(b"HTTP/1.1 ") == 1
+        assert told.endswith(b"}")
+
+
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Process) -> None:
     head = b"POST /plain/one HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3000001\r\n\r\n"
     assert raw(server.url, head).startswith(b"HTTP/1.1 413")

@@ -44,7 +44,8 @@ INVALID = refusal(
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
-    body of a request that offers another protocol, as Java offers HTTP/2 with all of its own."""
+    body of a request that offers another protocol, as Java offers HTTP/2 with all of its own. To HTTP/1.0 it speaks
+    HTTP/1.1."""
 
     parted: int | None = None
 
@@ -67,6 +68,9 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
+        if self.scope["http_version"] == "1.0":
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.transport = cast(asyncio.Transport, Unframed(self.cycle.transport))
 
     def on_message_complete(self) -> None:
         if not self.declines():
@@ -286,6 +290,28 @@ class Whole:
         if self._head is not None:
             head, self._head = self._head, None
             self._transport.write(head)
+
+
+class Unframed:
+    """The way out for HTTP/1.0, which knows no chunks: a body of unknown length ends with the connection."""
+
+    CHUNKED = b"transfer-encoding: chunked\r\n"
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.is_closing = transport.is_closing
+        self.close = transport.close
+        self._write = transport.write
+        self._begun = self._chunked = False
+
+    def write(self, data: bytes) -> None:
+        """The head, and then parts of the body, each in a chunk of its own."""
+        if not self._begun:
+            self._begun, self._chunked = True, self.CHUNKED in data
+            data = data.replace(self.CHUNKED, b"")
+        elif self._chunked:
+            size, _, rest = data.partition(b"\r\n")
+            data = rest[: int(size or b"0", 16)]
+        self._write(data)
 
 
 class Last:
