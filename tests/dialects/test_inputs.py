@@ -6,8 +6,9 @@ import base64
 import contextlib
 import json
 import random
+from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
-from email.mime.nonmultipart import MIMENonMultipart
+from email.mime.text import MIMEText
 
 import pytest
 from hypothesis import given
@@ -69,14 +70,19 @@ def test_forms_whose_lines_end_alone_or_behind_blanks_are_read(line: bytes, blan
 
 def test_a_form_of_pythons_email_package_is_read() -> None:
     form = MIMEMultipart("form-data", boundary="xYzZY")
-    for name, text in (("conf", "0.3"), ("source", "http://a/b.jpg")):
-        part = MIMENonMultipart("text", "plain")
-        part.set_payload(text)
+    for part, name in ((MIMEText("0.3"), "conf"), (MIMEImage(PICTURE, "jpeg"), "file")):
         part.add_header("Content-Disposition", "form-data", name=name, filename=f"{'long name ' * 9}.txt")
         form.attach(part)
-    assert b'";\n filename=' in form.as_bytes()
-    read = inputs.multipart({"content-type": form["content-type"]}, form.as_bytes().partition(b"\n\n")[2])
-    assert [(upload.name, upload.data) for upload in read.files] == [("conf", b"0.3"), ("source", b"http://a/b.jpg")]
+    body = form.as_bytes().partition(b"\n\n")[2]
+    assert b'";\n filename=' in body
+    assert PICTURE not in body
+    read = inputs.multipart({"content-type": form["content-type"]}, body)
+    assert [(upload.name, upload.data) for upload in read.files] == [("conf", b"0.3"), ("file", PICTURE)]
+
+
+def test_bytes_that_are_only_said_to_be_base64_are_taken_as_they_are() -> None:
+    head = 'Content-Disposition: form-data; name="file"; filename="x"\r\nContent-Transfer-Encoding: base64'
+    assert inputs.multipart(FORM, form_body((head, PICTURE))).file("file") == PICTURE
 
 
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data;"])

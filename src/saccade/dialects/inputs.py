@@ -11,6 +11,7 @@ import logging
 import math
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -424,6 +425,7 @@ class _Reader:
         self._count = 0
         self._name = self._value = b""
         self._disposition = b""
+        self._base64 = False
         self._chunks: list[bytes] = []
 
     def callbacks(self) -> MultipartCallbacks:
@@ -445,7 +447,7 @@ class _Reader:
         self._count += 1
         if self._count > MAX_PARTS:
             raise BadInput(f"The multipart form has more than {MAX_PARTS} parts.")
-        self._disposition, self._chunks = b"", []
+        self._disposition, self._base64, self._chunks = b"", False, []
 
     def _header(self) -> None:
         self._name = self._value = b""
@@ -457,14 +459,20 @@ class _Reader:
         self._value += data[start:end]
 
     def _header_end(self) -> None:
-        if self._name.lower() == b"content-disposition":
+        name = self._name.lower()
+        if name == b"content-disposition":
             self._disposition = self._value
+        elif name == b"content-transfer-encoding":
+            self._base64 = self._value.strip().lower() == b"base64"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._chunks.append(data[start:end])
 
     def _end(self) -> None:
         data = b"".join(self._chunks)
+        if self._base64:
+            with suppress(BadInput):  # some say so and send plain bytes
+                data = _tolerant_base64(data)
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" not in options:
