@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -170,17 +171,22 @@ def _rewritten(body: bytes, boundary: bytes) -> bytes:
     Python's ``email`` and programs written by hand end lines with LF alone, fold a part's headers, or put blanks behind
     a boundary (RFC 2046, section 5.1.1). The end of the first boundary's line tells how the others end.
     """
-    name = re.escape(boundary)
-    first = re.search(rb"(?:\A|\n)--%b[ \t]*(\r?\n)" % name, body)
-    if first is None:
+    delimiter = b"--" + boundary
+    if delimiter not in body:
         return body
+    newline = b""
     pieces: list[bytes] = []
     start = -1
-    for line in re.finditer(rb"(?:\A|%b)--%b(--)?[ \t]*(?=\r?\n|\Z)" % (first[1], name), body):
+    lines = re.finditer(re.escape(delimiter) + rb"(--)?[ \t]*+(?=(\r?\n)|\Z)", body)
+    for line in islice(lines, 100 * MAX_PARTS):  # few of them are no boundaries, unless somebody means harm
+        ends = newline or line[2] or b"\n"
+        if line.start() and not body.endswith(ends, 0, line.start()):
+            continue
+        newline = ends
         if start >= 0:
-            part = body[start : line.start()]
-            blank = _HEAD_END.search(part)
-            head, data = (part[: blank.start()], part[blank.end() :]) if blank else (part, b"")
+            part = body[start : line.start()].removesuffix(newline)
+            blank = _HEAD_END.search(part, 0, MAX_PART_HEADERS * MAX_PART_HEADER_BYTES)
+            head, data = (part[: blank.start()], part[blank.end() :]) if blank else (b"", part)
             head = _LINE_END.sub(b"\r\n", _FOLD.sub(b" ", head).strip(b"\r\n"))
             pieces += [b"--%b\r\n" % boundary, head + b"\r\n" if head else b"", b"\r\n", data, b"\r\n"]
         start = line.end()
