@@ -17,7 +17,9 @@ from saccade.dialects.inputs import described
 from saccade.errors import UnknownModel
 
 SUFFIXES = (".pt", ".onnx")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,127}(?:/[A-Za-z0-9][A-Za-z0-9._@-]{0,127}){0,2}")
+_PART = r"[^\W_][\w .@()\[\]+,=&'-]{0,127}"
+NAME = re.compile(f"{_PART}(?:/{_PART}){{0,2}}")
+"""Whatever a file in a folder of models is likely to be called, as ``best (1)``; nothing that leads out of a folder."""
 
 
 def find(text: str, desk: Desk) -> Card:
