@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import time
 from collections.abc import Sequence
@@ -137,4 +138,21 @@ def test_files_of_absurdly_many_pieces_are_refused_at_once(data: bytes, words: s
     began = time.process_time()
     with pytest.raises(BadInput, match=words):
         probe(data)
+    assert time.process_time() - began < 1
+
+
+def test_parts_that_lie_over_one_another_are_refused_before_they_are_gathered() -> None:
+    data = container([sequence() + bytes(1_000_000)], extents=4096)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match="over one another"):
+        probe(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+def test_a_file_that_lists_its_parts_again_and_again_is_refused_at_once() -> None:
+    places = box(b"iloc", struct.pack(">IHHHHH", 0, 0, 1, 9, 0, 4096))
+    shape = box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, *ANNOUNCED))))
+    began = time.process_time()
+    with pytest.raises(BadInput, match="more than once"):
+        probe(box(b"ftyp", b"avif\0\0\0\0avifmif1") + box(b"meta", bytes(4), shape, places * 2000))
     assert time.process_time() - began < 1

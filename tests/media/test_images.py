@@ -7,6 +7,7 @@ import json
 import random
 import resource
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -274,7 +275,22 @@ def test_a_photo_drawn_in_hundreds_of_passes_is_refused() -> None:
     data = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
     scan = data.index(b"\xff\xda")
     with pytest.raises(BadInput, match="passes"):
-        decode(data[:scan] + b"\xff\xda\x00\x08" * 200 + data[scan:])
+        decode(data[:scan] + b"\xff\xda\x00\x08" * 400 + data[scan:])
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xc0", b"\xff\xc1", b"\xff\xc9", b"\xff\xca"])
+def test_a_photo_drawn_over_and_over_is_refused_whatever_its_kind(frame: bytes) -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG").replace(b"\xff\xc0", frame)
+    scan = data.index(b"\xff\xda")
+    with pytest.raises(BadInput, match="passes"):
+        decode(data[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 200 + data[scan:])
+
+
+def test_what_stands_behind_a_photo_or_in_its_segments_is_no_pass_of_it() -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
+    thumbnails = b"\xff\xe5" + struct.pack(">H", 2 + 4 * 1000) + b"\xff\xda\0\x08" * 1000
+    video = b"\xff\xda\0\x08" * 1000
+    np.testing.assert_array_equal(decode(data[:2] + thumbnails + data[2:] + video).rgb, decode(data).rgb)
 
 
 def test_text_chunks_of_a_png_are_never_inflated() -> None:
@@ -284,6 +300,15 @@ def test_text_chunks_of_a_png_are_never_inflated() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     np.testing.assert_array_equal(decode(data[:33] + chunk + data[33:]).rgb, photo())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+
+
+def test_a_png_full_of_packed_orientations_costs_little() -> None:
+    profile = b"zTXtRaw profile type exif\0\0" + zlib.compress(b"\n\n\n" + b"00" * 500_000, 9)
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    data = saved(Pillow.fromarray(photo()), "PNG")
+    began = time.process_time()
+    np.testing.assert_array_equal(decode(data[:33] + chunk * 2000 + data[33:]).rgb, photo())
+    assert time.process_time() - began < 2
 
 
 def test_many_threads_decode_at_once_and_agree() -> None:

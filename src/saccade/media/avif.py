@@ -32,11 +32,10 @@ def frame_sizes(data: bytes) -> Iterator[tuple[int, int]]:
 def _streams(data: bytes) -> Iterator[bytes]:
     budget = 2 * len(data)  # parts that lie over one another would make much work of few bytes
     for place in itertools.chain(_items(data), _first_samples(data)):
-        parts = [data[start : start + length] for start, length in place]
-        budget -= sum(map(len, parts))
+        budget -= sum(max(0, min(length, len(data) - start)) for start, length in place)
         if budget < 0:
             raise BadInput("the AVIF image is refused: its parts lie over one another")
-        yield b"".join(parts)
+        yield b"".join(data[start : start + length] for start, length in place)
 
 
 Place = list[tuple[int, int]]
@@ -44,7 +43,11 @@ Place = list[tuple[int, int]]
 
 
 def _items(data: bytes) -> Iterator[Place]:
-    """Every coded picture of the file: the main one, its alpha, tiles (ISO/IEC 14496-12, 8.11)."""
+    """Every coded picture of the file: the main one, its alpha, tiles (ISO/IEC 14496-12, 8.11).
+
+    Raises: BadInput when more than one list says where they lie: nobody writes that, and each could be long.
+    """
+    lists = 0
     for start, end in inside(data, b"meta"):
         coded: set[int] = set()
         places: list[tuple[int, int]] = []
@@ -54,6 +57,9 @@ def _items(data: bytes) -> Iterator[Place]:
                 coded |= set(_coded(data, first, last))
             elif kind == b"iloc":
                 places.append((first, last))
+                lists += 1
+                if lists > 1:
+                    raise BadInput("the AVIF image is refused: it says more than once where its parts lie")
             elif kind == b"idat":
                 idat = first
         for first, _ in places:

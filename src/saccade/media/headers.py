@@ -7,6 +7,7 @@ whichever of them a decoder believes.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,8 +22,11 @@ MAX_SEGMENTS: Final = 4096
 MAX_SCANS: Final = 100
 MAX_ICONS: Final = 64
 
+SCAN: Final = b"\xff\xda"
+END: Final = b"\xff\xd9"
+MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""Between the pixels; what it leaves out has no length and ends no pass."""
 SEQUENTIAL: Final = (0xC0, 0xC1)
-PROGRESSIVE: Final = 0xC2
 PIXELS_PER_BYTE: Final = 1024
 """Of a sequential JPEG: a block of 64 pixels takes at least 2 bits, counted four times as generously."""
 
@@ -91,7 +95,7 @@ def _jpeg(data: bytes) -> Header | None:
     if size is None:
         return None
     width, height, bits, components = size
-    if frame == PROGRESSIVE and data.count(b"\xff\xda") > MAX_SCANS:
+    if data.count(SCAN) > MAX_SCANS and _jpeg_scans(data) > MAX_SCANS:
         raise BadInput(f"the JPEG image is refused: it is drawn in more than {MAX_SCANS} passes")
     if frame in SEQUENTIAL and len(data) * PIXELS_PER_BYTE < width * height:
         raise BadInput(f"the JPEG image is truncated: {len(data)} bytes cannot hold its {width}x{height} pixels")
@@ -118,6 +122,21 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, at + 2, at + length
         at += length
     raise BadInput(f"the JPEG image is refused: it has more than {MAX_SEGMENTS} segments before its pixels")
+
+
+def _jpeg_scans(data: bytes) -> int:
+    """How often the picture is drawn over, at most MAX_SCANS + 1; what stands behind its end is no part of it.
+
+    Each pass over all of it takes ten bytes, whether progressive or not.
+    """
+    at, scans = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        found = MARKER.search(data, at)
+        if found is None or found.group() == END or scans > MAX_SCANS:
+            return scans
+        scans += found.group() == SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise BadInput(f"the JPEG image is refused: it has more than {MAX_SEGMENTS} segments")
 
 
 def _png(data: bytes) -> Header | None:

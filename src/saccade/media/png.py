@@ -13,6 +13,7 @@ from saccade.media import exif
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS: Final = 65_536
+MAX_PROFILES: Final = 16
 
 CRITICAL: Final = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 """The chunks that decide pixels. tRNS is not critical in the standard, but it changes how palettes are expanded."""
@@ -61,11 +62,15 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8, from the eXIf chunk or from the text chunk that ImageMagick writes."""
+    """1 to 8, from the eXIf chunk or from the text chunks that ImageMagick writes, of which few are looked into."""
+    profiles = 0
     for kind, start, end in chunks(data):
         if kind == b"eXIf":
             return exif.orientation(data[start + 8 : end - 4])
         if kind in (b"tEXt", b"zTXt") and data.startswith(b"Raw profile type ", start + 8):
+            profiles += 1
+            if profiles > MAX_PROFILES:
+                continue
             turn = exif.text_profile(data[start + 8 : end - 4], compressed=kind == b"zTXt")
             if turn != 1:
                 return turn
