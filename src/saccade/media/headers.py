@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from saccade.errors import BadInput
-from saccade.media import avif, exif, gif, netpbm, png, tiff
+from saccade.media import avif, exif, gif, heif, netpbm, png, tiff
 from saccade.media.boxes import boxes, inside
 from saccade.media.signatures import ACCEPTED, image_format, looks_like
 
 MAX_SEGMENTS: Final = 4096
 MAX_SCANS: Final = 100
 MAX_ICONS: Final = 64
+MOST_OVERLAP: Final = 4
+"""Times that the parts of a HEIF picture may cover it: tiles jut out at two sides, layers lie over one another."""
 
 SCAN: Final = b"\xff\xda"
 END: Final = b"\xff\xd9"
@@ -210,7 +212,11 @@ def _avif(data: bytes) -> Header | None:
 
 
 def _heif(data: bytes) -> Header | None:
-    return _spatial_extent(data, "HEIF")
+    """Raises: BadInput when far more pixels have to be decoded than the picture has."""
+    header = _spatial_extent(data, "HEIF")
+    if header is not None and heif.pixels(data) > MOST_OVERLAP * header.width * header.height:
+        raise BadInput("the HEIF image is refused: its parts hold many times the pixels of the whole")
+    return header
 
 
 def _spatial_extent(data: bytes, name: str) -> Header | None:
