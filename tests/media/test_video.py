@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import threading
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -249,3 +250,22 @@ def test_ten_thousand_tiny_frames_meet_the_limit(data: Path) -> None:
     assert kind(content) == "animation"
     with pytest.raises(TooLarge, match="9000"):
         list(frames(content))
+
+
+def atom(kind: bytes, *content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + sum(map(len, content)), kind) + b"".join(content)
+
+
+def test_an_index_of_millions_of_frames_that_are_not_there_is_refused_before_it_is_opened() -> None:
+    counts = atom(b"stsz", struct.pack(">III", 0, 1, 30_000_000))
+    plain = atom(b"moov", atom(b"trak", atom(b"mdia", atom(b"minf", atom(b"stbl", counts)))))
+    fragment = atom(b"moov") + atom(b"moof", atom(b"traf", atom(b"trun", struct.pack(">II", 0, 30_000_000))))
+    packed = atom(b"moov", atom(b"cmov", atom(b"cmvd", struct.pack(">I", len(plain)), zlib.compress(plain))))
+    for index in (plain, fragment, packed):
+        for head in (atom(b"ftyp", b"isom\0\0\0\0isom"), b""):
+            with pytest.raises(BadInput, match="more frames than the file can hold"):
+                reel(head + index + atom(b"mdat", bytes(1000)))
+
+
+def test_what_stands_among_the_frames_is_no_index(film: bytes) -> None:
+    assert reel(film + atom(b"mdat", b"stsz" + b"\xff" * 1000)).frame_count == COUNT

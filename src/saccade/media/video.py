@@ -7,12 +7,14 @@ short one.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +33,13 @@ ACCEPTED: Final = "MP4, MOV, M4V, AVI, MKV, WebM, GIF, WMV, ASF, MPEG and TS"
 CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80", ".mkv": "VP80", ".avi": "MJPG"}
 USUAL_FPS: Final = 25.0
 MAX_BOXES: Final = 100_000
+MAX_INDEX_BYTES: Final = 64 << 20
+MAX_SAMPLES: Final = 100_000_000
+SAMPLES_PER_BYTE: Final = 8
+"""Of a file's frames and pieces of sound, of which old codecs put six into a byte; each takes 24 bytes of memory."""
+SAMPLES: Final = re.compile(rb"(?:stsz|stz2).{8}(.{4})|trun.{4}(.{4})", re.DOTALL)
+PACKED: Final = re.compile(rb"cmvd.{4}", re.DOTALL)
+"""Of ISO/IEC 14496-12, 8.7.3 and 8.8.8, and of Apple's QuickTime File Format: counts of samples, a packed index."""
 
 os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
 """Nothing of what FFmpeg thinks of strangers' damaged files; OpenCV reads it when the first video is opened."""
@@ -137,7 +146,7 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
     return capture
 
 
-@contextmanager
+@contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
     """A path under which the bytes can be opened once: in memory on Linux, a temporary file elsewhere.
 
@@ -170,7 +179,7 @@ def _check_whole(data: bytes) -> None:
 
     Raises: BadInput.
     """
-    at, index_found = 0, False
+    at, index_found, samples = 0, False, 0
     for _ in range(MAX_BOXES):
         if at + 8 > len(data):
             break
@@ -181,11 +190,27 @@ def _check_whole(data: bytes) -> None:
         if name in (b"moov", b"mdat", b"moof") and at + size > len(data):
             missing = at + size - len(data)
             raise BadInput(f"the video is truncated: its last {missing} bytes are missing; send the whole file")
+        if name != b"mdat":
+            samples += _samples(data[at : at + size] if size >= 8 else data[at:])
+            if samples > min(MAX_SAMPLES, SAMPLES_PER_BYTE * len(data)):
+                raise BadInput("the video is damaged: its index promises more frames than the file can hold")
         if size < 8:
             break
         at += size
     if not index_found:
         raise BadInput("the video is truncated: its index (the moov box) is missing; send the whole file")
+
+
+def _samples(index: bytes) -> int:
+    """How many frames and pieces of sound an index promises; FFmpeg makes a list of them all before it says a word.
+
+    They are looked for anywhere, because it finds them anywhere, also in an index that is packed.
+    """
+    packed = PACKED.search(index)
+    if packed is not None:
+        with contextlib.suppress(zlib.error):
+            index += zlib.decompressobj().decompress(index[packed.end() :], MAX_INDEX_BYTES)
+    return sum(int.from_bytes(found[1] or found[2], "big") for found in SAMPLES.finditer(index))
 
 
 def _described(capture: cv2.VideoCapture) -> Reel:
