@@ -215,6 +215,20 @@ def test_scopes_say_which_models_a_key_may_call(store: Database, keys: Keys) -> 
     assert called(app, none, model="two")[0].status_code == 403
 
 
+@pytest.mark.parametrize("kind", ["models", "endpoints"])
+def test_an_empty_list_makes_no_key_for_everything(store: Database, keys: Keys, kind: str) -> None:
+    app = made(store)
+    some, secret = keys.create("admin", scopes=["admin"])
+    headers = {"x-api-key": secret}
+    for nothing in ([], [""], ["one", " "]):
+        wish = {"name": "n", kind: nothing}
+        for method, path in (("POST", "/v1/keys"), ("PATCH", f"/v1/keys/{some.id}")):
+            refused = asked(app, (method, path, {"headers": headers, "json": wish}))[0]
+            assert (refused.status_code, kind in refused.text) == (400, True)
+    assert [key.name for key in keys.all()] == ["admin"]
+    assert keys.create("two", models=["one, tw*"])[0].models == ("one", "tw*")
+
+
 def test_every_key_may_let_others_go_first_and_only_an_admins_may_go_first(store: Database, keys: Keys) -> None:
     app = made(store)
     _, usual = keys.create("usual")

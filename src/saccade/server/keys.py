@@ -78,8 +78,8 @@ class Keys:
             name=_checked_name(name),
             prefix=secret[:PREFIX_LENGTH],
             scopes=_checked_scopes(scopes),
-            models=tuple(models) or ("*",),
-            endpoints=tuple(endpoints) or ("*",),
+            models=_checked_patterns("models", models),
+            endpoints=_checked_patterns("endpoints", endpoints),
             quota_calls=_at_least(0, quota_calls, "The limit"),
             quota_window_s=_at_least(1, quota_window_s, "The window"),
             created=now,
@@ -140,8 +140,8 @@ class Keys:
         checks: dict[str, Callable[[Any], Any]] = {
             "name": _checked_name,
             "scopes": _checked_scopes,
-            "models": tuple,
-            "endpoints": tuple,
+            "models": lambda value: _checked_patterns("models", value),
+            "endpoints": lambda value: _checked_patterns("endpoints", value),
             "quota_calls": lambda value: _at_least(0, value, "The limit"),
             "quota_window_s": lambda value: _at_least(1, value, "The window"),
         }
@@ -203,6 +203,14 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     if unknown or not scopes:
         raise BadOptions(f"A key's scopes are some of: {', '.join(SCOPES)}.")
     return tuple(scope for scope in SCOPES if scope in scopes)
+
+
+def _checked_patterns(what: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """One by one, also where several are written with commas. An empty list must not become a key for everything."""
+    found = tuple(part.strip() for pattern in patterns for part in pattern.split(","))
+    if not found or not all(found):
+        raise BadOptions(f'A key\'s {what} are names or patterns, at least one, such as ["yolo*"]; ["*"] means all.')
+    return found
 
 
 def _at_least(least: int, value: int | None, what: str) -> int | None:
