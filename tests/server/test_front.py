@@ -63,6 +63,7 @@ REQUESTS: list[tuple[str, str, bytes]] = [
     ("POST", "/first/one", b"hello"),
     ("POST", "/first/one?count=20", b"many"),
     ("POST", "/first/one", b"x" * 3_000_000),
+    ("POST", "/first/one?" + "classes=7&" * 500, b"hello"),
     ("POST", "/both", b"2 for the second"),
     ("POST", "/first/far", b"fetched first"),
     ("POST", "/first/nobody", b"x"),
@@ -103,6 +104,14 @@ def test_a_front_answers_what_the_first_process_would(method: str, path: str, bo
 
     here, there = run(both())
     assert seen(here) == seen(there)
+
+
+def test_a_body_that_is_too_large_is_told_so_by_a_front_that_was_never_asked_for_the_model() -> None:
+    async def statuses() -> list[int]:
+        async with pair(max_body_bytes=1000) as two, client(two.front) as http:
+            return [(await http.post(f"/first/{name}", content=bytes(2000))).status_code for name in ("one", "nobody")]
+
+    assert run(statuses()) == [413, 404]
 
 
 def test_models_that_come_and_go_are_noticed_and_one_is_asked_for_only_now_and_then() -> None:

@@ -16,12 +16,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 from starlette.types import Receive, Scope, Send
 
-from saccade.dialects.dialect import Dialect, Incoming, Outgoing
+from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
 from saccade.engine.kin import die_with
 from saccade.errors import Error, Overloaded, place
 from saccade.server import channel
@@ -39,6 +39,8 @@ from saccade.server.settings import Settings
 from saccade.server.wiring import configured, open_fetcher, open_gate, open_regions
 
 log = logging.getLogger("saccade.server")
+
+T = TypeVar("T")
 
 MOST_QUESTIONS = 50
 """So often may be asked for one request (one name in it may mean several models), before it is given up."""
@@ -110,9 +112,16 @@ class FrontApp(App):
 
     async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
         """As it is; begun anew while the request names models that the first process was not asked about."""
+        return await self._asking(lambda: super(FrontApp, self)._predict(exchange, dialect, incoming, caller))
+
+    async def _parsed(self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None) -> Ask:
+        """The same, also for a body that is too large, which is not predicted."""
+        return await self._asking(lambda: super(FrontApp, self)._parsed(dialect, incoming, caller))
+
+    async def _asking(self, work: Callable[[], Awaitable[T]]) -> T:
         for _ in range(MOST_QUESTIONS):
             try:
-                return await super()._predict(exchange, dialect, incoming, caller)
+                return await work()
             except Unasked as missing:
                 await self._directory.ask(missing.ref)
         raise Overloaded("The server is too busy to look for the model. Try again shortly.")
