@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+from msgspec.structs import force_setattr
 from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call
@@ -303,6 +304,53 @@ def test_a_replica_that_comes_too_late_for_a_model_that_was_put_away_is_ended(ru
             assert await engine.unload("m")
             with pytest.raises(Stopped):
                 await more
+
+    run(main())
+
+
+def test_a_replica_that_is_lost_while_it_leaves_is_not_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 1500}), replicas=2) as engine:
+            await engine.load("m")
+            calls = [asyncio.create_task(engine.predict(call(n))) for n in range(4)]
+            await asyncio.sleep(0.1)
+            stays, leaves = pids(engine)
+            await engine.scale("m", 1)
+            os.kill(leaves, signal.SIGKILL)
+            assert [brightness(answer) for answer in await asyncio.gather(*calls)] == [0, 1, 2, 3]
+            await asyncio.sleep(1.5)
+            assert pids(engine) == [stays]
+
+    run(main())
+
+
+def test_a_worker_that_dies_while_it_is_renewed_leaves_one_behind_also_when_the_renewal_fails(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, tries = process.started, 0
+
+    async def slow_and_refused_once(*given: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await asyncio.sleep(1.0)
+            raise OSError(11, "Resource temporarily unavailable")
+        return await started(*given)
+
+    async def main() -> None:
+        async with running(Shelf(m={})) as engine:
+            await engine.load("m")
+            monkeypatch.setattr(process, "started", slow_and_refused_once)
+            old = pids(engine)[0]
+            # The worker was not told, or it would end itself.
+            force_setattr(engine.rules, "worker_memory_bytes", 1 << 20)
+            while not tries:
+                await asyncio.sleep(0.05)
+            force_setattr(engine.rules, "worker_memory_bytes", 0)
+            os.kill(old, signal.SIGKILL)
+            await asyncio.sleep(2.5)
+            assert (await engine.predict(call(deadline=time.monotonic() + 5))).model == "m"
+            assert len(pids(engine)) == 1
 
     run(main())
 

@@ -327,6 +327,7 @@ class Resident:
         if flying is None:
             return
         log.warning("a worker of '%s' was lost: %s", self.card.name, reason)
+        replaced = link in self._leaving  # another is here or on its way, or none is wanted
         self._leaving.discard(link)
         self.counts.crashes += 1
         lived_s = time.monotonic() - self._born.pop(link, 0.0)
@@ -335,7 +336,7 @@ class Resident:
             self._again(entry, link, reason)
         if self._fruitless >= FRUITLESS:
             self._give_up(RunFailed(f"The workers of '{self.card.name}' die without an answer: {reason}."))
-        if self.state == "warm":
+        if self.state == "warm" and not replaced:
             self._start(self._revive())
         self._pump()
         self._rest()
@@ -405,6 +406,8 @@ class Resident:
         except (Error, OSError) as error:
             log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error)
             self._leaving.discard(link)
+            if link not in self._flying:  # it was lost meanwhile
+                self._start(self._revive())
             return
         self._pump()
         await self._depart(link)
