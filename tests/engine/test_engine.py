@@ -504,6 +504,29 @@ def test_a_video_that_takes_too_long_is_counted_as_that_alone(run: Run, isolate:
     run(main())
 
 
+def test_a_video_is_counted_once_whether_it_ends_is_left_or_is_late(run: Run, isolate: bool, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 20}), isolate=isolate) as engine:
+            async for _ in engine.stream(Call(model="m", media=film, clip=Clip())):
+                pass
+            left = engine.stream(Call(model="m", media=film, clip=Clip()))
+            await anext(left)
+            await left.aclose()
+            await settled(engine)
+            late = engine.stream(Call(model="m", media=film, clip=Clip(), deadline=time.monotonic() + 0.05))
+            with pytest.raises(DeadlinePassed):
+                async for _ in late:
+                    await asyncio.sleep(0.05)
+            await settled(engine)
+            facts = engine.info()["models"][0]
+            counted = {name: facts[name] for name in ("accepted", "answered", "failed", "cancelled", "expired")}
+            assert counted == {"accepted": 3, "answered": 1, "failed": 0, "cancelled": 1, "expired": 1}
+
+    run(main())
+
+
 def test_a_slow_reader_of_a_video_holds_it_back(run: Run, isolate: bool, data: Path) -> None:
     film = (data / "videos" / "car-detection.mp4").read_bytes()
 

@@ -354,6 +354,8 @@ class Resident:
             self._line_of(entry).put_back(entry)
 
     def _end(self, entry: Entry, error: Error) -> None:
+        if entry.answer.done():  # its caller left, or was told that its time was over
+            return
         self.counts.failed += 1
         if entry.timer is not None:
             entry.timer.cancel()
