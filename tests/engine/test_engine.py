@@ -17,7 +17,7 @@ from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call, Clip, Options
 from saccade.card import Card
-from saccade.engine import Engine
+from saccade.engine import Engine, residency
 from saccade.engine import engine as engine_module
 from saccade.engine.resident import Resident
 from saccade.errors import (
@@ -374,6 +374,32 @@ def test_the_model_used_longest_ago_makes_room(run: Run) -> None:
             assert engine.state("c") == "warm"
             assert engine.info()["evictions"] >= 1
             assert engine.info()["resident_bytes"] <= need
+
+    run(main())
+
+
+def test_a_model_that_leaves_holds_its_memory_until_it_has_left(
+    run: Run, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setattr(residency, "LEAVE_S", 0.2)
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        library = Shelf(a={"mib": 100})
+        library.put("b", {}, size_bytes=40 << 20)
+        async with running(library, memory_bytes=450 << 20) as engine:
+            film_of_a = engine.stream(Call(model="a", media=film, clip=Clip()))
+            await anext(film_of_a)
+            once = engine.info()["resident_bytes"]
+            library.put("a", {"mib": 100}, revision="2")
+            await asyncio.sleep(1.1)
+            while (await engine.predict(call("a"))).revision == "1":
+                await asyncio.sleep(0.05)
+            assert engine.info()["resident_bytes"] > 1.7 * once
+            with pytest.raises(Overloaded, match="no room"):
+                await engine.predict(call("b"))
+            await film_of_a.aclose()
+            assert (await engine.predict(call("b"))).model == "b"
 
     run(main())
 

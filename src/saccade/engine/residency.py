@@ -26,6 +26,9 @@ LOAD_GUESS_S = 5.0
 RELOAD_PAUSE_S = 5.0
 """Between two tries to load changed files while the old ones serve."""
 
+LEAVE_S = 5.0
+"""How long another model waits for the memory of those that leave; a video that they still answer may take long."""
+
 Ready: TypeAlias = Callable[[Card], Card]
 """The Card whose files can be opened at once: a checkpoint's becomes that of its graph, which may take minutes."""
 
@@ -64,8 +67,8 @@ class Residency:
 
     @property
     def used_bytes(self) -> int:
-        """What all resident models hold."""
-        return sum(resident.memory_bytes for resident in self.residents.values())
+        """What all models in memory hold, also those that finish what they accepted before they leave."""
+        return sum(resident.memory_bytes for resident in (*self.residents.values(), *self._retiring.values()))
 
     def state(self, name: str) -> str:
         """cold, loading, warm or failed."""
@@ -221,18 +224,20 @@ class Residency:
         return resident
 
     async def _make_room(self, card: Card) -> None:
-        """Puts away what was used longest ago until the model fits.
+        """Puts away what was used longest ago until the model fits, after those that are leaving anyway.
 
         Raises:
             Overloaded: what is in memory may not leave yet.
         """
         need = self._needs.get(card.name, int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES)
-        while self.residents and self.used_bytes + self._beside() + need > self.budget_bytes:
+        if self._retiring and self._lacks(need):
+            await asyncio.wait(self._retiring, timeout=LEAVE_S)
+        while self._lacks(need):
             others = [resident for name, resident in self.residents.items() if name != card.name]
             free = [resident for resident in others if not self._must_stay(resident)]
             if not free:
-                if not others:
-                    return
+                if not others and not self._retiring:
+                    return  # one that is larger than the budget is opened alone
                 raise Overloaded(
                     f"There is no room for the model '{card.name}' now: other models are in use.",
                     retry_after_s=self._next_leave_s(others),
@@ -244,6 +249,9 @@ class Residency:
             # More than when it was loaded: some of what makes it faster came later.
             self._needs[victim.card.name] = victim.memory_bytes
             await asyncio.shield(self._retire(victim))
+
+    def _lacks(self, need: int) -> bool:
+        return self.used_bytes + self._beside() + need > self.budget_bytes
 
     def _must_stay(self, resident: Resident) -> bool:
         return resident.card.name in self.pins or self._age_s(resident) < self._rules.min_residency_s
@@ -257,7 +265,7 @@ class Residency:
             for resident in residents
             if resident.card.name not in self.pins
         ]
-        return max(1.0, min(waits, default=60.0))
+        return max(1.0, min(waits, default=LEAVE_S if self._retiring else 60.0))
 
     def _retire(self, resident: Resident) -> asyncio.Task[None]:
         """Lets a model leave; whoever waits for that may be cut short, the leaving not."""
