@@ -33,14 +33,13 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What this process may use.
 
     ``threads`` is what to plan with. ``quota`` is the container's limit in cores (None: none), ``affinity`` how many
-    cores the process may run on, ``load`` the machine's one-minute load when this was read. ``memory_bytes`` is the
-    smallest limit that holds for this process, or the machine's memory.
+    cores the process may run on. ``memory_bytes`` is the smallest limit that holds for this process, or the machine's
+    memory.
     """
 
     threads: int
     affinity: int
     quota: float | None
-    load: float
     memory_bytes: int
 
 
@@ -54,9 +53,13 @@ def budget(root: Path = Path("/")) -> Budget:
         threads=max(1, allowed),
         affinity=affinity,
         quota=quota,
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         memory_bytes=memory_limit(root),
     )
+
+
+def machine_load() -> float:
+    """The machine's load of the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:

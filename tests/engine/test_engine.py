@@ -431,6 +431,27 @@ def test_a_preloaded_model_that_is_missing_stops_the_start(run: Run) -> None:
 
 
 @pytest.mark.skipif(ctypes.util.find_library("cuda") is not None, reason="this machine has a driver")
+def test_preloaded_models_that_do_not_fit_together_stop_the_start_with_the_budget(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf()
+        for name in ("a", "b"):
+            library.put(name, {}, size_bytes=100 << 20)
+        with pytest.raises(BadSettings, match=r"'b'.* may hold 400 MiB\. Raise 'memory_bytes'"):
+            async with running(library, isolate=False, memory_bytes=400 << 20, pins=("a", "b")):
+                pass
+
+    run(main())
+
+
+def test_the_load_of_the_machine_is_told_as_it_is_now(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with running(Shelf(), isolate=False) as engine:
+            monkeypatch.setattr("os.getloadavg", lambda: (7.5, 0.0, 0.0))
+            assert engine.info()["machine_load"] == 7.5
+
+    run(main())
+
+
 def test_a_server_for_a_card_does_not_start_without_a_driver(run: Run) -> None:
     async def main() -> None:
         engine = Engine(Shelf(), _rules(device="cuda"))

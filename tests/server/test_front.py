@@ -384,5 +384,5 @@ def test_what_several_processes_counted_is_added_up() -> None:
 def test_there_are_as_many_fronts_as_wished_or_as_the_processors_need(
     given: dict[str, Any], threads: int, number: int
 ) -> None:
-    machine = Budget(threads=threads, affinity=threads, quota=None, load=0.0, memory_bytes=1 << 30)
+    machine = Budget(threads=threads, affinity=threads, quota=None, memory_bytes=1 << 30)
     assert fronts.number_of(Settings(**given), machine) == number

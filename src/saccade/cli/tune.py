@@ -37,14 +37,13 @@ def COMMAND(
     """
     given = settings(home=home, models=folders or None, precision=precision, device=device)
     card = fetched(library(given), ref)
-    from saccade.discover import budget
+    from saccade.discover import budget, machine_load
     from saccade.engine.tuned import tune
     from saccade.runtimes.session import Compute
 
-    found = budget()
-    threads = given.threads or found.threads
-    if found.load > threads / 2:
-        click.secho(f"The machine is busy (load {found.load:.1f}); the figures will be too low.", err=True, fg="yellow")
+    threads, load = given.threads or budget().threads, machine_load()
+    if load > threads / 2:
+        click.secho(f"The machine is busy (load {load:.1f}); the figures will be too low.", err=True, fg="yellow")
     compute = Compute(
         precision=given.precision, device=given.device, threads=threads, streams=threads, cache_dir=compiled(given)
     )

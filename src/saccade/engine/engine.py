@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.discover import budget, nvidia_driver, share_out
+from saccade.discover import budget, machine_load, nvidia_driver, share_out
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
@@ -26,6 +26,7 @@ from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
     Error,
+    Overloaded,
     StillLoading,
     Stopped,
     UnknownModel,
@@ -111,6 +112,12 @@ class Engine:
         for ref in self.rules.pins:
             try:
                 self._residency.pins.add((await self.load(ref)).name)
+            except Overloaded as error:
+                raise BadSettings(
+                    f"The model '{ref}', which is to be preloaded, does not fit beside those before it: all models "
+                    f"together may hold {self._residency.budget_bytes >> 20} MiB. Raise 'memory_bytes', or preload "
+                    "fewer."
+                ) from error
             except Error as error:
                 raise BadSettings(f"The model '{ref}', which is to be preloaded, cannot be: {error.message}") from error
         self.spares.refill()
@@ -214,7 +221,7 @@ class Engine:
             "threads": self.threads,
             "cpu_affinity": self.budget.affinity,
             "cpu_quota": self.budget.quota,
-            "machine_load": self.budget.load,
+            "machine_load": machine_load(),
             "memory_budget_bytes": self._residency.budget_bytes,
             "resident_bytes": self._residency.used_bytes,
             "spare_workers": 0 if self._guest else self.spares.ready,
