@@ -231,6 +231,7 @@ def test_sigterm_finishes_what_every_front_accepted_and_leaves_nothing(tmp_path:
                 assert server.ask(late, picture(1)) == 503
             assert [answer.result(20) for answer in answers] == [200] * 4
         assert server.child.wait(10) == 0
+        assert "finishing the calls that were accepted (4)" in server.log.read_text()
         assert [process for process in below if process.is_running()] == []
 
 

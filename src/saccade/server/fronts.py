@@ -81,6 +81,11 @@ class Fronts:
         """Whether a front still has calls to finish, or has not heard yet that it should."""
         return any(front.standing and (front.inflight or not front.draining) for front in self._fronts)
 
+    @property
+    def inflight(self) -> int:
+        """The calls that the fronts are answering, as last told."""
+        return sum(front.inflight for front in self._fronts if front.standing)
+
     async def open(self) -> None:
         """Returns when all fronts take callers.
 

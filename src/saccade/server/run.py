@@ -81,6 +81,10 @@ class Entrance(Protocol):
     def busy(self) -> bool:
         """Whether calls that were accepted are still to be finished, besides those in this process."""
 
+    @property
+    def inflight(self) -> int:
+        """How many calls they are, as last told."""
+
     async def open(self) -> None:
         """Returns when callers are received. Raises SetupError."""
 
@@ -95,6 +99,7 @@ class Here:
     """The entrance of a server with one front: callers come to this process."""
 
     busy = False
+    inflight = 0
 
     def __init__(self, app: App, listener: socket.socket) -> None:
         self._server = server_of(app)
@@ -196,7 +201,8 @@ async def _drained(app: App, entrance: Entrance) -> None:
         await asyncio.sleep(0.02)
         if time.monotonic() > told_at:
             told_at = end
-            log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", app.inflight)
+            count = app.inflight + entrance.inflight
+            log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", count)
 
 
 def _stop_signals() -> asyncio.Event:
