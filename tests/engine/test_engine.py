@@ -396,6 +396,7 @@ def test_a_model_that_leaves_holds_its_memory_until_it_has_left(
             while (await engine.predict(call("a"))).revision == "1":
                 await asyncio.sleep(0.05)
             assert engine.info()["resident_bytes"] > 1.7 * once
+            assert engine.info()["in_flight_calls"] == 1
             with pytest.raises(Overloaded, match="no room"):
                 await engine.predict(call("b"))
             await film_of_a.aclose()

@@ -230,7 +230,7 @@ class Engine:
             "loads": self._residency.loads,
             "evictions": self._residency.evictions,
             "queued_calls": self._queued(),
-            "in_flight_calls": sum(resident.in_flight for resident in residents.values()),
+            "in_flight_calls": sum(resident.in_flight for resident in self._residency.everyone),
             "cache_bytes": self._cache.bytes,
             "cache_hits": self._cache.hits,
             "cache_misses": self._cache.misses,
@@ -347,7 +347,7 @@ class Engine:
         return time.monotonic() + limit_s if call.deadline is None else call.deadline
 
     def _queued(self) -> int:
-        return sum(len(resident.line) + len(resident.clips) for resident in self._residency.residents.values())
+        return sum(len(resident.line) + len(resident.clips) for resident in self._residency.everyone)
 
     def _room(self) -> int:
         return self.rules.queue_total - self._queued()

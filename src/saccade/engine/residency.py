@@ -66,9 +66,14 @@ class Residency:
         self._retiring: dict[asyncio.Task[None], Resident] = {}
 
     @property
+    def everyone(self) -> tuple[Resident, ...]:
+        """All models in memory, also those that finish what they accepted before they leave."""
+        return *self.residents.values(), *self._retiring.values()
+
+    @property
     def used_bytes(self) -> int:
-        """What all models in memory hold, also those that finish what they accepted before they leave."""
-        return sum(resident.memory_bytes for resident in (*self.residents.values(), *self._retiring.values()))
+        """What all models in memory hold."""
+        return sum(resident.memory_bytes for resident in self.everyone)
 
     def state(self, name: str) -> str:
         """cold, loading, warm or failed."""
@@ -148,7 +153,7 @@ class Residency:
 
     def tend(self) -> None:
         """Looks after the residents; called about once a second."""
-        for resident in (*self.residents.values(), *self._retiring.values()):
+        for resident in self.everyone:
             resident.tend()
             self._put_away_if_failed(resident)
 
@@ -157,7 +162,7 @@ class Residency:
         for task in tuple(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
-        residents, self.residents = [*self.residents.values(), *self._retiring.values()], {}
+        residents, self.residents = self.everyone, {}
         await asyncio.gather(*(resident.close(error) for resident in residents), return_exceptions=True)
         # Those that were leaving have nothing to wait for any more; cut short, they would leave processes behind.
         await asyncio.gather(*self._retiring, return_exceptions=True)
