@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,42 @@ def test_the_revision_of_a_cached_repository_is_a_name_beside_the_others(tmp_pat
     for written in (str(outside), "../../../outside"):
         (cached / "refs" / "main").write_text(written)
         assert Local([tmp_path / "models"]).entries() == ()
+
+
+def test_links_that_lead_to_themselves_and_names_of_odd_bytes_do_not_hide_the_others(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "sound.onnx", metadata=DETECTOR)
+    (tmp_path / "ring.onnx").symlink_to("ring.onnx")
+    (tmp_path / "ring").symlink_to("ring")
+    shutil.copy(tmp_path / "sound.onnx", os.fsencode(tmp_path) + b"/caf\xe9.onnx")
+    (hub_folder(tmp_path / "hub") / os.fsdecode(b"\xe9.txt")).write_text("no part of the model")
+    local = Local([tmp_path])
+    assert {card.name for card in local.cards()} == {"sound", "hub"}
+    problems = local.problems()
+    assert "symbolic links" in problems["ring"].message
+    assert "not written in UTF-8" in problems["caf\ufffd"].message
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+
+
+@pytest.mark.parametrize("file", ["a.onnx", "hub/model.safetensors", "hub/model.onnx", "ir.bin", "weights.onnx.data"])
+def test_a_pointer_of_git_lfs_is_called_what_it_is(tmp_path: Path, file: str) -> None:
+    import onnx
+    import openvino
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    onnx_file(tmp_path / "a.onnx", metadata=DETECTOR)
+    hub_folder(tmp_path / "hub")
+    openvino.save_model(openvino.Core().read_model(onnx_file(tmp_path / "o" / "ir.onnx")), tmp_path / "ir.xml")
+    (tmp_path / "ir.toml").write_text("family = 'yolo'\ntask = 'detect'\n")
+    model = onnx.load(onnx_file(tmp_path / "weights.onnx", metadata=DETECTOR))
+    convert_model_to_external_data(model, location="weights.onnx.data", size_threshold=0)
+    onnx.save(model, tmp_path / "weights.onnx")
+    (tmp_path / file).write_text(POINTER)
+    problems = Local([tmp_path]).problems()
+    told = problems[file.split("/")[0].split(".")[0]].message
+    assert told.startswith(f"'{Path(file).name}' is only a pointer of Git LFS")
+    assert "git lfs pull" in told
 
 
 def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_served(

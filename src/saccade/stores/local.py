@@ -32,6 +32,8 @@ CACHE_PREFIX = "models--"
 """Folders of the Hugging Face cache: models--owner--name/snapshots/REVISION."""
 DEPTH = 3
 """owner/project/model; deeper folders are not looked into."""
+POINTER, POINTER_LIMIT = b"version https://git-lfs", 1024
+"""How a pointer of Git LFS begins, and the size that none reaches."""
 SETTLED_NS = 100_000_000
 """A folder that changed so recently may change again within the same tick of the file system's clock."""
 
@@ -159,7 +161,7 @@ class Local:
         stamps: dict[Path, int] = {}
         entries: list[Entry] = []
         for folder in self.folders:
-            entries.extend(root(folder, stamps))
+            entries.extend(map(sayable, root(folder, stamps)))
         index: dict[str, Entry] = {}
         for entry in sorted(entries, key=rank):
             index.setdefault(entry.name, entry)
@@ -174,6 +176,11 @@ class Local:
         served = tuple(entry for entry in entries if index[entry.name] == entry)
         self._index, self._entries, self._stamps = index, served, stamps
         self._seen = {entry: seen for entry, seen in self._seen.items() if entry in served and entry.kind}
+
+
+def sayable(entry: Entry) -> Entry:
+    """The entry by a name that can be written in an answer, whatever bytes its files are called by."""
+    return msgspec.structs.replace(entry, name=os.fsencode(entry.name).decode(errors="replace"))
 
 
 def rank(entry: Entry) -> int:
@@ -218,7 +225,8 @@ def folder_entries(folder: Path, prefix: str, stamps: dict[Path, int], depth: in
         path = folder / item.name
         if item.name.startswith("."):
             continue
-        if item.is_dir():
+        # Unlike item.is_dir(), this takes links that lead to themselves, or where nothing may be read.
+        if os.path.isdir(path):
             yield from subfolder(path, prefix, names, stamps, depth)
         elif (suffix := path.suffix.lower()) in SUFFIXES and (suffix != ".xml" or path.stem + ".bin" in names):
             notes = next((folder / note for end in (".toml", ".json") if (note := path.stem + end) in names), None)
@@ -305,11 +313,30 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
     Raises:
         CorruptFiles, UnsupportedModel: as the message says.
     """
+    try:
+        str(entry.path).encode()
+    except UnicodeEncodeError:
+        raise CorruptFiles(f"The path of '{entry.name}' is not written in UTF-8. Rename the file or folder.") from None
     notes = sidecar.read(entry.sidecar)
     if entry.kind in PICKLES:
         raise pickled(entry)
-    card = repository_card(entry) if not entry.kind else graph_card(entry, notes)
+    try:
+        card = repository_card(entry) if not entry.kind else graph_card(entry, notes)
+    except CorruptFiles:
+        fetched(path for path, _, _ in files)
+        raise
+    fetched(card.files)
     return noted(card, notes, revision(files))
+
+
+def fetched(files: Iterable[str]) -> None:
+    """Raises CorruptFiles if one of them is what Git LFS leaves in a clone where the file itself was not fetched."""
+    for path in map(Path, files):
+        if path.is_file() and path.stat().st_size < POINTER_LIMIT and path.read_bytes().startswith(POINTER):
+            raise CorruptFiles(
+                f"'{path.name}' is only a pointer of Git LFS to the file itself. Run 'git lfs pull' in the clone that "
+                "it comes from."
+            )
 
 
 def pickled(entry: Entry) -> UnsupportedModel:
@@ -416,5 +443,5 @@ def noted(card: Card, notes: Sidecar, revised: str) -> Card:
 
 def revision(files: tuple[tuple[str, int, int], ...]) -> str:
     """Twelve hex digits that change when a file's name, size or time does."""
-    facts = [(Path(path).name, size, moment) for path, size, moment in files]
+    facts = [(os.fsencode(Path(path).name).decode(errors="replace"), size, moment) for path, size, moment in files]
     return hashlib.blake2b(msgspec.json.encode(facts), digest_size=6).hexdigest()
