@@ -158,6 +158,15 @@ def test_a_sidecar_wins_over_the_model_and_may_name_what_it_does_not_say(tmp_pat
     assert (card.config["resize"], card.licence, card.input_hw) == (256, "MIT", (224, 224))
 
 
+@pytest.mark.parametrize(("file", "notes"), [("m.toml", "labels = ['cat']"), ("m.json", '{"labels": ["cat"]}')])
+def test_a_sidecar_may_begin_with_the_mark_that_editors_of_windows_write(tmp_path: Path, file: str, notes: str) -> None:
+    onnx_file(tmp_path / "m.onnx", [(1, 5, 8400)])
+    (tmp_path / file).write_text(notes, "utf-8-sig")
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.labels == {0: "cat"}
+
+
 def test_a_sidecar_may_name_a_shared_list_of_labels(tmp_path: Path) -> None:
     onnx_file(tmp_path / "m.onnx", [(1, 84, 8400)])
     (tmp_path / "m.json").write_text('{"labels": "voc-21"}')

@@ -5,6 +5,7 @@ They win over what the model says of itself.
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def read(path: Path | None) -> Sidecar:
     """
     if path is None:
         return EMPTY
-    data = path.read_bytes()
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         if path.suffix == ".toml":
             return msgspec.toml.decode(data, type=Sidecar)
