@@ -296,6 +296,45 @@ def test_repositories_are_served_under_their_folder_or_owner_and_name(tmp_path: 
     assert card.config["preprocessor"] == {"do_resize": True}
 
 
+NAMES = [
+    "it's",
+    "a: b",
+    'say "x"',
+    "caf\u00e9 \u2615",
+    "\u00b2",
+    "--5",
+    "7",
+    "on",
+    "",
+    "a # b",
+    "long name " * 12 + "!",
+]
+
+
+def test_class_names_of_metadata_yaml_are_those_that_were_written(tmp_path: Path) -> None:
+    import openvino
+    import yaml
+
+    source = openvino.Core().read_model(onnx_file(tmp_path / "source" / "m.onnx", [(1, 4 + len(NAMES), 8400)]))
+    openvino.save_model(source, tmp_path / "served" / "m_openvino_model" / "m.xml")
+    written = {"description": "toy " * 40, "task": "detect", "names": dict(enumerate(NAMES)), "imgsz": [640, 640]}
+    (tmp_path / "served" / "m_openvino_model" / "metadata.yaml").write_text(
+        yaml.safe_dump(written, sort_keys=False, allow_unicode=True), "utf-8"
+    )
+    card = Local([tmp_path / "served"]).find("m")
+    assert card is not None
+    assert card.labels == dict(enumerate(NAMES))
+
+
+def test_class_names_may_be_written_as_json_and_strides_as_anything(tmp_path: Path) -> None:
+    for number, stride in enumerate(("1e999", "['a', 16]", "[[1], 2]", "[8, 16, 64]")):
+        facts = {**DETECTOR, "names": '{"0": "cat", "1": "dog"}', "stride": stride}
+        onnx_file(tmp_path / f"m{number}.onnx", [(1, 6, 8400)], facts)
+    cards = list(Local([tmp_path]).cards())
+    assert [card.labels for card in cards] == [{0: "cat", 1: "dog"}] * 4
+    assert [card.stride for card in cards] == [32, 16, 2, 64]
+
+
 def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
     cut = hub_folder(tmp_path / "cut") / "model.safetensors"
     cut.write_bytes(cut.read_bytes()[:-1])

@@ -6,7 +6,9 @@ and everything else is stepped over by its length, so that a file of gigabytes c
 
 from __future__ import annotations
 
+import ast
 import mmap
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +248,7 @@ def ir_output(layer: ElementTree.Element) -> Port:
 
 
 def size(written: str) -> int | None:
-    return int(written) if written.strip().isdigit() else None
+    return int(written) if written.strip().isdecimal() else None
 
 
 def ir_metadata(root: ElementTree.Element) -> dict[str, str]:
@@ -263,20 +265,26 @@ def ir_metadata(root: ElementTree.Element) -> dict[str, str]:
 def yaml_metadata(written: str) -> dict[str, str]:
     """The flat YAML of ultralytics exports, its lists and tables turned into the literals that ONNX exports carry.
 
-    Not a YAML reader: one level of nesting, block style, scalars without anchors or multi-line text.
+    Not a YAML reader: one level of nesting, block style, scalars without anchors; what is indented further than its
+    block goes on with the line above, as long text does.
     """
     values: dict[str, str] = {}
     nested: dict[str, list[str]] = {}
-    key = ""
+    key, depth = "", 0
     for line in written.splitlines():
         bare = line.strip()
         if not bare or bare.startswith("#"):
             continue
         if not line.startswith((" ", "-")) and ":" in line:
             key, _, value = bare.partition(":")
-            values[key] = value.strip().strip("'\"")
+            values[key] = unquoted(value.strip())
+            continue
+        indent, lines = len(line) - len(line.lstrip()), nested.setdefault(key, [])
+        if lines and indent > depth:
+            lines[-1] += " " + bare
         else:
-            nested.setdefault(key, []).append(bare)
+            lines.append(bare)
+            depth = indent
     return {**values, **{key: yaml_block(lines) for key, lines in nested.items()}}
 
 
@@ -293,4 +301,16 @@ def yaml_scalar(written: str) -> bool | int | str | None:
         return written == "true"
     if written in ("null", "~", ""):
         return None
-    return int(written) if written.lstrip("-").isdigit() else written.strip("'\"")
+    return int(written) if re.fullmatch(r"-?[0-9]+", written) else unquoted(written)
+
+
+def unquoted(written: str) -> str:
+    """The text of a scalar, its quotes and what they escape undone."""
+    if len(written) > 1 and written[0] == written[-1] == "'":
+        return written[1:-1].replace("''", "'")
+    if len(written) > 1 and written[0] == written[-1] == '"':
+        try:
+            return str(ast.literal_eval(written))  # escapes as Python's, but for a few that no one writes
+        except (ValueError, SyntaxError):
+            return written[1:-1]
+    return written

@@ -139,6 +139,8 @@ def class_names(name: str, metadata: Mapping[str, str]) -> dict[int, str]:
     names = literal(name, metadata, "names")
     if isinstance(names, list | tuple):
         names = dict(enumerate(names))
+    if isinstance(names, dict):  # JSON has numbers as keys only as strings
+        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: names[key] for key in names}
     if not isinstance(names, dict) or not names or not all(isinstance(number, int) for number in names):
         raise CorruptFiles(f"The class names in the metadata of '{name}' are damaged. Export the model again.")
     return labels.readable({number: str(value) for number, value in sorted(names.items())})
@@ -168,6 +170,9 @@ def pair(value: Any) -> tuple[int, int] | None:
 
 def whole(value: Any, otherwise: int) -> int:
     """A positive whole number; lists (strides of old exports) give their largest."""
-    if isinstance(value, list | tuple) and value:
-        value = max(value)
-    return int(value) if isinstance(value, int | float) and value >= 1 else otherwise
+    numbers = [number for number in (value if isinstance(value, list | tuple) else [value]) if positive(number)]
+    return int(max(numbers, default=otherwise))
+
+
+def positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 1 <= value < float("inf")
