@@ -71,6 +71,11 @@ def queries(extra: int) -> Callable[[Tensors], Outputs]:
     return graph
 
 
+def finished_queries(tensors: Tensors) -> Outputs:
+    """Box and scores of 20 queries."""
+    return [chance(tensors).uniform(0, 1, (1, 20, 10)).astype(np.float32)]
+
+
 def masked_queries(tensors: Tensors) -> Outputs:
     height, width = picture(tensors).shape[1:3]
     logits, masks = normal(tensors, (1, 20, 7), (1, 20, height // 4, width // 4))
@@ -176,6 +181,7 @@ EXAMPLES: dict[str, list[Example]] = {
         example("rfdetr", "segment", plain_queries, **RFDETR),
     ],
     "rtdetr": [example("rtdetr", "detect", queries(0), **HUB)],
+    "rtdetr_ultralytics": [example("rtdetr_ultralytics", "detect", finished_queries)],
     "semantic": [Example(example("semantic", "segment", semantic, **HUB).card, semantic, None)],
     "simulated": [example("simulated", "detect", one_number)],
     "yolo": [

@@ -56,10 +56,11 @@ def ultralytics(name: str, header: Header) -> Facts:
         raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
     size = pair(literal(name, metadata, "imgsz"))
     static = image_hw(header)
+    names = class_names(name, metadata)
     return Facts(
         task=msgspec.convert(task, Task),
-        family="yolo",
-        labels=class_names(name, metadata),
+        family="rtdetr_ultralytics" if task == "detect" and is_rtdetr(header, len(names)) else "yolo",
+        labels=names,
         input_hw=static or size,
         # Graphs that were exported as dynamic and given a fixed size later say "dynamic" still.
         dynamic=static is None,
@@ -67,6 +68,15 @@ def ultralytics(name: str, header: Header) -> Facts:
         keypoint_shape=pair(literal(name, metadata, "kpt_shape")),
         licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
     )
+
+
+def is_rtdetr(header: Header, classes: int) -> bool:
+    """Whether the exporter calls it so, or it answers with a number a class for each of at most a thousand queries."""
+    shape = header.outputs[0].shape
+    queries, columns = shape[1:] if len(shape) == 3 else (None, None)
+    # Six are rows of a YOLO, too; a tiny YOLO of as many anchors as rows is a square.
+    shaped = columns == 4 + classes != 6 and queries is not None and queries <= 1000 and queries != columns
+    return shaped or "rtdetr" in header.metadata.get("description", "").lower().replace("-", "")
 
 
 def classic(name: str, header: Header, names: dict[int, str]) -> Facts:
