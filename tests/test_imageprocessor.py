@@ -87,3 +87,9 @@ def test_one_pixel_and_extreme_ribbons_come_through() -> None:
 def test_fixed_sizes_are_told_from_free_ones() -> None:
     assert imageprocessor.of({"image_processor_type": "ViTImageProcessor"}).fixed_hw() == (224, 224)
     assert imageprocessor.of({"image_processor_type": "DetrImageProcessor"}).fixed_hw() is None
+
+
+def test_without_a_configuration_pictures_have_the_size_that_the_graph_takes() -> None:
+    assert imageprocessor.of(None, "ViT", (299, 300)).fixed_hw() == (299, 300)
+    assert imageprocessor.of({}, "Detr", (320, 320)).fixed_hw() == (320, 320)
+    assert imageprocessor.of({"size": 64}, "ViT", (299, 300)).fixed_hw() == (64, 64)

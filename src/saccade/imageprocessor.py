@@ -181,13 +181,15 @@ class ImageProcessor:
         return found.pop() if len(found) == 1 else None
 
 
-def of(config: Mapping[str, Any] | None, otherwise: str = "ViT") -> ImageProcessor:
+def of(config: Mapping[str, Any] | None, otherwise: str = "ViT", input_hw: Size | None = None) -> ImageProcessor:
     """The processor that a ``preprocessor_config.json`` describes; ``otherwise`` is the kind where it names none.
+
+    ``input_hw`` is the size that the graph takes, if that is known: it counts where there is no configuration.
 
     Raises:
         UnsupportedModel: it names a class that is not known here.
     """
-    config = config or {}
+    config = config or ({"size": {"height": input_hw[0], "width": input_hw[1]}} if input_hw else {})
     name = kind_of(config) or otherwise
     if name not in KINDS:
         raise UnsupportedModel(

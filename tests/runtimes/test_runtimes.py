@@ -41,10 +41,11 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         pixels: dict[str, Pixels] | None = None,
         compute: Compute = HALF,
         constants: Sequence[Any] = (),
+        kind: int = TensorProto.FLOAT,
     ) -> Session:
         path = tmp_path / "toy.onnx"
-        floats = [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in inputs.items()]
-        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        floats = [helper.make_tensor_value_info(key, kind, shape) for key, shape in inputs.items()]
+        output = helper.make_tensor_value_info("y", kind, None)
         graph = helper.make_graph(list(nodes), "toy", floats, [output], initializer=list(constants))
         save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
         card = Card(name="toy", task="classify", family="none", runtime=name, files=(str(path),))
@@ -71,6 +72,19 @@ def normalised(images: NDArray[np.uint8], pixels: Pixels) -> NDArray[np.float32]
     floats = (channels * pixels.scale - np.array(pixels.mean)) / np.array(pixels.std)
     ordered = floats if pixels.layout == "NHWC" else floats.transpose(0, 3, 1, 2)
     return np.asarray(ordered, dtype=np.float32)
+
+
+def test_a_graph_whose_channels_are_last_gets_them_there_whatever_its_family_says(opened: Opener) -> None:
+    session = opened(IDENTITY, {"x": (1, 5, 7, 3)}, {"": IMAGENET})
+    (output,) = session.run({"": picture()})
+    expected = normalised(picture(), IMAGENET).transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_that_takes_bytes_gets_bytes(opened: Opener) -> None:
+    session = opened(IDENTITY, {"x": ("n", 3, "h", "w")}, {"": IMAGENET}, kind=TensorProto.UINT8)
+    (output,) = session.run({"": picture()})
+    np.testing.assert_array_equal(output, picture().transpose(0, 3, 1, 2))
 
 
 def test_a_float_input_goes_through_as_it_is(opened: Opener) -> None:

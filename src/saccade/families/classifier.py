@@ -28,7 +28,7 @@ class Classifier:
 
     def __init__(self, card: Card) -> None:
         self.labels = card.labels
-        self.processor = imageprocessor.of(mapping(card.config.get("preprocessor")), "ViT")
+        self.processor = imageprocessor.of(mapping(card.config.get("preprocessor")), "ViT", card.input_hw)
         self.activation = str(card.config.get("activation") or activation(mapping(card.config.get("config")), card))
 
     def pixels(self) -> Mapping[str, Pixels]:

@@ -20,7 +20,7 @@ class DepthEstimator:
 
     def __init__(self, card: Card) -> None:
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "DPT")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "DPT", card.input_hw)
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()

@@ -27,7 +27,7 @@ class Detr:
     def __init__(self, card: Card) -> None:
         self.labels = card.labels
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Detr")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Detr", card.input_hw)
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()

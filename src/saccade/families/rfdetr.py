@@ -27,7 +27,7 @@ class RfDetr:
 
     def __init__(self, card: Card) -> None:
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "RfDetr")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "RfDetr", card.input_hw)
         self.detector = RtDetr(card)
         self.task = card.task
         self.labels = card.labels

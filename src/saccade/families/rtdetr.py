@@ -30,7 +30,7 @@ class RtDetr:
     def __init__(self, card: Card) -> None:
         self.labels = card.labels
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "RTDetr")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "RTDetr", card.input_hw)
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()

@@ -27,7 +27,7 @@ class Semantic:
         self.labels = card.labels
         self.model_class = model_class(card)
         config = card.config.get("preprocessor")
-        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Segformer")
+        self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Segformer", card.input_hw)
         self.channels_last = card.config.get("layout") == "NHWC"
 
     def pixels(self) -> Mapping[str, Pixels]:

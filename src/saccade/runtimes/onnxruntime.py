@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from saccade.card import Card, Pixels
 from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
-from saccade.runtimes.session import Compute, Session
+from saccade.runtimes.session import Compute, Session, suited
 
 TYPES: dict[str, str] = {
     "tensor(float)": "float32",
@@ -78,7 +78,7 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Sessi
             raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
         if len(found.shape) != 4:
             raise UnsupportedModel(f"The image input of '{card.name}' is not a picture, as its family expects.")
-        arithmetic[found.name] = picture
+        arithmetic[found.name] = suited(picture, found.shape, found.type)
     opened = OnnxSession(session, card.name, given, image)
     if compute.device == "cuda":
         eyes = {name: eye_of(library, picture, given[name].type, compute, card) for name, picture in arithmetic.items()}

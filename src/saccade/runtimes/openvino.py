@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
 from saccade.runtimes.compiled_files import look_through, room, seal
-from saccade.runtimes.session import Compute, Session
+from saccade.runtimes.session import Compute, Session, suited
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -309,6 +309,13 @@ class _Input:
         self.shape = node.partial_shape
         self.type: np.dtype[Any] = np.dtype(node.element_type.to_dtype())
 
+    @property
+    def sizes(self) -> list[int | None]:
+        """Of its axes, None where one is free."""
+        if self.shape.rank.is_dynamic:
+            return []
+        return [None if axis.is_dynamic else axis.get_length() for axis in self.shape]
+
     def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
         """The tensor as the graph wants it; copied only if it must be."""
         if not self._takes(tensor.shape):
@@ -395,10 +402,11 @@ def _put_arithmetic_into(graph: Any, card: Card, pixels: Mapping[str, Pixels]) -
     convolutions want is the picture's own order, so that they turned the numbers back (2 to 3 % of a yolov8n).
     """
     inputs = [_Input(node, index) for index, node in enumerate(graph.inputs)]
-    for name, picture in pixels.items():
+    for name, wanted in pixels.items():
         given = next((known for known in inputs if name in known.names), None) if name else _image_input(inputs)
         if given is None:
             raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
+        picture = suited(wanted, given.sizes, given.type.name)
         parameter = graph.inputs[given.index].get_node()
         shape = _shape_of_pictures(given.shape, picture.layout)
         if shape is None:
@@ -439,16 +447,19 @@ def _numbers_of(pictures: Any, picture: Pixels, kind: Any) -> Any:
     node = pictures
     if picture.order == "BGR":
         node = operations.gather(node, np.array([2, 1, 0]), np.array(3))
-    node = operations.convert(node, "f32")
     mean = np.array([value / picture.scale for value in picture.mean], np.float32)
     std = np.array([value / picture.scale for value in picture.std], np.float32)
+    if mean.any() or (std != 1).any():
+        node = operations.convert(node, "f32")
     if mean.any():
         node = operations.subtract(node, mean)
     if (std != 1).any():
         node = operations.divide(node, std)
+    if node.get_output_element_type(0) != kind:
+        node = operations.convert(node, kind)
     if picture.layout == "NCHW":
         node = operations.transpose(node, np.array([0, 3, 1, 2]))
-    return operations.convert(node, kind).output(0) if kind != _openvino().Type.f32 else node.output(0)
+    return node.output(0)
 
 
 def _compiled(graph: Any, compute: Compute, streams: int) -> Any:

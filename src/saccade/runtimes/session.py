@@ -6,7 +6,7 @@ it by the file's name, and other packages add theirs through the entry-point gro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -48,6 +48,18 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Gives the memory back; a closed session is not used again."""
+
+
+def suited(picture: Pixels, shape: Sequence[object], kind: str) -> Pixels:
+    """The family's arithmetic as an input of this shape and type needs it.
+
+    Graphs that TensorFlow made have the channels last, which shows in the shape; those that take bytes do the
+    arithmetic themselves.
+    """
+    layout = "NHWC" if len(shape) == 4 and shape[3] == 3 != shape[1] else picture.layout
+    if kind == "uint8":
+        return Pixels(order=picture.order, layout=layout)
+    return msgspec.structs.replace(picture, layout=layout)
 
 
 class Runtime(Protocol):
