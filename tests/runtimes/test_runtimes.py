@@ -87,6 +87,23 @@ def test_a_graph_that_takes_bytes_gets_bytes(opened: Opener) -> None:
     np.testing.assert_array_equal(output, picture().transpose(0, 3, 1, 2))
 
 
+def test_a_graph_of_a_fixed_batch_answers_for_the_images_that_it_is_given(opened: Opener) -> None:
+    session = opened(IDENTITY, {"x": (4, 3, 5, 7)}, {"": IMAGENET})
+    for count in (1, 3, 4):
+        (output,) = session.run({"": picture(count=count)})
+        np.testing.assert_allclose(output, normalised(picture(count=count), IMAGENET), rtol=1e-5, atol=1e-5)
+    with pytest.raises(RunFailed):
+        session.run({"": picture(count=5)})
+
+
+def test_rows_that_are_no_images_are_all_kept(opened: Opener) -> None:
+    nodes = (helper.make_node("Reshape", ["x", "shape"], ["y"]),)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 3])
+    session = opened(nodes, {"x": (1, 3, 5, 7)}, {"": Pixels()}, constants=[shape])
+    (output,) = session.run({"": picture()})
+    assert output.shape == (35, 3)
+
+
 def test_a_float_input_goes_through_as_it_is(opened: Opener) -> None:
     session = opened(IDENTITY, FREE)
     tensor = np.random.default_rng(0).standard_normal((1, 3, 4, 6)).astype(np.float32)

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from saccade.card import Card, Pixels
 from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
-from saccade.runtimes.session import Compute, Session, suited
+from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
 
 TYPES: dict[str, str] = {
     "tensor(float)": "float32",
@@ -136,7 +136,7 @@ class OnnxSession:
             if given is None:
                 expected = ", ".join(self.inputs)
                 raise RunFailed(f"The model '{self.name}' has no input '{name or 'image'}'; it takes {expected}.")
-            feeds[given.name] = tensor
+            feeds[given.name] = filled_up(tensor, given.shape)
         for name in self.inputs:
             if name not in feeds:
                 raise RunFailed(f"The model '{self.name}' needs an input '{name}', which was not given.")
@@ -167,9 +167,10 @@ class ProcessorSession:
             feeds[name] = np.ascontiguousarray(ready, dtype=given.type)
             given.check(feeds[name].shape, opened.name)
         try:
-            return [np.asarray(output) for output in opened.session.run(None, feeds)]
+            outputs = [np.asarray(output) for output in opened.session.run(None, feeds)]
         except Exception as error:
             raise opened.failed(error, feeds) from None
+        return cut_off(outputs, tensors, feeds.values())
 
     def close(self) -> None:
         """See the contract."""
@@ -212,11 +213,12 @@ class CudaSession:
             for name in opened.outputs:
                 binding.bind_output(name)
             opened.session.run_with_iobinding(binding)
-            return [np.asarray(output) for output in binding.copy_outputs_to_cpu()]
+            outputs = [np.asarray(output) for output in binding.copy_outputs_to_cpu()]
         except RunFailed:
             raise
         except Exception as error:
             raise opened.failed(error, feeds) from None
+        return cut_off(outputs, tensors, feeds.values())
 
     def close(self) -> None:
         """See the contract."""

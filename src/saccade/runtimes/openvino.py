@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
 from saccade.runtimes.compiled_files import look_through, room, seal
-from saccade.runtimes.session import Compute, Session, suited
+from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -117,10 +117,10 @@ class OpenVinoSession:
             lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
             if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
                 try:
-                    return lanes.lone.run(feeds)
+                    return cut_off(lanes.lone.run(feeds), tensors, feeds)
                 finally:
                     self._alone.release()
-            return lanes.many.run(feeds)
+            return cut_off(lanes.many.run(feeds), tensors, feeds)
         except RuntimeError:
             shapes = ", ".join(str(feed.shape) for feed in feeds)
             raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
@@ -318,6 +318,7 @@ class _Input:
 
     def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
         """The tensor as the graph wants it; copied only if it must be."""
+        tensor = filled_up(tensor, self.sizes)
         if not self._takes(tensor.shape):
             raise RunFailed(
                 f"The model '{model}' takes {self.shape} at its input '{self.label}', and was given {tensor.shape}."

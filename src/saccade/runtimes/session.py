@@ -6,10 +6,11 @@ it by the file's name, and other packages add theirs through the entry-point gro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
+import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
@@ -60,6 +61,24 @@ def suited(picture: Pixels, shape: Sequence[object], kind: str) -> Pixels:
     if kind == "uint8":
         return Pixels(order=picture.order, layout=layout)
     return msgspec.structs.replace(picture, layout=layout)
+
+
+def filled_up(tensor: NDArray[Any], shape: Sequence[object]) -> NDArray[Any]:
+    """The tensor with empty images behind it, if the graph was exported for a fixed number of more than it has."""
+    wanted = shape[0] if tensor.ndim and len(shape) == tensor.ndim else None
+    if not isinstance(wanted, int) or wanted <= len(tensor):
+        return tensor
+    return np.concatenate([tensor, np.zeros((wanted - len(tensor), *tensor.shape[1:]), tensor.dtype)])
+
+
+def cut_off(
+    outputs: list[NDArray[Any]], given: Mapping[str, NDArray[Any]], ran: Iterable[NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """The outputs without those of the images that were only filled in."""
+    count, total = (max((len(tensor) for tensor in some if tensor.ndim), default=0) for some in (given.values(), ran))
+    if count == total:
+        return outputs
+    return [output[:count] if output.ndim and len(output) == total else output for output in outputs]
 
 
 class Runtime(Protocol):
