@@ -93,3 +93,28 @@ def test_without_a_configuration_pictures_have_the_size_that_the_graph_takes() -
     assert imageprocessor.of(None, "ViT", (299, 300)).fixed_hw() == (299, 300)
     assert imageprocessor.of({}, "Detr", (320, 320)).fixed_hw() == (320, 320)
     assert imageprocessor.of({"size": 64}, "ViT", (299, 300)).fixed_hw() == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"size": {"height": "wide", "width": 224}},
+        {"size": {"shortest_edge": [224]}},
+        {"resample": "bicubic"},
+        {"image_std": "none"},
+        {"image_std": [0, 0, 0]},
+        {"image_mean": [None, 1, 2]},
+        {"rescale_factor": "1/255"},
+        {"rescale_factor": 0},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": "0.9"},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"side": 224}},
+        {"image_processor_type": "GLPNImageProcessor", "size_divisor": 0},
+        {"image_processor_type": "DPTImageProcessor", "size": {"shortest_edge": 384}},
+        {"pretrained_cfg": {"input_size": [3, 224]}},
+        {"pretrained_cfg": {"crop_pct": "most"}},
+    ],
+    ids=str,
+)
+def test_senseless_values_are_told_when_the_model_is_opened(config: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedModel, match=r"preprocessor_config\.json cannot be used"):
+        imageprocessor.of(config)

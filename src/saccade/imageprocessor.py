@@ -152,13 +152,15 @@ class ImageProcessor:
         return {"": prepared[None]}, Frame(hw, input_hw, input_hw[1] / hw[1], input_hw[0] / hw[0])
 
     def resized(self, image_rgb: ByteArray) -> ByteArray:
-        hw = size_of(image_rgb)
-        target = RESIZES.get(self.kind, plain)(hw, self.facts) if self.facts["do_resize"] else hw
-        if min(target) < 1:
-            target = (max(target[0], 1), max(target[1], 1))
+        target = self.target(size_of(image_rgb))
         if self.kind in TORCHVISION:
             return antialias.picture(image_rgb, target)
         return resize(image_rgb, target, self.facts["resample"])
+
+    def target(self, hw: Size) -> Size:
+        """The size to which a picture of this size is resized."""
+        found = RESIZES.get(self.kind, plain)(hw, self.facts) if self.facts["do_resize"] else hw
+        return max(found[0], 1), max(found[1], 1)
 
     def cropped(self, image_rgb: ByteArray) -> ByteArray:
         target = CROPS.get(self.kind, configured_crop)(size_of(image_rgb), self.facts)
@@ -187,8 +189,23 @@ def of(config: Mapping[str, Any] | None, otherwise: str = "ViT", input_hw: Size 
     ``input_hw`` is the size that the graph takes, if that is known: it counts where there is no configuration.
 
     Raises:
-        UnsupportedModel: it names a class that is not known here.
+        UnsupportedModel: it names a class that is not known here, or a value in it makes no sense.
     """
+    try:
+        made = described(config, otherwise, input_hw)
+        made.pixels()
+        made.target((97, 101))
+        Image.Resampling(made.facts["resample"])
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, ZeroDivisionError) as error:
+        raise UnsupportedModel(
+            f"The model's preprocessor_config.json cannot be used ({type(error).__name__}: {error}). Compare its "
+            "sizes, means and filters with those of the repository that it comes from."
+        ) from error
+    return made
+
+
+def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size | None) -> ImageProcessor:
+    """See :func:`of`; senseless values raise whatever they bring about."""
     config = config or ({"size": {"height": input_hw[0], "width": input_hw[1]}} if input_hw else {})
     name = kind_of(config) or otherwise
     if name not in KINDS:
@@ -267,6 +284,8 @@ def arithmetic(facts: Mapping[str, Any]) -> Pixels:
         std = (std[0] * again[0], std[1] * again[1], std[2] * again[2])
     if facts.get("rescale_offset") and facts["do_rescale"]:
         mean = (mean[0] + 1, mean[1] + 1, mean[2] + 1)
+    if scale == 0 or 0 in std:
+        raise ValueError("a rescale_factor or image_std of 0")
     if facts.get("do_flip_channel_order"):
         return Pixels(order="BGR", scale=scale, mean=mean, std=std)
     return Pixels(scale=scale, mean=mean, std=std)
