@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from saccade import families, runtimes
 from saccade.call import Answer, Options
 from saccade.card import Card
+from saccade.errors import UnsupportedModel
 from saccade.families.family import Prepared, Worded
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
@@ -19,6 +21,8 @@ from saccade.ops.masks import rendered
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Masks, Result
 from saccade.runtimes.session import Compute
+
+log = logging.getLogger("saccade.model")
 
 DEFAULTS = Options()
 """Every choice left to the family."""
@@ -53,9 +57,24 @@ class Model:
         return self.session.run(tensors)
 
     def read(self, outputs: Sequence[NDArray[Any]], frame: Frame, options: Options = DEFAULTS) -> Result:
-        """The Result of one image; masks come in the form that the options ask for."""
+        """The Result of one image; masks come in the form that the options ask for.
+
+        Raises:
+            UnsupportedModel: the family cannot read what the graph answers.
+        """
         beside = () if self.words is None else self.words(options)
-        result = self.family.read([*outputs, *beside], frame, options)
+        try:
+            result = self.family.read([*outputs, *beside], frame, options)
+        except (IndexError, ValueError) as error:
+            name, family = self.card.name, self.card.family
+            log.warning(
+                "the family %s cannot read the answer of '%s': %s: %s", family, name, type(error).__name__, error
+            )
+            shapes = ", ".join(str([*output.shape]) for output in outputs)
+            raise UnsupportedModel(
+                f"The model '{name}' answers with {shapes}, which its family '{family}' cannot read. Check the family "
+                "and the task that its sidecar names."
+            ) from error
         return rendered(result, options.mask_form) if isinstance(result, Masks) else result
 
     def predict(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Answer:
