@@ -351,6 +351,23 @@ def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
     assert "LlamaForCausalLM" in problems["text"]
 
 
+def test_the_revision_changes_with_weights_beside_a_graph_and_graphs_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    import onnx
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    model = onnx.load(onnx_file(tmp_path / "m.onnx", metadata=DETECTOR))
+    convert_model_to_external_data(model, location="m.onnx.data", size_threshold=0)
+    onnx.save(model, tmp_path / "m.onnx")
+    onnx_file(hub_folder(tmp_path / "hub") / "onnx" / "model.onnx")
+    local = Local([tmp_path])
+    before = {card.name: card.revision for card in local.cards()}
+    (tmp_path / "m.onnx.data").write_bytes(bytes(512))
+    onnx_file(tmp_path / "hub" / "onnx" / "model.onnx", hw=(64, 64))
+    after = {card.name: card.revision for card in local.cards()}
+    assert before.keys() == after.keys() == {"m", "hub"}
+    assert all(before[name] != after[name] for name in before)
+
+
 def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> None:
     import onnx
     from onnx.external_data_helper import convert_model_to_external_data

@@ -326,7 +326,9 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
         fetched(path for path, _, _ in files)
         raise
     fetched(card.files)
-    return noted(card, notes, revision(files))
+    # Weights beside a graph, and graphs in a folder of their own, are known only now.
+    others = stats(Path(file) for file in card.files if file not in {path for path, _, _ in files})
+    return noted(card, notes, revision((*files, *others)))
 
 
 def fetched(files: Iterable[str]) -> None:
