@@ -81,6 +81,23 @@ def test_a_repository_and_a_graph_with_outside_weights_are_added_whole(tmp_path:
     assert library.cards() == []
 
 
+@pytest.mark.parametrize("location", ["model.onnx_data", "model.onnx.data", "model.data", "weights"])
+def test_outside_weights_keep_the_name_by_which_the_graph_calls_them(tmp_path: Path, location: str) -> None:
+    import onnx
+    from onnx.external_data_helper import convert_model_to_external_data
+
+    model = onnx.load(onnx_file(tmp_path / "model.onnx"))
+    convert_model_to_external_data(model, location=location, size_threshold=0)
+    onnx.save(model, tmp_path / "model.onnx")
+    (tmp_path / "model.toml").write_text("family = 'yolo'\ntask = 'detect'\nlabels = ['cat']\n")
+    library = Library(tmp_path / "home")
+    card = library.add("mine", tmp_path / "model.onnx")
+    assert [Path(file).name for file in card.files] == ["model.onnx", location]
+    assert card.labels == {0: "cat"}
+    library.remove("mine")
+    assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
+
+
 def test_only_sound_models_are_added(tmp_path: Path) -> None:
     library = Library(tmp_path / "home")
     (tmp_path / "best.pt").write_bytes(b"x")

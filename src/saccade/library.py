@@ -13,7 +13,7 @@ from saccade.convert import Converter
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Catalogue, Offer
 from saccade.stores.hub import Hub
-from saccade.stores.local import EXPORTS, Local, entry_files
+from saccade.stores.local import EXPORTS, PARTNERS, Local, entry_files
 from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, silent
 
@@ -205,15 +205,18 @@ class Library:
 def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
     """Copies a model's files under a new name; the graph comes last, so that nobody finds half a model."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    files = [Path(file) for file in card.files]
+    # An ONNX graph names the files that hold its weights, so that they cannot be called otherwise.
+    alike = path.is_dir() or (
+        all(file.stem == path.stem for file in files) and (len(files) == 1 or path.suffix.lower() in PARTNERS)
+    )
+    folder = target.parent if alike else target.with_name(target.name + EXPORTS[-1])
+    folder.mkdir(exist_ok=True)
     if notes is not None:
-        placed(notes, target.with_name(target.name + notes.suffix))
+        placed(notes, folder / ((target.name if alike else path.stem) + notes.suffix))
     if path.is_dir():
         placed(path, target)
         return
-    files = [Path(file) for file in card.files]
-    alike = all(file.stem == path.stem for file in files)
-    folder = target.parent if alike else target.with_name(target.name + EXPORTS[-1])
-    folder.mkdir(exist_ok=True)
     for file in reversed(files):
         placed(file, folder / (target.name + file.suffix if alike else file.name))
 
