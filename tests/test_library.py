@@ -98,6 +98,23 @@ def test_outside_weights_keep_the_name_by_which_the_graph_calls_them(tmp_path: P
     assert [path for path in (tmp_path / "home").rglob("*") if path.is_file()] == []
 
 
+def test_what_is_no_model_or_several_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home")
+    (tmp_path / "saved" / "variables").mkdir(parents=True)
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"x")
+    for path in (tmp_path / "saved", tmp_path / "saved" / "saved_model.pb"):
+        with pytest.raises(
+            BadOptions, match=rf"'{path.name}' is no model that saccade reads: \.onnx.*Export it to ONNX"
+        ):
+            library.add("m", path)
+    for name in ("model.onnx", "model_quantized.onnx"):
+        onnx_file(tmp_path / "several" / name)
+    with pytest.raises(
+        BadOptions, match=r"holds 2 models \(model\.onnx, model_quantized\.onnx\)\. Add one of its files"
+    ):
+        library.add("m", tmp_path / "several")
+
+
 def test_only_sound_models_are_added(tmp_path: Path) -> None:
     library = Library(tmp_path / "home")
     (tmp_path / "best.pt").write_bytes(b"x")
@@ -107,7 +124,7 @@ def test_only_sound_models_are_added(tmp_path: Path) -> None:
         library.add("best", tmp_path / "best.pt")
     with pytest.raises(CorruptFiles):
         library.add("x", tmp_path / "x.onnx")
-    with pytest.raises(BadOptions, match="holds 0 models"):
+    with pytest.raises(BadOptions, match="no model that saccade reads"):
         library.add("x", tmp_path / "photo.jpg")
     with pytest.raises(BadOptions, match="nothing"):
         library.add("x", tmp_path / "missing.onnx")

@@ -116,8 +116,14 @@ class Library:
             raise BadOptions(f"There is nothing at '{path}'.")
         source = Local([path])
         entries = source.entries()
-        if len(entries) != 1:
-            raise BadOptions(f"'{path.name}' holds {len(entries)} models; expected a model file or one model's folder.")
+        if not entries:
+            raise BadOptions(
+                f"'{path.name}' is no model that saccade reads: .onnx, .xml with its .bin, .pdmodel with its "
+                ".pdiparams, .tflite, .pt, or a folder as on the Hugging Face Hub. Export it to ONNX where it was made."
+            )
+        if len(entries) > 1:
+            names = ", ".join(entry.path.name for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
+            raise BadOptions(f"'{path.name}' holds {len(entries)} models ({names}). Add one of its files.")
         card = source.card(entries[0])
         copied(entries[0].path, entries[0].sidecar, card, self.home / name)
         return self.card(name)
