@@ -342,12 +342,16 @@ def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
     (hub_folder(tmp_path / "bare") / "model.safetensors").unlink()
     pickled = hub_folder(tmp_path / "pickled")
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    sharded = hub_folder(tmp_path / "sharded")
+    (sharded / "model.safetensors").rename(sharded / "pytorch_model-00001-of-00001.bin")
+    (sharded / "pytorch_model.bin.index.json").write_text("{}")
     hub_folder(tmp_path / "text", "LlamaForCausalLM")
     problems = {name: error.message for name, error in Local([tmp_path]).problems().items()}
     assert "bytes" in problems["cut"]
     assert "not JSON" in problems["json"]
     assert "no weights" in problems["bare"]
     assert "pickle" in problems["pickled"]
+    assert "pickle" in problems["sharded"]
     assert "LlamaForCausalLM" in problems["text"]
 
 
@@ -366,6 +370,24 @@ def test_the_revision_changes_with_weights_beside_a_graph_and_graphs_in_a_folder
     after = {card.name: card.revision for card in local.cards()}
     assert before.keys() == after.keys() == {"m", "hub"}
     assert all(before[name] != after[name] for name in before)
+
+
+def test_weights_under_other_names_are_told(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    onnx_file(folder / "onnx" / "model_quantized.onnx")
+    told = Local([tmp_path]).problems()["m"].message
+    assert "cannot use its model.fp16.safetensors, onnx/model_quantized.onnx; expected model.safetensors" in told
+
+
+def test_a_name_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    apart, together = "Cafe\u0301", "Caf\u00e9"
+    onnx_file(tmp_path / f"{apart}.onnx", metadata=DETECTOR)
+    local = Local([tmp_path])
+    for ref in (apart, together, together.lower(), f"{together}.onnx"):
+        card = local.find(ref)
+        assert card is not None, ref
+        assert card.name == apart
 
 
 def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> None:

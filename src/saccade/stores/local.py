@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import time
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -107,7 +108,7 @@ class Local:
         """What lies here under this name, with or without its suffix, in any case of letters."""
         self.refresh()
         index = self._index
-        plain = ref.strip().strip("/")
+        plain = composed(ref.strip().strip("/"))
         stem = plain[: -len(suffix)] if (suffix := PurePosixPath(plain).suffix.lower()) in SUFFIXES else plain
         for form in (plain, plain.lower(), stem, stem.lower()):
             if form in index:
@@ -165,6 +166,7 @@ class Local:
         index: dict[str, Entry] = {}
         for entry in sorted(entries, key=rank):
             index.setdefault(entry.name, entry)
+            index.setdefault(composed(entry.name), entry)
             if entry.kind in GRAPHS:
                 index.setdefault(entry.name + entry.kind, entry)
         for form, entry in list(index.items()):
@@ -181,6 +183,11 @@ class Local:
 def sayable(entry: Entry) -> Entry:
     """The entry by a name that can be written in an answer, whatever bytes its files are called by."""
     return msgspec.structs.replace(entry, name=os.fsencode(entry.name).decode(errors="replace"))
+
+
+def composed(name: str) -> str:
+    """The name with each accent in its letter: macOS writes files' names with both apart, and keyboards do not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def rank(entry: Entry) -> int:

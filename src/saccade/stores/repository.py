@@ -17,8 +17,10 @@ GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx"
 """Ready graphs, best first; they open faster than weights that must be converted."""
 PLAIN = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "model.pt", "pytorch_model.pt")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+OTHER_WEIGHTS = ("*.safetensors", "*.onnx", "onnx/*.onnx", "*.h5", "*.msgpack", "*.gguf")
+"""Where other programs look for weights."""
 TOKENIZER = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
@@ -106,7 +108,12 @@ def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[
         raise UnsupportedModel(
             f"'{name}' holds ready graphs only; a model of its kind is made of {PLAIN}. Get that file."
         )
-    raise CorruptFiles(f"'{name}' has a {CONFIG} but no weights; expected {PLAIN} or {GRAPHS[0]} or {GRAPHS[2]}.")
+    others = sorted(str(path.relative_to(folder)) for form in OTHER_WEIGHTS for path in folder.glob(form))
+    instead = f", and cannot use its {', '.join(others[:5])}" if others else ""
+    raise CorruptFiles(
+        f"'{name}' has a {CONFIG} but no weights{instead}; expected {PLAIN} or {GRAPHS[0]} or {GRAPHS[2]}. "
+        "Fetch one of them, or give that name to the .onnx or .safetensors file that is to be used."
+    )
 
 
 def whole(path: Path, name: str) -> Path:
