@@ -109,7 +109,9 @@ def test_a_broken_graph_is_the_callers_and_called_as_he_calls_it(console: Consol
     assert "'best.onnx'" in console.refused(r"C:\models\best.onnx", b"junk")
     assert "'upload.onnx'" in console.refused("%00..onnx", b"junk")
     assert "'inside.onnx'" in console.refused("model.zip", packed(("inside.onnx", b"junk")))
-    assert "'my notes' is no model that saccade reads" in console.refused("my notes.zip", packed(("a.txt", b""), ("b.txt", b"")))
+    assert "'my notes' is no model that saccade reads" in console.refused(
+        "my notes.zip", packed(("a.txt", b""), ("b.txt", b""))
+    )
     assert console.refused("a" * 300 + ".onnx", b"junk").startswith("'" + "a" * 60 + ".onnx'")
 
 
