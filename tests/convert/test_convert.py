@@ -61,6 +61,18 @@ def test_a_checkpoint_with_missing_weights_is_refused(data: Path, graphs: Graphs
 
 
 @pytest.mark.heavy
+def test_weights_that_do_not_fit_their_configuration_are_named(data: Path, graphs: Graphs, tmp_path: Path) -> None:
+    folder = tmp_path / "vit"
+    shutil.copytree(data / "models" / "hf-tiny" / "vit", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "id2label": {"0": "cat"}, "label2id": {"cat": 0}}))
+    with pytest.raises(
+        CorruptFiles, match=r"classifier\.bias has the shape \[10\], and would have \[1\] by the config"
+    ):
+        graphs.converted(folder)
+
+
+@pytest.mark.heavy
 def test_what_does_not_convert_stays_a_checkpoint_with_the_reason(data: Path, graphs: Graphs, tmp_path: Path) -> None:
     folder = tmp_path / "unheard-of"
     shutil.copytree(data / "models" / "hf-tiny" / "vit", folder)

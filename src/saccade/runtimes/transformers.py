@@ -50,7 +50,7 @@ def whole(card: Card) -> Any:
     Raises:
         MissingExtra: transformers or torch is not installed.
         UnsupportedModel: this transformers has no such architecture, or cannot open it.
-        CorruptFiles: weights are missing.
+        CorruptFiles: weights are missing, or do not fit the configuration.
     """
     _, transformers = libraries()
     name = architecture(card)
@@ -70,6 +70,13 @@ def whole(card: Card) -> Any:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).replace(str(folder), card.name).strip().splitlines()[0][:300]
         raise CorruptFiles(f"The weights of '{card.name}' cannot be opened: {reason}") from None
+    if found["mismatched_keys"]:
+        key, *shapes = min(found["mismatched_keys"])
+        have, want = (str([*shape]) for shape in shapes)
+        raise CorruptFiles(
+            f"The weights of '{card.name}' do not fit its config.json: {key} has the shape {have}, and would have "
+            f"{want} by the configuration. Correct config.json, most often id2label, or fetch both again."
+        )
     if found["missing_keys"]:
         some = ", ".join(sorted(found["missing_keys"])[:3])
         raise CorruptFiles(f"'{card.name}' lacks {len(found['missing_keys'])} weights, such as {some}.")
@@ -105,6 +112,7 @@ def opened(kind: Any, folder: Path, card: Card) -> tuple[Any, dict[str, Any]]:
         trust_remote_code=False,
         use_safetensors=True,
         dtype="float32",
+        ignore_mismatched_sizes=True,  # :func:`whole` refuses them, and says which
         output_loading_info=True,
     )
     return model, found
