@@ -372,6 +372,13 @@ def test_the_revision_changes_with_weights_beside_a_graph_and_graphs_in_a_folder
     assert all(before[name] != after[name] for name in before)
 
 
+@pytest.mark.parametrize("inside", ["", "inside"])
+def test_a_config_json_of_another_program_does_not_hide_the_graphs_beside_it(tmp_path: Path, inside: str) -> None:
+    onnx_file(tmp_path / inside / "m.onnx", metadata=DETECTOR)
+    (tmp_path / inside / "config.json").write_text('{"camera": 1}')
+    assert [card.name for card in Local([tmp_path]).cards()] == [f"{inside}/m".strip("/")]
+
+
 def test_weights_under_other_names_are_told(tmp_path: Path) -> None:
     folder = hub_folder(tmp_path / "m")
     (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import time
@@ -208,11 +209,21 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
     if os.path.isfile(path):
         stamps[path.parent] = modified(path.parent)
         yield from (entry for entry in folder_entries(path.parent, "", {}, DEPTH) if entry.path == path)
-    elif os.path.isfile(path / repository.CONFIG):
+    elif is_repository(path):
         stamps[path] = modified(path)
         yield Entry(name=path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     else:
         yield from folder_entries(path, "", stamps, 1)
+
+
+def is_repository(folder: Path) -> bool:
+    """Whether a folder is one model of the Hub: other programs, too, write a config.json beside graphs."""
+    try:
+        config = json.loads((folder / repository.CONFIG).read_bytes())
+        others = any(PurePosixPath(name).suffix.lower() in GRAPHS for name in os.listdir(folder))
+    except (OSError, ValueError, RecursionError):
+        return os.path.isfile(folder / repository.CONFIG)
+    return not others or (isinstance(config, dict) and any(key in config for key in repository.TELLING))
 
 
 def folder_entries(folder: Path, prefix: str, stamps: dict[Path, int], depth: int) -> Iterator[Entry]:
@@ -244,7 +255,7 @@ def subfolder(path: Path, prefix: str, beside_it: set[str], stamps: dict[Path, i
     """What one folder inside another holds: a model in it, an export, a cached repository, or more models."""
     if path.name.startswith(CACHE_PREFIX):
         yield from cached(path, stamps)
-    elif os.path.isfile(path / repository.CONFIG):
+    elif is_repository(path):
         stamps[path] = modified(path)
         yield Entry(name=prefix + path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     elif (end := next((end for end in EXPORTS if path.name.endswith(end)), None)) is not None:

@@ -19,6 +19,8 @@ PLAIN = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+TELLING = ("architectures", "model_type", "pretrained_cfg")
+"""Keys of which every config.json of the Hub has one."""
 OTHER_WEIGHTS = ("*.safetensors", "*.onnx", "onnx/*.onnx", "*.h5", "*.msgpack", "*.gguf")
 """Where other programs look for weights."""
 TOKENIZER = (
