@@ -241,7 +241,7 @@ function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
   const items = (frame?.results ?? []).filter((item) => !item.box || item.confidence > conf);
   return html`<div class="result" aria-busy=${Boolean(busy)}>
     <div class="card stage-card">
-      <${Stage} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
+      <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
         <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : summary(items, frame)}</span>
         <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>

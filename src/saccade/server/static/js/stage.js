@@ -5,16 +5,13 @@ import { draw, hit } from "./draw.js";
 const MOST_ENLARGED = 3; // small pictures are shown larger, up to so many times
 const FRAME_S = 0.1; // of a still film that tells no time
 
+// A shot has a stage of its own: give it shot.url as its key.
 // shot: {file, url, kind: "photo" | "film" | "gif", plain?: url of the picture as the server decoded it, or ""}
 export function Stage({ shot, frame, frames, items, active, failed: refused, onActive, onFrame, onUnseen }) {
   const canvas = useRef();
   const [size, setSize] = useState(null);
   const [unseen, setUnseen] = useState(false);
   const shape = frame?.shape;
-  useEffect(() => {
-    setSize(null);
-    setUnseen(false);
-  }, [shot.url]);
   useEffect(() => {
     const paint = () => {
       if (!canvas.current) return;
