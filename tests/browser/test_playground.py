@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 from tests.clients.houses import Served
@@ -13,15 +17,19 @@ pytestmark = pytest.mark.heavy
 ANOTHER = ".stage-card input[type=file]"
 
 
+@pytest.fixture
+def photo(data: Path) -> Path:
+    """People, donuts and more."""
+    return sorted((data / "images" / "coco").glob("*.jpg"))[2]
+
+
 def look(page: Page, house: Served, file: Path, model: str = "yolo11n") -> None:
     page.goto(f"{house.url}/#/play/{model}")
     page.locator(".drop input").set_input_files(file)
     page.locator(".spent").wait_for()
 
 
-def test_a_turned_picture_is_shown_upright_also_when_it_is_not_the_first(
-    page: Page, house: Served, data: Path
-) -> None:
+def test_a_turned_picture_is_shown_upright_also_when_it_is_not_the_first(page: Page, house: Served, data: Path) -> None:
     formats = data / "images" / "formats"
     look(page, house, formats / "rgb.jpg")
     for _ in range(2):
@@ -30,3 +38,42 @@ def test_a_turned_picture_is_shown_upright_also_when_it_is_not_the_first(
         with page.expect_response(lambda answer: answer.url.endswith("/predict")):
             page.locator(ANOTHER).set_input_files(formats / "rgb.png")
         page.locator(".list li").first.wait_for()
+
+
+def semantic(height: int, width: int) -> dict[str, Any]:
+    """An answer as of a model that gives each pixel a class: the left quarter is sky, the rest is road."""
+    classes = np.zeros((height, width), np.uint8)
+    classes[:, : width // 4] = 2
+    data = base64.b64encode(cv2.imencode(".png", classes)[1].tobytes()).decode()
+    image = {
+        "results": [
+            {"name": "sky", "class": 2, "pixel_ratio": 0.25},
+            {"name": "road", "class": 0, "pixel_ratio": 0.75},
+        ],
+        "shape": [height, width],
+        "speed": {"preprocess": 1, "inference": 1, "postprocess": 1},
+        "semantic_mask": {"shape": [height, width], "encoding": "png", "data": data},
+    }
+    return {"images": [image], "metadata": {"imageCount": 1}}
+
+
+def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, house: Served, photo: Path) -> None:
+    height, width = cv2.imread(str(photo)).shape[:2]
+    page.route("**/predict", lambda route: route.fulfill(json=semantic(height, width)))
+    look(page, house, photo)
+    expect(page.locator(".list li")).to_have_text(["road75%", "sky25%"])
+    expect(page.locator(".timing [role=status]")).to_have_text("2 classes, most of it road (75%).")
+    expect(page.get_by_label("Confidence")).to_be_disabled()
+    drawn = page.locator("canvas.classes")
+    page.wait_for_function("() => document.querySelector('canvas.classes')?.width > 300")
+    corner, far = page.evaluate(
+        """() => { const c = document.querySelector('canvas.classes');
+        const at = (x) => [...c.getContext('2d').getImageData(x, 9, 1, 1).data];
+        return [at(9), at(c.width - 9)]; }"""
+    )
+    assert corner != far
+    assert 0 not in (corner[3], far[3])
+    place = drawn.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + 20, place["y"] + 20)
+    expect(page.locator(".list li.active")).to_have_text("sky25%")

@@ -19,7 +19,6 @@ export function Playground({ session, chosen, onChoose }) {
   const usual = session?.default_model;
   const model = !models.data ? chosen || usual : fact(chosen) ? chosen : fact(usual) ? usual : known[0]?.name;
   const told = (name) => fact(name)?.task === "zero-shot-classify";
-  const boxes = !BOXLESS.includes(fact(model)?.task);
   const [shot, setShot] = useState(null);
   const [answer, setAnswer] = useState(null);
   const [error, setError] = useState(null);
@@ -30,6 +29,7 @@ export function Playground({ session, chosen, onChoose }) {
   const [camera, setCamera] = useState(false);
   const [over, setOver] = useState(false);
   const [hidden, setHidden] = useState(false);
+  const boxes = !BOXLESS.includes(fact(model)?.task) && !answer?.frames[0]?.semantic_mask;
   const turn = useRef(null);
   const calm = useRef(null);
   const asked = useRef(null);
@@ -239,6 +239,7 @@ function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
   const frames = answer?.frames ?? [];
   const frame = frames[Math.min(at, frames.length - 1)];
   const items = (frame?.results ?? []).filter((item) => !item.box || item.confidence > conf);
+  if (frame?.semantic_mask) items.sort((a, b) => b.pixel_ratio - a.pixel_ratio);
   return html`<div class="result" aria-busy=${Boolean(busy)}>
     <div class="card stage-card">
       <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
@@ -263,6 +264,7 @@ function summary(items, frame) {
   if (!frame) return "";
   if (frame.depth) return "Depth map: near is bright.";
   if (!items.length) return (frame.results ?? []).length ? "Nothing above this confidence." : "Nothing found.";
+  if (frame.semantic_mask) return `${many(items.length, "class", "classes")}, most of it ${items[0].name} (${percent(items[0].pixel_ratio)}).`;
   if (!items[0].box) return `${items[0].name} (${percent(items[0].confidence)})`;
   const counts = new Map();
   for (const { name } of items) counts.set(name, (counts.get(name) ?? 0) + 1);
@@ -321,8 +323,8 @@ function List({ items, active, onActive, quiet }) {
         <button onPointerEnter=${() => point(index)} onPointerLeave=${() => point(null)} onFocus=${() => point(index)} onBlur=${() => point(null)}>
           <i class="swatch" style=${{ background: colour(item.class) }}></i>
           <span class="name">${item.track_id != null ? `#${item.track_id} ` : ""}${item.name}</span>
-          <span class="meter" aria-hidden="true"><i style=${{ width: percent(item.confidence), background: colour(item.class) }}></i></span>
-          <span class="score">${percent(item.confidence)}</span>
+          <span class="meter" aria-hidden="true"><i style=${{ width: percent(item.confidence ?? item.pixel_ratio), background: colour(item.class) }}></i></span>
+          <span class="score">${percent(item.confidence ?? item.pixel_ratio)}</span>
         </button>
       </li>`,
     )}

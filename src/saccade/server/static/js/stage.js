@@ -1,6 +1,7 @@
 // The picture or video that was looked at, with what was found drawn over it.
 import { html, useEffect, useRef, useState } from "./ui.js";
 import { draw, hit } from "./draw.js";
+import { Classes, useClasses } from "./classes.js";
 
 const MOST_ENLARGED = 3; // small pictures are shown larger, up to so many times
 const FRAME_S = 0.1; // of a still film that tells no time
@@ -12,6 +13,7 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
   const [size, setSize] = useState(null);
   const [unseen, setUnseen] = useState(false);
   const shape = frame?.shape;
+  const classes = useClasses(frame?.semantic_mask);
   useEffect(() => {
     const paint = () => {
       if (!canvas.current) return;
@@ -27,7 +29,8 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
     if (!shape) return;
     const where = canvas.current.getBoundingClientRect();
     const scale = shape[1] / where.width;
-    onActive(hit(items, (event.clientX - where.left) * scale, (event.clientY - where.top) * scale));
+    const [x, y] = [(event.clientX - where.left) * scale, (event.clientY - where.top) * scale];
+    onActive(classes ? classes.hit(items, x, y) : hit(items, x, y));
   };
   const seen = (width, height) => {
     if (width && height) setSize([height, width]);
@@ -46,6 +49,7 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
     ${shot.kind === "film" && !unseen && html`<${Film} url=${shot.url} frames=${frames} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
     ${shot.kind === "gif" && !unseen && html`<${Gif} file=${shot.file} frames=${frames} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
     ${shot.kind === "photo" && source && !(unseen && !shot.plain) && html`<img src=${source} alt="The picture that was looked at" onLoad=${(event) => seen(event.target.naturalWidth, event.target.naturalHeight)} onError=${failed} />`}
+    ${classes && html`<${Classes} classes=${classes} active=${items[active]?.class} />`}
     <canvas ref=${canvas} class="overlay ${shot.kind === "film" ? "through" : ""}" aria-hidden="true"></canvas>
     ${unseen && !shot.plain && !refused && html`<p class="unseen">${shot.kind === "photo" && shot.plain === undefined ? "Waiting for the server's view of it …" : "This browser cannot show the file. What was found in it is drawn all the same."}</p>`}
   </div>
