@@ -469,6 +469,13 @@ def test_the_contract_tells_where_each_api_has_the_picture() -> None:
     assert "file" not in first
 
 
+def test_after_an_upgrade_a_browser_runs_no_file_of_the_former_console() -> None:
+    file = asked(made(), "GET", "/static/js/app.js")
+    assert file.headers["cache-control"] == "no-cache"
+    again = asked(made(), "GET", "/static/js/app.js", headers={"if-none-match": file.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["cache-control"]) == (304, b"", "no-cache")
+
+
 def test_metrics_count_calls_errors_and_the_engines_state() -> None:
     app = made()
     asked(app, "POST", "/first/one", content=b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import Match, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from saccade import __version__
 from saccade.dialects.dialect import Incoming, status_of
@@ -43,6 +45,18 @@ MOST_DAYS = 3660
 STATIC = Path(__file__).parent / "static"
 
 
+class Files(StaticFiles):
+    """The console's files, asked for anew each time: after an upgrade no former one may run beside new ones."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """With the headers that the pages have; nothing but them if the browser has the file."""
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(GUARDED)
+        return response
+
+
 class Pages:
     """The routes that are no dialect's, as one ASGI application."""
 
@@ -60,7 +74,7 @@ class Pages:
                 *self._inside(),
                 Route("/openapi.json", self.contract, methods=["GET"]),
                 Route("/docs", self.docs, methods=["GET"]),
-                Mount("/static", StaticFiles(directory=STATIC)),
+                Mount("/static", Files(directory=STATIC)),
             ]
         )
         self._rooms = {getattr(route, "path", "").split("/", 2)[1] for route in self.router.routes}
