@@ -77,3 +77,15 @@ def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, ho
     assert place is not None
     page.mouse.move(place["x"] + 20, place["y"] + 20)
     expect(page.locator(".list li.active")).to_have_text("sky25%")
+
+
+def test_a_model_that_is_here_comes_before_one_that_must_be_fetched(page: Page, house: Served) -> None:
+    def starter(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | {"default_model": "picodet-s"})
+
+    page.route("**/v1/session", starter)
+    page.goto(f"{house.url}/#/play")
+    expect(page.locator(".controls option", has_text="picodet-s · detect (will be fetched)")).to_have_count(1)
+    expect(page.locator(".controls select")).to_have_value("yolo11n")
+    page.goto(f"{house.url}/#/play/picodet-s")
+    expect(page.locator(".controls select")).to_have_value("picodet-s")

@@ -17,7 +17,7 @@ export function Playground({ session, chosen, onChoose }) {
   const known = models.data?.models ?? [];
   const fact = (name) => known.find((one) => one.name === name);
   const usual = session?.default_model;
-  const model = !models.data ? chosen || usual : fact(chosen) ? chosen : fact(usual) ? usual : known[0]?.name;
+  const model = models.data ? (fact(chosen) ?? first(known, usual))?.name : chosen || usual;
   const told = (name) => fact(name)?.task === "zero-shot-classify";
   const [shot, setShot] = useState(null);
   const [answer, setAnswer] = useState(null);
@@ -140,6 +140,12 @@ export function Playground({ session, chosen, onChoose }) {
     ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onUnseen=${() => setHidden(true)} />`}
     ${model && html`<${Snippets} model=${model} labels=${told(model) ? labels : null} />`}
   </div>`;
+}
+
+// The model of who chose none: the server's own choice, unless only others need no fetching.
+function first(known, usual) {
+  const here = known.filter((one) => one.fetched);
+  return [here, known].map((some) => some.find((one) => one.name === usual) ?? some[0]).find(Boolean);
 }
 
 // What a model that knows no labels of its own looks for.
