@@ -89,3 +89,15 @@ def test_a_model_that_is_here_comes_before_one_that_must_be_fetched(page: Page, 
     expect(page.locator(".controls select")).to_have_value("yolo11n")
     page.goto(f"{house.url}/#/play/picodet-s")
     expect(page.locator(".controls select")).to_have_value("picodet-s")
+
+
+def test_what_failed_is_tried_again_at_a_click(page: Page, house: Served, data: Path, photo: Path) -> None:
+    look(page, house, photo)
+    for file in (photo, data / "images" / "formats" / "rgb.heic"):
+        page.route("**/predict", lambda route: route.abort())
+        page.locator(ANOTHER).set_input_files(file)
+        expect(page.locator(".timing [role=status]")).to_have_text("Not looked at.")
+        page.unroute("**/predict")
+        page.get_by_role("button", name="Try again").click()
+        page.locator(".list li").first.wait_for()
+        expect(page.get_by_role("button", name="Try again")).to_have_count(0)

@@ -119,7 +119,7 @@ export function Playground({ session, chosen, onChoose }) {
     clearTimeout(calm.current);
     if (shot) calm.current = setTimeout(() => look(shot, model, value), CALM_MS);
   };
-  const useless = !shot || (error && hidden);
+  const useless = !shot || (error && hidden && error.status !== 0);
   return html`<div class="playground ${over ? "over" : ""}">
     <h1 class="hidden">Playground</h1>
     <section class="card controls" aria-label="Model and thresholds">
@@ -137,7 +137,7 @@ export function Playground({ session, chosen, onChoose }) {
     <${Problem} error=${models.error ?? error} />
     ${camera && html`<${Camera} onShot=${take} />`}
     ${useless && html`<${Drop} over=${over} onFile=${take} />`}
-    ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onUnseen=${() => setHidden(true)} />`}
+    ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onAgain=${() => look(shot)} onUnseen=${() => setHidden(true)} />`}
     ${model && html`<${Snippets} model=${model} labels=${told(model) ? labels : null} />`}
   </div>`;
 }
@@ -237,7 +237,7 @@ function Drop({ over, onFile }) {
   </label>`;
 }
 
-function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
+function Result({ shot, answer, busy, error, conf, onFile, onAgain, onUnseen }) {
   const [active, setActive] = useState(null);
   const [view, setView] = useState("Objects");
   const [at, setAt] = useState(0);
@@ -250,7 +250,8 @@ function Result({ shot, answer, busy, error, conf, onFile, onUnseen }) {
     <div class="card stage-card">
       <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
-        <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : summary(items, frame)}</span>
+        <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : error ? "Not looked at." : summary(items, frame)}</span>
+        ${error && !busy && html`<button class="quiet" onClick=${onAgain}>Try again</button>`}
         <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>
       </div>
       ${frame && html`<${Timing} frame=${frame} answer=${answer} />`}
