@@ -6,8 +6,10 @@ import msgspec
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds of each stage; ``preprocess_ms`` is the family's prepare, without the decode."""
+    """Milliseconds of each stage; ``load_ms`` is the wait for a model that was not in memory, ``preprocess_ms`` the
+    family's prepare, without the decode."""
 
+    load_ms: float = 0.0
     queue_ms: float = 0.0
     decode_ms: float = 0.0
     preprocess_ms: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,13 @@ def test_what_failed_is_tried_again_at_a_click(page: Page, house: Served, data: 
         page.get_by_role("button", name="Try again").click()
         page.locator(".list li").first.wait_for()
         expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+
+
+def test_the_time_of_a_model_that_came_into_memory_is_told_as_waiting(page: Page, house: Served, photo: Path) -> None:
+    look(page, house, photo, "yolo11n-cls")
+    expect(page.locator(".spent .key-wait")).to_be_visible()
+    spent, waited = (
+        float(re.findall(r"[\d.]+", page.locator(".spent").get_by_text(name).inner_text())[0])
+        for name in ("answered in", "wait")
+    )
+    assert waited > spent / 4

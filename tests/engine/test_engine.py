@@ -85,6 +85,17 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(run: Run, isolate: bool)
     run(main())
 
 
+def test_an_answer_tells_how_long_it_waited_for_its_model(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 300}), isolate=isolate) as engine:
+            first, second = await engine.predict(call()), await engine.predict(call())
+            assert first.timings.load_ms >= 300
+            assert second.timings.load_ms < 100
+            assert first.timings.queue_ms < 100
+
+    run(main())
+
+
 def test_a_bad_image_fails_alone(run: Run, isolate: bool) -> None:
     async def main() -> None:
         async with running(Shelf(m={}), isolate=isolate) as engine:

@@ -41,6 +41,7 @@ def test_a_request_goes_through_the_engine_and_back() -> None:
     response = asked(made(), "POST", "/first/one", content=b"hello")
     assert response.json() == {"from": "first", "said": ["hello"]}
     assert response.headers["content-length"] == str(len(response.content))
+    assert response.headers["server-timing"].startswith("load;dur=0.00, queue;dur=0.00, decode;dur=")
     assert "infer;dur=1.50" in response.headers["server-timing"]
 
 

@@ -139,6 +139,7 @@ class Engine:
                 return replace(kept, model=card.name)
         deadline = self._deadline(call)
         self._enter()
+        came = time.monotonic()
         try:
             resident = self._residency.warm(card) or await self._load(card, call, deadline)
             entry = resident.submit(call, deadline)
@@ -149,8 +150,9 @@ class Engine:
                 raise
         finally:
             self._leave()
+        load_ms = (entry.arrived - came) * 1e3
         waited_ms = (entry.sent - entry.arrived) * 1e3 + answer.timings.queue_ms
-        answer = replace(answer, timings=replace(answer.timings, queue_ms=waited_ms))
+        answer = replace(answer, timings=replace(answer.timings, load_ms=load_ms, queue_ms=waited_ms))
         if key is not None and resident.card.revision == card.revision:  # the former one answers while it is replaced
             await self._cache.put(key, answer)
         return answer

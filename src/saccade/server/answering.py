@@ -43,10 +43,11 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
     """Where the time went, summed over the answers, as a Server-Timing header."""
-    queue = decode = pre = infer = post = 0.0
+    load = queue = decode = pre = infer = post = 0.0
     hits = largest = 0
     for answer in answers:
         timings = answer.timings
+        load += timings.load_ms
         queue += timings.queue_ms
         decode += timings.decode_ms
         pre += timings.preprocess_ms
@@ -55,8 +56,8 @@ def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
         hits += answer.cached
         largest = max(largest, answer.batch_size)
     text = (
-        f"queue;dur={queue:.2f}, decode;dur={decode:.2f}, pre;dur={pre:.2f}, infer;dur={infer:.2f}, "
-        f"post;dur={post:.2f}, total;dur={total_ms:.2f}"
+        f"load;dur={load:.2f}, queue;dur={queue:.2f}, decode;dur={decode:.2f}, pre;dur={pre:.2f}, "
+        f"infer;dur={infer:.2f}, post;dur={post:.2f}, total;dur={total_ms:.2f}"
     )
     if hits:
         text += ", cache;desc=hit"

@@ -293,7 +293,7 @@ function Timing({ frame, answer }) {
   const { stages, took, frames } = answer;
   const told = (name) => Number(stages?.[name] ?? 0);
   const way = stages?.total ? Math.max(0, took - told("total")) : 0;
-  const parts = [["wait", told("queue")], ["prepare", preprocess + told("decode")], ["network", inference], ["read", postprocess], ["way", way]]
+  const parts = [["wait", told("load") + told("queue")], ["prepare", preprocess + told("decode")], ["network", inference], ["read", postprocess], ["way", way]]
     .filter(([name, ms]) => ms >= 1 || !["wait", "way"].includes(name));
   const total = parts.reduce((sum, [, ms]) => sum + ms, 0) || 1;
   return html`<div class="spent">
