@@ -49,6 +49,21 @@ def test_the_documented_defaults() -> None:
     assert (options.conf, options.iou, options.imgsz) == (0.25, 0.7, None)
 
 
+@pytest.mark.parametrize("name", ["best (1)", "my model", "modèle", "a+b, c=d", "team/best (1)"])
+def test_a_model_is_found_by_any_name_that_a_file_may_have(name: str) -> None:
+    for match in ({"model": name}, {**MATCH, "model": name}):
+        if name.count("/") + len(match) <= 3:
+            assert Platform().parse(call(match=match), Desk(card(name))).calls[0].model == name
+
+
+@pytest.mark.parametrize(
+    "name", ["../best", "best/../../x", "/etc/passwd", "~/best", "a\\b", "a\nb", "_hidden", ".best"]
+)
+def test_no_model_has_a_name_that_leads_elsewhere(name: str) -> None:
+    with pytest.raises(errors.UnknownModel, match="no model's name"):
+        Platform().parse(call(match={"model": name}), Desk(card(name)))
+
+
 def test_decimals_and_normalize() -> None:
     body = json.loads(told(Platform(), call({"decimals": "2", "normalize": "true"}), answer(POSE)).body)
     item = body["images"][0]["results"][0]
