@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,22 @@ def test_the_time_of_a_model_that_came_into_memory_is_told_as_waiting(page: Page
         for name in ("answered in", "wait")
     )
     assert waited > spent / 4
+
+
+def test_a_copied_curl_says_what_the_name_and_the_labels_say_and_runs_nothing_in_them(
+    page: Page, house: Served, tmp_path: Path
+) -> None:
+    page.goto(house.url)
+    name, labels = 'a $(touch ran) `touch ran` "b"', '<red>; @home, 5" disk'
+    text = page.evaluate(
+        """async ([name, labels]) => (await import("/static/js/snippets.js"))
+        .program("HUB", "cURL", name, location.origin, false, labels)""",
+        [name, labels],
+    )
+    shown = "curl() { printf '%s\\n' \"$@\"; }\n" + text
+    done = subprocess.run(["bash", "-c", shown], cwd=tmp_path, capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()
+    assert words[words.index(f"model={name}") - 1] == "--form-string"
+    assert words[words.index(f"candidate_labels={labels}") - 1] == "--form-string"
+    assert words[words.index("file=@photo.jpg") - 1] == "-F"
+    assert list(tmp_path.iterdir()) == []

@@ -93,8 +93,14 @@ console.log(JSON.stringify(await response.json(), null, 2));`;
 }
 
 function curl({ url, raw, file, fields, auth }) {
-  const start = `curl -X POST "${url}" \\\n  -H "${auth[0]}: ${auth[1]}"`;
+  const start = `curl -X POST ${quoted(url)} \\\n  -H "${auth[0]}: ${auth[1]}"`;
   if (raw) return `${start} \\\n  --data-binary @photo.jpg`;
-  const parts = Object.entries(fields).map(([name, value]) => `  -F "${name}=${value}"`);
+  // In -F these signs say more than themselves.
+  const parts = Object.entries(fields).map(([name, value]) => `  ${/[;"@<]/.test(value) ? "--form-string" : "-F"} ${quoted(`${name}=${value}`)}`);
   return [start, `  -F "${file}=@photo.jpg"`, ...parts].join(" \\\n");
+}
+
+// A word for a shell, which finds nothing to run in it.
+function quoted(text) {
+  return `"${text.replace(/["\\$`]/g, "\\$&")}"`;
 }
