@@ -132,3 +132,37 @@ def test_a_copied_curl_says_what_the_name_and_the_labels_say_and_runs_nothing_in
     assert words[words.index(f"candidate_labels={labels}") - 1] == "--form-string"
     assert words[words.index("file=@photo.jpg") - 1] == "-F"
     assert list(tmp_path.iterdir()) == []
+
+
+HALF = """() => {
+  const real = window.fetch;
+  const line = (n) => JSON.stringify({shape: [120, 160], speed: {preprocess: 1, inference: 1, postprocess: 1},
+    results: [{name: `frame ${n}`, class: 0, confidence: 0.9, box: {x1: 10, y1: 10, x2: 50, y2: 50}}]}) + "\\n";
+  window.fetch = (url, options) => {
+    if (!String(url).endsWith("/predict")) return real(url, options);
+    const told = new TextEncoder();
+    return Promise.resolve(new Response(new ReadableStream({
+      start(stream) {
+        for (let n = 0; n < 5; n++) stream.enqueue(told.encode(line(n)));
+        window.finish = () => {
+          for (let n = 5; n < 12; n++) stream.enqueue(told.encode(line(n)));
+          stream.close();
+        };
+      },
+    })));
+  };
+}"""
+"""Answers to a video of 12 frames: five at once, the others when the test says so."""
+
+
+def test_no_frame_of_a_video_bears_what_was_found_in_another(page: Page, house: Served, data: Path) -> None:
+    page.add_init_script(f"({HALF})()")
+    look(page, house, data / "videos" / "synthetic_12frames_160x120.mp4")
+    expect(page.locator(".list li").first).to_contain_text("frame")
+    page.evaluate(
+        "() => { const film = document.querySelector('video'); film.pause(); film.currentTime = film.duration * 0.87; }"
+    )
+    expect(page.locator(".list li")).to_have_count(0)
+    assert page.locator(".timing [role=status]").inner_text() == "Looking … 5 frames"
+    page.evaluate("() => window.finish()")
+    expect(page.locator(".list li")).to_contain_text("frame 10")

@@ -248,13 +248,13 @@ function Result({ shot, answer, busy, error, conf, onFile, onAgain, onUnseen }) 
   if (frame?.semantic_mask) items.sort((a, b) => b.pixel_ratio - a.pixel_ratio);
   return html`<div class="result" aria-busy=${Boolean(busy)}>
     <div class="card stage-card">
-      <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
+      <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} whole=${!busy} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
         <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : error ? "Not looked at." : summary(items, frame)}</span>
         ${error && !busy && html`<button class="quiet" onClick=${onAgain}>Try again</button>`}
         <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>
       </div>
-      ${frame && html`<${Timing} frame=${frame} answer=${answer} />`}
+      ${frames.length > 0 && html`<${Timing} frame=${frame ?? frames[0]} answer=${answer} />`}
     </div>
     <div class="card found">
       <${Tabs} names=${["Objects", "JSON"]} value=${view} onChange=${setView} label="Result" panel="found" />

@@ -5,10 +5,11 @@ import { Classes, useClasses } from "./classes.js";
 
 const MOST_ENLARGED = 3; // small pictures are shown larger, up to so many times
 const FRAME_S = 0.1; // of a still film that tells no time
+const MOST_STEP_S = 1; // what is longer is a jump
 
 // A shot has a stage of its own: give it shot.url as its key.
 // shot: {file, url, kind: "photo" | "film" | "gif", plain?: url of the picture as the server decoded it, or ""}
-export function Stage({ shot, frame, frames, items, active, failed: refused, onActive, onFrame, onUnseen }) {
+export function Stage({ shot, frame, frames, whole, items, active, failed: refused, onActive, onFrame, onUnseen }) {
   const canvas = useRef();
   const [size, setSize] = useState(null);
   const [unseen, setUnseen] = useState(false);
@@ -46,7 +47,7 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
   const source = frame?.depth?.data ? `data:image/png;base64,${frame.depth.data}` : (shot.plain ?? shot.url);
   const style = width ? { "--wide": width, "--ratio": width / height, "--most": MOST_ENLARGED } : {};
   return html`<div class="stage ${width ? "sized" : ""}" style=${style} onPointerMove=${over} onPointerLeave=${() => onActive(null)}>
-    ${shot.kind === "film" && !unseen && html`<${Film} url=${shot.url} frames=${frames} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
+    ${shot.kind === "film" && !unseen && html`<${Film} url=${shot.url} count=${frames.length} whole=${whole} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
     ${shot.kind === "gif" && !unseen && html`<${Gif} file=${shot.file} frames=${frames} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
     ${shot.kind === "photo" && source && !(unseen && !shot.plain) && html`<img src=${source} alt="The picture that was looked at" onLoad=${(event) => seen(event.target.naturalWidth, event.target.naturalHeight)} onError=${failed} />`}
     ${classes && html`<${Classes} classes=${classes} active=${items[active]?.class} />`}
@@ -57,22 +58,50 @@ export function Stage({ shot, frame, frames, items, active, failed: refused, onA
 }
 
 // A video that the browser plays; the frame that is told follows its time.
-function Film({ url, frames, onFrame, onSize, onFail }) {
+// whole: whether all frames are here; before that nothing tells how many there will be, and the pace of those that the
+// browser shows says which one it is. -1: one that has not come yet.
+function Film({ url, count, whole, onFrame, onSize, onFail }) {
   const video = useRef();
+  const pace = usePace(video);
   useEffect(() => {
     const film = video.current;
-    if (!film || !frames.length) return undefined;
+    if (!film || !count) return undefined;
     let ask;
     const follow = () => {
-      const index = Math.floor((film.currentTime / (film.duration || 1)) * frames.length);
-      onFrame(Math.min(index, frames.length - 1));
+      const known = whole && Number.isFinite(film.duration) && film.duration > 0;
+      const index = Math.floor(known ? (film.currentTime / film.duration) * count : film.currentTime / pace() + 0.5);
+      onFrame(index < count ? index : whole ? count - 1 : -1);
       ask = requestAnimationFrame(follow);
     };
     follow();
     return () => cancelAnimationFrame(ask);
-  }, [frames.length]);
+  }, [count, whole]);
   const known = () => (video.current.videoWidth ? onSize(video.current.videoWidth, video.current.videoHeight) : onFail());
   return html`<video ref=${video} src=${url} controls muted loop autoplay playsinline onLoadedMetadata=${known} onError=${onFail}></video>`;
+}
+
+// Seconds from one frame of a playing video to the next: the mean, where the shortest tells how many one was left out.
+function usePace(video) {
+  const seen = useRef({ last: null, least: Infinity, frames: 0, time: 0 });
+  useEffect(() => {
+    const film = video.current;
+    if (!film?.requestVideoFrameCallback) return undefined;
+    let ask;
+    const note = (_, { mediaTime }) => {
+      const now = seen.current;
+      const step = mediaTime - (now.last ?? mediaTime);
+      now.last = mediaTime;
+      if (step > 0 && step < MOST_STEP_S) {
+        now.least = Math.min(now.least, step);
+        now.frames += Math.round(step / now.least);
+        now.time += step;
+      }
+      ask = film.requestVideoFrameCallback(note);
+    };
+    ask = film.requestVideoFrameCallback(note);
+    return () => film.cancelVideoFrameCallback(ask);
+  }, []);
+  return () => (seen.current.frames ? seen.current.time / seen.current.frames : FRAME_S);
 }
 
 // A GIF, drawn frame by frame, because nobody can ask an <img> which frame it shows.
