@@ -5,6 +5,7 @@ import { Snippets } from "./snippets.js";
 import { Plot } from "./charts.js";
 import { asleep } from "./models.js";
 
+const LONGEST = 100; // of proposed names, with room for a number
 const RANGES = ["1h", "6h", "24h", "7d", "30d"];
 
 export function Model({ session, name, tab, onTab }) {
@@ -121,7 +122,7 @@ function Start({ model, taken, reload }) {
   const [region, setRegion] = useState("");
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
-  const proposed = free(model.name.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, ""), taken);
+  const proposed = free(plain(model.name), taken);
   const start = async (event) => {
     event.preventDefault();
     setBusy(true);
@@ -150,6 +151,12 @@ function Start({ model, taken, reload }) {
     <${Problem} error=${error} />
     <button class="primary" disabled=${busy}>${busy ? "Starting …" : "Start endpoint"}</button>
   </form>`;
+}
+
+// A model's name as an endpoint may have it.
+function plain(name) {
+  const words = name.toLowerCase().match(/[a-z0-9]+/g) ?? ["endpoint"];
+  return words.join("-").slice(0, LONGEST).replace(/-$/, "");
 }
 
 // A name that nobody has: yolo11n, else yolo11n-2 …

@@ -149,6 +149,8 @@ function Adding({ onClose, onAdded, onPull }) {
   <//>`;
 }
 
+// A file's name as a model may have it: "best (1).onnx" is best-1.
 function bare(file) {
-  return file.name.replace(/\.[^.]+$/, "");
+  const words = file.name.replace(/\.[^.]+$/, "").match(/[A-Za-z0-9._-]+/g) ?? ["model"];
+  return words.join("-").replace(/^[._-]+/, "") || "model";
 }
