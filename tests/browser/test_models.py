@@ -37,3 +37,19 @@ def test_an_endpoint_of_any_model_is_proposed_a_name_that_it_may_have(
     page.route("**/v1/console/models/yolo11n", renamed)
     page.goto(f"{house.url}/#/models/yolo11n/deploy")
     expect(page.get_by_label("Name", exact=True)).to_have_attribute("placeholder", proposed)
+
+
+def test_a_models_page_bears_its_name_and_takes_the_focus_as_every_page_does(page: Page, house: Served) -> None:
+    page.goto(f"{house.url}/#/models")
+    page.get_by_role("link", name="yolo11n", exact=True).focus()
+    page.keyboard.press("Enter")
+    expect(page).to_have_title("yolo11n · saccade")
+    expect(page.locator("main")).to_be_focused()
+    page.get_by_role("tab", name="About").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Deploy")).to_be_focused()
+    expect(page.get_by_role("button", name="Start endpoint")).to_be_visible()
+    page.go_back()
+    page.go_back()
+    expect(page).to_have_title("Models · saccade")
+    expect(page.locator("main")).to_be_focused()

@@ -24,11 +24,12 @@ function App() {
     document.documentElement.dataset.theme = theme;
     localStorage.setItem("saccade-theme", theme);
   }, [theme]);
+  const model = page === "models" ? rest.replace(/\/deploy$/, "") : "";
   useEffect(() => {
-    document.title = `${PAGES.find(([name]) => name === page)?.[1] ?? "Models"} · saccade`;
+    document.title = `${model || PAGES.find(([name]) => name === page)[1]} · saccade`;
     if (arrived.current) document.querySelector("main")?.focus({ preventScroll: true });
     arrived.current = true;
-  }, [page]);
+  }, [page, model]);
   useEffect(() => listen((what) => (what === "lost" ? setLost(true) : setTurn((old) => old + 1))), []);
   useEffect(() => {
     if (!lost) return undefined;
