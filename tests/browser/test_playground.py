@@ -166,3 +166,23 @@ def test_no_frame_of_a_video_bears_what_was_found_in_another(page: Page, house: 
     assert page.locator(".timing [role=status]").inner_text() == "Looking … 5 frames"
     page.evaluate("() => window.finish()")
     expect(page.locator(".list li")).to_contain_text("frame 10")
+
+
+COUNTED = """() => {
+  window.kept = new Set();
+  const [make, drop] = [URL.createObjectURL, URL.revokeObjectURL];
+  URL.createObjectURL = (thing) => { const url = make(thing); kept.add(url); return url; };
+  URL.revokeObjectURL = (url) => { kept.delete(url); drop(url); };
+}"""
+
+
+def test_pictures_are_let_go_when_others_come_and_when_the_page_is_left(page: Page, house: Served, data: Path) -> None:
+    page.add_init_script(f"({COUNTED})()")
+    formats = data / "images" / "formats"
+    look(page, house, formats / "rgb.heic")
+    for name in ("rgb.jpg", "rgb.heic"):
+        page.locator(ANOTHER).set_input_files(formats / name)
+        page.wait_for_function("() => document.querySelector('.stage img')?.naturalWidth === 134")
+    page.wait_for_function("() => kept.size === 2")  # the file, and the server's view of it
+    page.get_by_role("link", name="Models", exact=True).click()
+    page.wait_for_function("() => kept.size === 0")

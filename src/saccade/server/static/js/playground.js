@@ -60,7 +60,6 @@ export function Playground({ session, chosen, onChoose }) {
   };
   const take = (file) => {
     if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
-    for (const url of [shot?.url, shot?.plain]) if (url) URL.revokeObjectURL(url);
     const kind = kindOf(file);
     const fresh = { file, url: URL.createObjectURL(file), kind };
     setShot(fresh);
@@ -101,6 +100,9 @@ export function Playground({ session, chosen, onChoose }) {
     };
   });
   useEffect(() => () => turn.current?.abort(), []);
+  // A browser keeps what such addresses stand for until it is told.
+  useEffect(() => () => void (shot && URL.revokeObjectURL(shot.url)), [shot?.url]);
+  useEffect(() => () => void (shot?.plain && URL.revokeObjectURL(shot.plain)), [shot?.plain]);
   const wanted = hidden && answer && shot.kind === "photo" && shot.plain === undefined;
   useEffect(() => void (wanted && unseen()), [wanted]);
   const choose = (name) => {
