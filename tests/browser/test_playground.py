@@ -103,6 +103,9 @@ def test_what_failed_is_tried_again_at_a_click(page: Page, house: Served, data: 
         page.get_by_role("button", name="Try again").click()
         page.locator(".list li").first.wait_for()
         expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+    page.locator(ANOTHER).set_input_files(data / "images" / "bad" / "truncated_half.jpg")
+    expect(page.locator(".problem")).to_contain_text("truncated")
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
 
 def test_the_time_of_a_model_that_came_into_memory_is_told_as_waiting(page: Page, house: Served, photo: Path) -> None:
@@ -186,3 +189,22 @@ def test_pictures_are_let_go_when_others_come_and_when_the_page_is_left(page: Pa
     page.wait_for_function("() => kept.size === 2")  # the file, and the server's view of it
     page.get_by_role("link", name="Models", exact=True).click()
     page.wait_for_function("() => kept.size === 0")
+
+
+def test_of_several_files_the_first_is_looked_at_and_the_page_says_so(page: Page, house: Served, photo: Path) -> None:
+    page.goto(f"{house.url}/#/play/yolo11n")
+    page.locator(".drop").wait_for()
+    content = base64.b64encode(photo.read_bytes()).decode()
+    page.evaluate(
+        """(content) => {
+          const dataTransfer = new DataTransfer();
+          const bytes = Uint8Array.from(atob(content), (sign) => sign.charCodeAt(0));
+          for (const name of ["a.jpg", "b.jpg"]) dataTransfer.items.add(new File([bytes], name, {type: "image/jpeg"}));
+          document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer}));
+        }""",
+        content,
+    )
+    expect(page.get_by_text("One at a time: this is the first of 2 files.")).to_be_visible()
+    page.locator(ANOTHER).set_input_files(photo)
+    page.locator(".list li").first.wait_for()
+    expect(page.get_by_text("One at a time")).to_have_count(0)

@@ -29,6 +29,7 @@ export function Playground({ session, chosen, onChoose }) {
   const [camera, setCamera] = useState(false);
   const [over, setOver] = useState(false);
   const [hidden, setHidden] = useState(false);
+  const [left, setLeft] = useState(0);
   const boxes = !BOXLESS.includes(fact(model)?.task) && !answer?.frames[0]?.semantic_mask;
   const turn = useRef(null);
   const calm = useRef(null);
@@ -58,7 +59,8 @@ export function Playground({ session, chosen, onChoose }) {
     }
     if (!late()) setBusy("");
   };
-  const take = (file) => {
+  const take = (file, count = 1) => {
+    setLeft(count - 1);
     if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
     const kind = kindOf(file);
     const fresh = { file, url: URL.createObjectURL(file), kind };
@@ -81,7 +83,7 @@ export function Playground({ session, chosen, onChoose }) {
     }
   };
   useEffect(() => {
-    const paste = (event) => event.clipboardData.files.length && take(event.clipboardData.files[0]);
+    const paste = (event) => event.clipboardData.files.length && take(event.clipboardData.files[0], event.clipboardData.files.length);
     // A photo that misses the drop zone must not replace the page.
     const hover = (event) => {
       event.preventDefault();
@@ -91,7 +93,7 @@ export function Playground({ session, chosen, onChoose }) {
     const drop = (event) => {
       event.preventDefault();
       setOver(false);
-      take(event.dataTransfer.files[0]);
+      take(event.dataTransfer.files[0], event.dataTransfer.files.length);
     };
     const heard = { paste, dragover: hover, dragleave: leave, drop };
     for (const [name, listener] of Object.entries(heard)) window.addEventListener(name, listener);
@@ -137,6 +139,7 @@ export function Playground({ session, chosen, onChoose }) {
       <${CameraButton} open=${camera} onOpen=${setCamera} onShot=${take} />
     </section>
     <${Problem} error=${models.error ?? error} />
+    ${left > 0 && html`<p class="note" role="status">One at a time: this is the first of ${left + 1} files.</p>`}
     ${camera && html`<${Camera} onShot=${take} />`}
     ${useless && html`<${Drop} over=${over} onFile=${take} />`}
     ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onAgain=${() => look(shot)} onUnseen=${() => setHidden(true)} />`}
@@ -253,7 +256,7 @@ function Result({ shot, answer, busy, error, conf, onFile, onAgain, onUnseen }) 
       <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} whole=${!busy} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
         <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : error ? "Not looked at." : summary(items, frame)}</span>
-        ${error && !busy && html`<button class="quiet" onClick=${onAgain}>Try again</button>`}
+        ${error && !busy && passing(error) && html`<button class="quiet" onClick=${onAgain}>Try again</button>`}
         <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>
       </div>
       ${frames.length > 0 && html`<${Timing} frame=${frame ?? frames[0]} answer=${answer} />`}
@@ -267,6 +270,11 @@ function Result({ shot, answer, busy, error, conf, onFile, onAgain, onUnseen }) 
       </div>
     </div>
   </div>`;
+}
+
+// Whether the same call may fare better later: the server is gone or busy, the limit used up.
+function passing({ status = 0 }) {
+  return status < 400 || status === 429 || status >= 500;
 }
 
 function summary(items, frame) {
