@@ -47,7 +47,7 @@ function cells(key, edit, remove) {
     key.name,
     html`<code>${key.prefix}…</code>`,
     scopes.join(", "),
-    key.limit === 0 ? "none" : key.limit ? html`${key.limit.toLocaleString()} <span class="per">${per(key.window_s)}</span>` : "default",
+    key.limit === 0 ? "none" : key.limit ? html`<span>${key.limit.toLocaleString()} <span class="per">${per(key.window_s)}</span></span>` : "default",
     when(key.created),
     when(key.last_used),
     key.expires ? when(key.expires) : "never",

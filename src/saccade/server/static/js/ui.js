@@ -160,7 +160,7 @@ export function when(epochSeconds) {
   return new Date(epochSeconds * 1000).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 }
 
-// A row of a table; on phones each cell bears the name of its column.
+// A row of a table; on narrow screens each cell bears the name of its column.
 export function Row({ names, cells, label }) {
   return html`<tr role="row" aria-label=${label}>${cells.map((cell, index) => html`<td role="cell" data-label=${names[index].name} class=${names[index].kind ?? ""}>${cell}</td>`)}</tr>`;
 }

@@ -1,0 +1,31 @@
+"""The page of keys, with keys as a large house has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from tests.clients.houses import Served
+
+pytestmark = pytest.mark.heavy
+
+
+def key(number: int) -> dict[str, Any]:
+    facts = {"id": f"k{number}", "name": f"a key of the department number {number}, with quite a long name indeed"}
+    scopes = {"scopes": ["models", "endpoints"], "models": ["yolo*", "picodet-s", "another-*"], "endpoints": ["*"]}
+    times = {"created": 1.76e9, "last_used": 1.77e9, "expires": 1.9e9}
+    return facts | scopes | times | {"prefix": "sac_12345", "limit": 100000, "window_s": 60}
+
+
+@pytest.mark.parametrize("width", [390, 720, 901])
+def test_keys_can_be_edited_and_deleted_on_every_screen(page: Page, house: Served, width: int) -> None:
+    page.route("**/v1/keys", lambda route: route.fulfill(json={"keys": [key(number) for number in range(3)]}))
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{house.url}/#/keys")
+    for button in ("Edit", "Delete"):
+        found = page.get_by_role("button", name=f"{button} a key of the department number 2")
+        expect(found).to_be_visible()
+        place = found.bounding_box()
+        assert place is not None
+        assert place["x"] + place["width"] <= width
