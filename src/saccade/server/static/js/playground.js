@@ -279,7 +279,8 @@ function passing({ status = 0 }) {
 
 function summary(items, frame) {
   if (!frame) return "";
-  if (frame.depth) return "Depth map: near is bright.";
+  // Some models tell distances, others nearness.
+  if (frame.depth) return `Depth map: black is ${frame.depth.min.toPrecision(3)}, white is ${frame.depth.max.toPrecision(3)}, as the model measures.`;
   if (!items.length) return (frame.results ?? []).length ? "Nothing above this confidence." : "Nothing found.";
   if (frame.semantic_mask) return `${many(items.length, "class", "classes")}, most of it ${items[0].name} (${percent(items[0].pixel_ratio)}).`;
   if (!items[0].box) return `${items[0].name} (${percent(items[0].confidence)})`;
