@@ -53,3 +53,27 @@ def test_a_models_page_bears_its_name_and_takes_the_focus_as_every_page_does(pag
     page.go_back()
     expect(page).to_have_title("Models · saccade")
     expect(page.locator("main")).to_be_focused()
+
+
+def test_the_numbers_beside_a_plot_are_seen_whole(page: Page, house: Served) -> None:
+    endpoint = {"name": "slow", "model": "yolo11n", "state": "ready", "url": "http://x", "replicas": "0:1"}
+    stamp = "2026-01-01T00:%02d:00Z"
+    points = [{"timestamp": stamp % minute, "value": 12345} for minute in range(9)]
+    told = {
+        "timeRange": {"start": stamp % 0, "end": stamp % 9},
+        "timeSeries": {"requests": points, "errors": [], "latencyP50": points, "latencyP95": points},
+        "summary": {"totalRequests": 9, "errorRate": 0, "p50LatencyMs": 12345, "p95LatencyMs": 12345},
+    }
+    page.route("**/v1/endpoints", lambda route: route.fulfill(json={"endpoints": [endpoint]}))
+    page.route("**/v1/endpoints/slow/metrics?*", lambda route: route.fulfill(json=told))
+    page.route("**/v1/endpoints/slow/logs?*", lambda route: route.fulfill(json={"entries": []}))
+    page.goto(f"{house.url}/#/models/yolo11n/deploy")
+    page.get_by_role("button", name="Metrics, logs and code").click()
+    plot = page.locator(".plot").filter(has_text="Latency")
+    plot.locator(".u-over").wait_for()
+    wide = page.evaluate(
+        """() => { const pen = document.createElement("canvas").getContext("2d");
+        pen.font = "12px system-ui, sans-serif"; return pen.measureText("10,000 ms").width; }"""
+    )
+    room = plot.evaluate("(plot) => plot.querySelector('.u-over').offsetLeft")
+    assert room >= wide + 10

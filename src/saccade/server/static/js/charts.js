@@ -31,7 +31,7 @@ export function Plot({ title, series, span, unit = "", bars = false, stacked = f
           x: { range: (_, low, high) => limits.current ?? [low, high] },
           y: { range: (_, low, high) => [0, Math.max(1, (high ?? 1) * ROOM)] },
         },
-        axes: [axis, { ...axis, size: 54, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) || unit ? `${tick.toLocaleString()}${unit}` : "")) }],
+        axes: [axis, { ...axis, size: room, values: (_, ticks) => ticks.map((tick) => (Number.isInteger(tick) || unit ? `${tick.toLocaleString()}${unit}` : "")) }],
         series: [
           { value: (_, time) => (time == null ? "–" : new Date(time * 1000).toLocaleString(undefined, { dateStyle: "medium", ...(bars && stacked ? {} : { timeStyle: "short" }) })) },
           ...series.map((one, row) => ({
@@ -74,6 +74,11 @@ function table(series, stacked) {
   const sums = times.map(() => 0);
   const columns = raw.toReversed().map((row) => row.map((value, index) => (sums[index] += value ?? 0)));
   return { raw, columns: [times, ...columns.toReversed()] };
+}
+
+// Pixels that the numbers beside a plot need.
+function room(_, texts) {
+  return Math.max(54, 22 + 7 * Math.max(0, ...(texts ?? []).map((text) => text.length)));
 }
 
 function round(value) {
