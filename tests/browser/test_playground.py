@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 from playwright.sync_api import Page, expect
 from tests.clients.houses import Served
 
@@ -40,6 +41,20 @@ def test_a_turned_picture_is_shown_upright_also_when_it_is_not_the_first(page: P
         with page.expect_response(lambda answer: answer.url.endswith("/predict")):
             page.locator(ANOTHER).set_input_files(formats / "rgb.png")
         page.locator(".list li").first.wait_for()
+
+
+def test_a_webp_that_stands_on_its_head_is_shown_upright(page: Page, house: Served, data: Path, tmp_path: Path) -> None:
+    picture, exif = Image.open(data / "images" / "formats" / "rgb.png").convert("RGB"), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3
+    picture.rotate(180).save(tmp_path / "turned.webp", exif=exif)
+    look(page, house, tmp_path / "turned.webp")
+    page.wait_for_function("() => document.querySelector('.stage img')?.complete")
+    page.wait_for_function(
+        """() => { const pen = document.createElement("canvas").getContext("2d");
+        pen.drawImage(document.querySelector(".stage img"), 0, 0, 2, 2);
+        const [top, bottom] = [0, 1].map((y) => pen.getImageData(0, y, 1, 1).data[0]);
+        return top > bottom + 40; }"""  # the floor is dark
+    )
 
 
 def semantic(height: int, width: int) -> dict[str, Any]:

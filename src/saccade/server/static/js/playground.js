@@ -59,13 +59,14 @@ export function Playground({ session, chosen, onChoose }) {
     }
     if (!late()) setBusy("");
   };
-  const take = (file, count = 1) => {
+  const take = async (file, count = 1) => {
     setLeft(count - 1);
     if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
     const kind = kindOf(file);
+    const unsure = await mayBeTurned(file);
     const fresh = { file, url: URL.createObjectURL(file), kind };
     setShot(fresh);
-    setHidden(false);
+    setHidden(unsure);
     setAnswer(null);
     setCamera(false);
     return look(fresh);
@@ -176,6 +177,12 @@ function path(model) {
 function kindOf(file) {
   if (file.type === "image/gif") return "gif";
   return file.type.startsWith("video/") || FILMS.test(file.name) ? "film" : "photo";
+}
+
+// Whether a file is a WebP with EXIF: browsers ignore its rotation, which the server heeds.
+async function mayBeTurned(file) {
+  const head = new Uint8Array(await file.slice(0, 21).arrayBuffer().catch(() => new ArrayBuffer(0)));
+  return String.fromCharCode(...head.subarray(8, 16)) === "WEBPVP8X" && (head[20] & 8) > 0;
 }
 
 // Brings a model of the catalogue here before it is asked, telling how far it is.
