@@ -75,7 +75,7 @@ def semantic(height: int, width: int) -> dict[str, Any]:
 
 
 def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, house: Served, photo: Path) -> None:
-    height, width = cv2.imread(str(photo)).shape[:2]
+    width, height = Image.open(photo).size
     page.route("**/predict", lambda route: route.fulfill(json=semantic(height, width)))
     look(page, house, photo)
     expect(page.locator(".list li")).to_have_text(["road75%", "sky25%"])
@@ -97,7 +97,7 @@ def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, ho
 
 
 def test_a_depth_map_is_shown_with_the_values_of_black_and_white(page: Page, house: Served, photo: Path) -> None:
-    shape = list(cv2.imread(str(photo)).shape[:2])
+    shape = list(Image.open(photo).size[::-1])
     data = base64.b64encode(cv2.imencode(".png", np.full(shape, 99, np.uint8))[1].tobytes()).decode()
     depth = {"shape": shape, "encoding": "png", "data": data, "min": 0.70312, "max": 9.99, "bits": 8}
     image = {"shape": shape, "speed": {"preprocess": 1, "inference": 1, "postprocess": 1}, "depth": depth}
