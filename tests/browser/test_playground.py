@@ -196,6 +196,11 @@ def test_no_frame_of_a_video_bears_what_was_found_in_another(page: Page, house: 
     assert page.locator(".timing [role=status]").inner_text() == "Looking … 5 frames"
     page.evaluate("() => window.finish()")
     expect(page.locator(".list li")).to_contain_text("frame 10")
+    page.locator(ANOTHER).set_input_files(data / "videos" / "synthetic_12frames_160x120.gif")
+    page.get_by_text("frame 4", exact=True).wait_for()
+    expect(page.locator(".list li")).to_have_count(0)
+    page.evaluate("() => window.finish()")
+    expect(page.locator(".list li")).to_contain_text("frame 11")
 
 
 COUNTED = """() => {

@@ -48,7 +48,7 @@ export function Stage({ shot, frame, frames, whole, items, active, failed: refus
   const style = width ? { "--wide": width, "--ratio": width / height, "--most": MOST_ENLARGED } : {};
   return html`<div class="stage ${width ? "sized" : ""}" style=${style} onPointerMove=${over} onPointerLeave=${() => onActive(null)}>
     ${shot.kind === "film" && !unseen && html`<${Film} url=${shot.url} count=${frames.length} whole=${whole} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
-    ${shot.kind === "gif" && !unseen && html`<${Gif} file=${shot.file} frames=${frames} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
+    ${shot.kind === "gif" && !unseen && html`<${Gif} file=${shot.file} count=${frames.length} whole=${whole} onFrame=${onFrame} onSize=${seen} onFail=${failed} />`}
     ${shot.kind === "photo" && source && !(unseen && !shot.plain) && html`<img src=${source} alt="The picture that was looked at" onLoad=${(event) => seen(event.target.naturalWidth, event.target.naturalHeight)} onError=${failed} />`}
     ${classes && html`<${Classes} classes=${classes} active=${items[active]?.class} />`}
     <canvas ref=${canvas} class="overlay ${shot.kind === "film" ? "through" : ""}" aria-hidden="true"></canvas>
@@ -59,7 +59,7 @@ export function Stage({ shot, frame, frames, whole, items, active, failed: refus
 
 // A video that the browser plays; the frame that is told follows its time.
 // whole: whether all frames are here; before that nothing tells how many there will be, and the pace of those that the
-// browser shows says which one it is. -1: one that has not come yet.
+// browser shows says which one it is.
 function Film({ url, count, whole, onFrame, onSize, onFail }) {
   const video = useRef();
   const pace = usePace(video);
@@ -68,16 +68,21 @@ function Film({ url, count, whole, onFrame, onSize, onFail }) {
     if (!film || !count) return undefined;
     let ask;
     const follow = () => {
-      const known = whole && Number.isFinite(film.duration) && film.duration > 0;
-      const index = Math.floor(known ? (film.currentTime / film.duration) * count : film.currentTime / pace() + 0.5);
-      onFrame(index < count ? index : whole ? count - 1 : -1);
+      const timed = whole && Number.isFinite(film.duration) && film.duration > 0;
+      const index = Math.floor(timed ? (film.currentTime / film.duration) * count : film.currentTime / pace() + 0.5);
+      onFrame(known(index, count, whole));
       ask = requestAnimationFrame(follow);
     };
     follow();
     return () => cancelAnimationFrame(ask);
   }, [count, whole]);
-  const known = () => (video.current.videoWidth ? onSize(video.current.videoWidth, video.current.videoHeight) : onFail());
-  return html`<video ref=${video} src=${url} controls muted loop autoplay playsinline onLoadedMetadata=${known} onError=${onFail}></video>`;
+  const sized = () => (video.current.videoWidth ? onSize(video.current.videoWidth, video.current.videoHeight) : onFail());
+  return html`<video ref=${video} src=${url} controls muted loop autoplay playsinline onLoadedMetadata=${sized} onError=${onFail}></video>`;
+}
+
+// The frame that an index means; -1: one that has not come yet.
+function known(index, count, whole) {
+  return index < count ? index : whole ? Math.max(0, count - 1) : -1;
 }
 
 // Seconds from one frame of a playing video to the next: the mean, where the shortest tells how many one was left out.
@@ -105,10 +110,10 @@ function usePace(video) {
 }
 
 // A GIF, drawn frame by frame, because nobody can ask an <img> which frame it shows.
-function Gif({ file, frames, onFrame, onSize, onFail }) {
+function Gif({ file, count, whole, onFrame, onSize, onFail }) {
   const canvas = useRef();
-  const count = useRef(0);
-  count.current = frames.length;
+  const now = useRef();
+  now.current = (index) => onFrame(known(index, count, whole));
   useEffect(() => {
     let gone = false;
     const play = async () => {
@@ -129,7 +134,7 @@ function Gif({ file, frames, onFrame, onSize, onFail }) {
         const { image } = await decoder.decode({ frameIndex: index });
         if (gone) return image.close();
         paint(image, image.displayWidth, image.displayHeight);
-        onFrame(Math.min(index, Math.max(0, count.current - 1)));
+        now.current(index);
         const pause = (image.duration ?? FRAME_S * 1e6) / 1e3;
         image.close();
         if (total === 1) return undefined;
