@@ -308,13 +308,9 @@ class _Input:
         self.label = str(node.get_any_name()) if node.get_names() else str(node.get_node().get_friendly_name())
         self.shape = node.partial_shape
         self.type: np.dtype[Any] = np.dtype(node.element_type.to_dtype())
-
-    @property
-    def sizes(self) -> list[int | None]:
+        axes = [] if self.shape.rank.is_dynamic else list(self.shape)
+        self.sizes = [None if axis.is_dynamic else int(axis.get_length()) for axis in axes]
         """Of its axes, None where one is free."""
-        if self.shape.rank.is_dynamic:
-            return []
-        return [None if axis.is_dynamic else axis.get_length() for axis in self.shape]
 
     def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
         """The tensor as the graph wants it; copied only if it must be."""
