@@ -14,14 +14,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pillow_heif
+import pi_heif
 from PIL import Image, ImageOps
 
 from saccade.media import decode, probe
 
 ROUNDS = 7
 SIZES = {"640x480": (640, 480), "1920x1080": (1920, 1080), "4000x3000": (4000, 3000)}
-FORMATS = {"JPEG": {"quality": 90}, "PNG": {}, "WEBP": {}, "AVIF": {"speed": 9}, "HEIF": {}, "TIFF": {}, "GIF": {}}
+FORMATS = {"JPEG": {"quality": 90}, "PNG": {}, "WEBP": {}, "AVIF": {"speed": 9}, "TIFF": {}, "GIF": {}}
 
 
 def by_opencv(data: bytes) -> object:
@@ -69,7 +69,7 @@ def medians(files: list[bytes]) -> dict[str, float]:
 
 
 def main() -> None:
-    pillow_heif.register_heif_opener()
+    pi_heif.register_heif_opener()
     cv2.setNumThreads(1)
     photos = [Path(name).read_bytes() for name in sys.argv[1:]]
     cases = {f"{len(photos)} photos": photos} if photos else {}

@@ -18,7 +18,7 @@ REQUIREMENTS = (
     "safetensors",
     "openvino==2026.4.1",
     "pillow",
-    "pillow-heif",
+    "pi-heif",
     "onnx",
     "onnxscript",
     "opencv-python-headless",

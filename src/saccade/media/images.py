@@ -126,12 +126,12 @@ def _opencv(data: bytes, header: Header) -> ByteArray:
 
 def _heif(data: bytes, limits: Limits) -> ByteArray:
     """libheif turns the picture itself and brings more than 8 bits down to 8."""
-    from pillow_heif import open_heif  # 0.1 s to import, and few images need it
+    from pi_heif import open_heif  # type: ignore[import-untyped]  # 0.1 s to import, and few images need it
 
     picture = open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
     width, height = picture.size
     check_pixels(width, height, limits.max_pixels, "HEIF image")
-    samples = np.asarray(picture)  # grey of more than 8 bits stays 16-bit, whatever was asked for
+    samples = np.array(picture)  # a copy, for the picture takes its samples with it; deep grey stays 16-bit anyway
     pixels = (samples >> 8 if samples.dtype.itemsize == 2 else samples).astype(np.uint8, copy=False)
     if pixels.ndim == 2 or pixels.shape[2] < 3:
         pixels = np.repeat(pixels.reshape(*pixels.shape[:2], -1)[:, :, :1], 3, axis=2)
