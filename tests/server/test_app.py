@@ -14,6 +14,7 @@ import httpx
 import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
+from saccade import __version__
 from saccade.server import wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
@@ -482,6 +483,8 @@ def test_metrics_count_calls_errors_and_the_engines_state() -> None:
     asked(app, "POST", "/first/one", content=b"x")
     asked(app, "POST", "/first/one", content=b"unreadable")
     text = asked(app, "GET", "/metrics").text
+    assert f'saccade_build_info{{version="{__version__}"}} 1.0' in text
+    assert "process_resident_memory_bytes " in text
     assert 'saccade_requests_total{dialect="first",model="one",status="200"} 1.0' in text
     assert 'saccade_errors_total{dialect="first",error="BadInput"} 1.0' in text
     assert 'saccade_model_queued{model="one"} 1.0' in text

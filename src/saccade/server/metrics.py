@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from saccade import __version__
 from saccade.call import Answer
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -110,8 +111,8 @@ class Metrics:
             yield Family(metric.name, metric.documentation, metric.type, samples)
 
     def text(self, others: Iterable[Iterable[Family]] = ()) -> bytes:
-        """Everything in Prometheus' text format, with what other processes counted added."""
-        return generate_latest(_Sum(summed([self.families(), *others])))
+        """Everything in Prometheus' text format, with what other processes counted added; then this process itself."""
+        return generate_latest(_Sum(summed([self.families(), *others]))) + generate_latest(_this_process())
 
     def _series_of(
         self, dialect: str, model: str, status: str
@@ -123,6 +124,16 @@ class Metrics:
             self._hits.labels(model),
             tuple(self._stage.labels(model, stage) for stage in STAGES),
         )
+
+
+@cache
+def _this_process() -> CollectorRegistry:
+    """Its version, processor time, memory, descriptors and start, under the names that all programs have for them."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    build = Gauge("saccade_build_info", "Always 1; the version is its label.", ("version",), registry=registry)
+    build.labels(__version__).set(1)
+    return registry
 
 
 def summed(parts: Iterable[Iterable[Family]]) -> list[Family]:
