@@ -97,6 +97,40 @@ def test_classic_anchors_multiply_objectness_and_class(labels) -> None:
     assert result.names == ("cat",)
 
 
+@pytest.mark.parametrize("form", ["raw", "rows", "classic"])
+def test_tflite_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: str) -> None:
+    in_pixels = boxes(Yolo(card()).read([raw()], FRAME, Options()))
+    table = raw()
+    if form == "rows":
+        table = finished(in_pixels)
+    if form == "classic":
+        table = np.zeros((1, 3 * ANCHORS, 8), np.float32)
+        table[0, : len(DETECTIONS), [0, 1, 2, 3, 5, 6, 7]] = np.array(DETECTIONS, np.float32).T
+        table[0, : len(DETECTIONS), 4] = 1
+    family = Yolo(card(files=("toy_float32.tflite",)))
+    for parts in (False, True):
+        given = table.copy()
+        if parts:
+            given[:, :4] /= SIDE if form == "raw" else 1
+            given[:, :, :4] /= 1 if form == "raw" else SIDE
+        found = boxes(family.read([given], FRAME, Options()))
+        np.testing.assert_allclose(found.boxes_xyxy, in_pixels.boxes_xyxy, rtol=1e-5)
+        assert found.names == in_pixels.names
+
+
+def test_keypoints_of_tflite_exports_are_parts_too() -> None:
+    facts = {"labels": {0: "person"}, "keypoint_shape": (2, 3)}
+    table = np.zeros((1, 4 + 1 + 6, ANCHORS), np.float32)
+    table[0, :, 3] = [32, 32, 20, 20, 0.9, 32, 32, 0.8, 60, 20, 0.1]
+    wanted = Yolo(card("pose", **facts)).read([table], FRAME, Options())
+    table[0, [0, 1, 2, 3, 5, 6, 8, 9]] /= SIDE
+    found = Yolo(card("pose", files=("toy.tflite",), **facts)).read([table], FRAME, Options())
+    assert isinstance(wanted, Keypoints)
+    assert isinstance(found, Keypoints)
+    np.testing.assert_allclose(found.keypoints_xy, wanted.keypoints_xy, rtol=1e-5)
+    np.testing.assert_allclose(found.visibility, wanted.visibility)
+
+
 def test_a_table_that_fits_no_layout_is_refused_with_its_size() -> None:
     with pytest.raises(UnsupportedModel, match=r"11 × 84 .* 3 classes"):
         Yolo(card()).read([np.zeros((1, 11, ANCHORS), np.float32)], FRAME, Options())

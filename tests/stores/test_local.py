@@ -141,6 +141,20 @@ def test_detectors_without_metadata_are_told_by_their_shapes(
     assert (card.family, card.task, len(card.labels)) == (family, task, classes)
 
 
+def test_graphs_of_the_shape_of_a_yolox_are_told_by_the_names_that_their_exporters_give(tmp_path: Path) -> None:
+    for name, port_names in {
+        "x": ("images", "output"),
+        "v6": ("images", "outputs"),
+        "nano": ("data", "output"),
+    }.items():
+        onnx_file(tmp_path / f"{name}.onnx", [(1, 8400, 85)], names=port_names)
+    local = Local([tmp_path])
+    families = {name: card.family for name in ("x", "v6") if (card := local.find(name))}
+    assert families == {"x": "yolox", "v6": "yolo"}
+    with pytest.raises(UnsupportedModel, match=r"data \[1,3,640,640\].*nano\.toml"):
+        local.find("nano")
+
+
 @pytest.mark.parametrize("shape", [(1, 1000), (1, 8400, 4), (1, 5), (1, 512, 7, 7), (1, 1234, 85)])
 def test_shapes_that_fit_nothing_are_refused_with_what_was_found(tmp_path: Path, shape: tuple[int, ...]) -> None:
     onnx_file(tmp_path / "m.onnx", [shape])

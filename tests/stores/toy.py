@@ -19,13 +19,17 @@ def onnx_file(
     outputs: Sequence[Sequence[int | str]] = ((1, 84, 8400),),
     metadata: Mapping[str, str] = {},
     hw: tuple[int | str, int | str] = (640, 640),
+    names: tuple[str, str] = ("images", "o"),
 ) -> Path:
     """A graph with an image input and these output shapes; it carries one weight."""
     path.parent.mkdir(parents=True, exist_ok=True)
     weight = helper.make_tensor("w", TensorProto.FLOAT, [64], np.ones(64, np.float32).tobytes(), raw=True)
-    picture = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, *hw])
-    nodes = [helper.make_node("ReduceSum", ["images"], [f"o{n}"]) for n in range(len(outputs))]
-    results = [helper.make_tensor_value_info(f"o{n}", TensorProto.FLOAT, list(s)) for n, s in enumerate(outputs)]
+    picture = helper.make_tensor_value_info(names[0], TensorProto.FLOAT, [1, 3, *hw])
+    answers = [names[1] + str(n or "") for n in range(len(outputs))]
+    nodes = [helper.make_node("ReduceSum", [names[0]], [answer]) for answer in answers]
+    results = [
+        helper.make_tensor_value_info(a, TensorProto.FLOAT, list(s)) for a, s in zip(answers, outputs, strict=True)
+    ]
     graph = helper.make_graph(nodes, "toy", [picture], results, [weight])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     helper.set_model_props(model, dict(metadata))

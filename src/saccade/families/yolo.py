@@ -50,6 +50,10 @@ MAX_DET = 300
 TOP_K = 5
 SIDE = 640
 CLASSIFIER_SIDE = 224
+TFLITE = ".tflite"
+"""Ultralytics' exports of this kind give places as parts of the input, those of other converters pixels."""
+PARTS = 2.0
+"""No part is larger: a box that is centred at an edge may be as wide as the input; pixels of a whole table are."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -81,6 +85,7 @@ class Yolo:
         metadata = card.config.get("metadata")
         # The yolov5 repository writes names and stride, and neither a task nor anything else.
         self.classic = isinstance(metadata, dict) and "names" in metadata and "task" not in metadata
+        self.may_be_parts = any(file.lower().endswith(TFLITE) for file in card.files)
         self.side = CLASSIFIER_SIDE if card.task == "classify" else SIDE
 
     def pixels(self) -> Mapping[str, Pixels]:
@@ -201,7 +206,12 @@ class Yolo:
         conf = CONF if options.conf is None else options.conf
         limit = MAX_DET if options.max_det is None else options.max_det
         oriented = self.card.task == "obb"
-        match layout(table.shape, len(self.card.labels), extra, frame.input_hw, self.card.stride):
+        laid = layout(table.shape, len(self.card.labels), extra, frame.input_hw, self.card.stride)
+        if self.may_be_parts and laid is not None:
+            columns = table if laid == "raw" else table.T
+            columns = in_pixels(columns, frame.input_hw, self.points(extra))
+            table = columns if laid == "raw" else columns.T
+        match laid:
             case "rows":
                 return of_classes(from_rows(table, conf), options.classes)[:limit]
             case "raw":
@@ -223,12 +233,30 @@ class Yolo:
             ]
         return found[nms(found.boxes, found.scores, class_ids, iou, limit)]
 
+    def points(self, extra: int) -> tuple[int, int]:
+        """How many of the extra numbers are those of keypoints, and how many each of these has."""
+        return (extra, (self.card.keypoint_shape or (17, 3))[1]) if self.card.task == "pose" else (0, 1)
+
     def names(self, class_ids: IntArray | Rows) -> tuple[str, ...]:
         labels = self.card.labels
         return tuple(labels.get(number) or f"class{number}" for number in class_ids.tolist())
 
 
 FAMILY = Yolo
+
+
+def in_pixels(columns: FloatArray, input_hw: Size, points: tuple[int, int]) -> FloatArray:
+    """(4 + … + keypoints, n) with boxes and keypoints in pixels of the input, if they are parts of it."""
+    if not columns.size or float(columns[:4].max()) > PARTS:
+        return columns
+    height, width = input_hw
+    pixels = columns.copy()
+    pixels[:4] *= np.array([[width], [height], [width], [height]], np.float32)
+    count, step = points
+    keypoints = pixels[len(pixels) - count :]
+    keypoints[0::step] *= width
+    keypoints[1::step] *= height
+    return pixels
 
 
 def layout(shape: tuple[int, ...], classes: int, extra: int, input_hw: Size, stride: int) -> str | None:

@@ -17,6 +17,10 @@ TASKS = frozenset(get_args(Task)) & {"classify", "detect", "segment", "pose", "o
 STRIDES = (8, 16, 32)
 PROTOTYPES = 32
 """Mask coefficients of every YOLO segmentation model."""
+YOLOV6 = "outputs"
+"""What the yolov6 repository's exporter calls its output; YOLOX, whose is of the same shape, calls it "output"."""
+NANODET = "data"
+"""What NanoDet's exporter calls its input; its output has a YOLOX's shape, and something else in it."""
 LITERAL_LIMIT = 1_000_000
 """Longest metadata value that is parsed: class lists of tens of thousands fit."""
 
@@ -99,7 +103,10 @@ def by_shape(name: str, header: Header) -> Facts:
     task: Task = "segment" if extra else "detect"
     anchors = cells(hw) if hw else None
     if rows and columns and rows == anchors and columns > 5 and not extra:
-        return Facts(task="detect", family="yolox", labels=labels.fallback(columns - 5), input_hw=hw)
+        if header.inputs[0].name == NANODET:
+            raise unknown(name, header)
+        family = "yolo" if header.outputs[0].name == YOLOV6 else "yolox"
+        return Facts(task="detect", family=family, labels=labels.fallback(columns - 5), input_hw=hw)
     if rows and columns and anchors and rows == 3 * anchors and columns > 5 + extra:
         return Facts(task=task, family="yolo", labels=labels.fallback(columns - 5 - extra), input_hw=hw)
     if rows == 56 and not extra and columns in (anchors, None):
