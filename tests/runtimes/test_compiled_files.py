@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def test_a_damaged_file_is_made_anew_and_the_answer_stays(
 
 def test_a_file_that_nobody_finished_is_removed_and_one_that_is_being_written_is_not(tmp_path: Path) -> None:
     folder = tmp_path / "kind" / "room" / "f32"
-    compiled_files.look_through(folder)
+    folder.mkdir(parents=True)
     left, written = folder / "left.blob", folder / "written.blob"
     for file in (left, written):
         file.write_bytes(b"half of it")
@@ -95,3 +96,19 @@ def test_rooms_of_former_revisions_are_cleared_when_nobody_entered_them_for_long
     assert not first.exists()
     assert second.exists()
     assert len(list(house.iterdir())) == 2
+
+
+def test_a_folder_that_somebody_writes_into_for_the_first_time_is_waited_for(tmp_path: Path) -> None:
+    entered: list[str] = []
+
+    def enter() -> None:
+        with compiled_files.alone(tmp_path):
+            entered.append("second")
+
+    with compiled_files.alone(tmp_path):
+        waiting = threading.Thread(target=enter)
+        waiting.start()
+        time.sleep(0.2)
+        entered.append("first")
+    waiting.join()
+    assert entered == ["first", "second"]

@@ -8,13 +8,15 @@ those of former revisions above all, are cleared.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import mmap
 import os
 import shutil
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -25,6 +27,9 @@ log = logging.getLogger(__name__)
 CHECKSUM = ".crc32"
 UNFINISHED_S = 600
 """A file that is so old and has no checksum was left by a process that ended while it wrote."""
+LOCK = ".lock"
+PATIENCE_S = 120
+"""So long a process waits for another one that compiles the same; longer than that, it has stopped."""
 UNUSED_S = 30 * 86_400
 
 _sound: set[tuple[str, int, int]] = set()
@@ -37,13 +42,39 @@ def room(cache_dir: str, card: Card, kind: str) -> Path:
     return Path(cache_dir) / kind / blake2b(facts, digest_size=10).hexdigest()
 
 
-def look_through(folder: Path) -> None:
-    """Makes the folder, or removes the files in it that are damaged or were never finished.
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Makes the folder, and lets one process at a time write the first file there: the others find it then.
+
+    Once there is one, all may come in together.
 
     Raises:
         OSError: the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = (folder / LOCK).open("w")
+    except OSError:  # nothing is written there, but what is there may be read
+        yield
+        return
+    end = time.monotonic() + PATIENCE_S
+    with lock:
+        while time.monotonic() < end:
+            compiled = any(folder.glob(f"*{CHECKSUM}"))
+            try:
+                fcntl.flock(lock, (fcntl.LOCK_SH if compiled else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.02)
+                continue
+            except OSError:  # a file system without locks
+                pass
+            if compiled == any(folder.glob(f"*{CHECKSUM}")):
+                break
+        yield
+
+
+def look_through(folder: Path) -> None:
+    """Removes the files in the folder that are damaged or were never finished."""
     for file in folder.glob("*.blob"):
         with suppress(OSError):  # another process may have removed it
             mark = _mark(file)

@@ -16,7 +16,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
-from saccade.runtimes.compiled_files import look_through, room, seal
+from saccade.runtimes.compiled_files import alone, look_through, room, seal
 from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -473,13 +473,15 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
             return _core().compile_model(graph, "CPU", settings)
         # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
         folder = Path(compute.cache_dir) / f"{compute.precision}-{streams}x{compute.threads}"
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(alone(folder))
+            except OSError:  # nothing can be kept there
+                return _core().compile_model(graph, "CPU", settings)
             look_through(folder)
-        except OSError:  # nothing can be kept there
-            return _core().compile_model(graph, "CPU", settings)
-        made = _core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
-        seal(folder)
-        return made
+            made = _core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
+            seal(folder)
+            return made
 
 
 def _put_aside(compute: Compute) -> None:
