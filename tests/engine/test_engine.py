@@ -416,6 +416,28 @@ def test_a_model_that_leaves_holds_its_memory_until_it_has_left(
     run(main())
 
 
+def test_a_model_that_still_answers_a_video_holds_no_other_model_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, data: Path
+) -> None:
+    monkeypatch.setattr(residency, "LEAVE_S", 0.2)
+    film = (data / "videos" / "car-detection.mp4").read_bytes()
+
+    async def main() -> None:
+        library = Shelf(a={"mib": 100})
+        library.put("large", {}, size_bytes=100 << 20)
+        library.put("small", {}, size_bytes=1)
+        async with running(library, memory_bytes=450 << 20, min_residency_s=0) as engine:
+            film_of_a = engine.stream(Call(model="a", media=film, clip=Clip()))
+            await anext(film_of_a)
+            with pytest.raises(Overloaded, match="no room"):
+                await asyncio.wait_for(engine.predict(call("large")), 5)
+            assert (await asyncio.wait_for(engine.predict(call("small")), 5)).model == "small"
+            await film_of_a.aclose()
+            assert (await engine.predict(call("large"))).model == "large"
+
+    run(main())
+
+
 def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
     async def main() -> None:
         library = Shelf()

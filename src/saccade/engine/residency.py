@@ -253,7 +253,8 @@ class Residency:
             del self.residents[victim.card.name]
             # More than when it was loaded: some of what makes it faster came later.
             self._needs[victim.card.name] = victim.memory_bytes
-            await asyncio.shield(self._retire(victim))
+            # Others may be waiting for their turn who need no room.
+            await asyncio.wait({self._retire(victim)}, timeout=LEAVE_S)
 
     def _lacks(self, need: int) -> bool:
         return self.used_bytes + self._beside() + need > self.budget_bytes
