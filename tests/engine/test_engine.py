@@ -246,7 +246,7 @@ def test_callers_take_turns_and_priorities_go_first(run: Run, monkeypatch: pytes
 
 def test_a_call_goes_to_the_replica_that_will_be_free_first(run: Run) -> None:
     async def main() -> None:
-        behaviour = {"ms": 500, "parallel": 1}
+        behaviour = {"ms": 1000, "parallel": 1}
         async with running(Shelf(m=behaviour), isolate=False, threads=1, replicas=2) as engine:
             await engine.load("m")
 
@@ -255,7 +255,7 @@ def test_a_call_goes_to_the_replica_that_will_be_free_first(run: Run) -> None:
 
             calls = []
             # The first replica gets a call, the second one a little later; the first is done first and gets a new one.
-            for pause_s, expected in ((0.25, [1, 0]), (0.35, [1, 1]), (0.0, [1, 1]), (0.0, [1, 2]), (0.0, [2, 2])):
+            for pause_s, expected in ((0.5, [1, 0]), (0.7, [1, 1]), (0.0, [1, 1]), (0.0, [1, 2]), (0.0, [2, 2])):
                 calls.append(asyncio.create_task(engine.predict(call())))
                 await asyncio.sleep(0.01)
                 assert taken() == expected
