@@ -280,11 +280,12 @@ def test_a_front_that_is_killed_under_load_takes_only_its_own_connections_with_i
 
 def _standing(server: Server) -> set[int]:
     """The fronts that take callers."""
-    return {
-        process.pid
-        for process in server.below()
-        if any(one.status == psutil.CONN_LISTEN for one in process.net_connections("tcp"))
-    }
+    found = set()
+    for process in server.below():
+        with contextlib.suppress(psutil.NoSuchProcess):  # one that was just killed
+            if any(one.status == psutil.CONN_LISTEN for one in process.net_connections("tcp")):
+                found.add(process.pid)
+    return found
 
 
 def test_nothing_outlives_the_first_process_and_the_port_is_free(tmp_path: Path) -> None:
