@@ -145,13 +145,8 @@ def _from_form(form: inputs.Form) -> Content:
 
 def _said(pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
     """What a query string or a form says: the last of each name, but all labels, which may come one by one."""
-    full = [(name, value) for name, value in pairs if value]
-    found: dict[str, Value] = dict(full)
-    for label_name in LABEL_NAMES & found.keys():
-        labels: list[Value] = [value for name, value in full if name == label_name]
-        if len(labels) > 1:
-            found[label_name] = labels
-    return found
+    values = inputs.gathered((name, value) for name, value in pairs if value)
+    return {name: [*found] if name in LABEL_NAMES and len(found) > 1 else found[-1] for name, found in values.items()}
 
 
 def _nested(form: inputs.Form, name: str) -> dict[str, Value]:

@@ -10,9 +10,9 @@ import binascii
 import logging
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
@@ -68,12 +68,15 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart body: text fields (the last of a name wins; ``texts`` has them all) and files in the order in which
-    they came."""
+    """A multipart body: files, and text fields with their names, in the order in which they came."""
 
-    fields: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Upload, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The text fields by name; the last of a name wins."""
+        return dict(self.texts)
 
     def file(self, *names: str) -> bytes | None:
         """The first file under any of these field names, or None."""
@@ -88,8 +91,15 @@ class Form:
         if not found:
             return self
         rest = tuple(upload for upload in self.files if found.get(upload.name) is not upload)
-        texts = {name: upload.data.decode() for name, upload in found.items()}
-        return Form({**texts, **self.fields}, rest, (*texts.items(), *self.texts))
+        return Form(rest, (*((name, upload.data.decode()) for name, upload in found.items()), *self.texts))
+
+
+def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """All values of each name, in the order in which they came."""
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return values
 
 
 def is_argument(data: bytes) -> bool:
@@ -447,7 +457,7 @@ class _Reader:
         }
 
     def form(self) -> Form:
-        return Form(dict(self.texts), tuple(self.files), tuple(self.texts))
+        return Form(tuple(self.files), tuple(self.texts))
 
     def _begin(self) -> None:
         self._count += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -59,14 +59,14 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         BadInput: the body cannot be read, or its files have unknown names.
         UnknownFormat: the body is of a kind that this API does not take.
     """
-    query = _gathered(incoming.query)
+    query = inputs.gathered(incoming.query)
     query |= _members(query)
     if (sent := _in_json(incoming.body)) is not None:
         words = Words(query=query, body=sent)
         return words, _written(words, files)
     if inputs.is_multipart(incoming.headers):
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
-        words = Words(form={**form.fields, **_joined(_gathered(form.texts))}, query=query)
+        words = Words(form={**form.fields, **_joined(inputs.gathered(form.texts))}, query=query)
         return words, _uploaded(form, files) or _written(words, files)
     words = Words(query=query)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -215,16 +215,8 @@ def _urlencoded(body: bytes) -> dict[str, Value]:
         raise BadInput("The form in the body cannot be read: it is not URL-encoded UTF-8 text.") from error
     # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
     packed = ((name, name in PICTURES and not inputs.image_url(value), value) for name, value in pairs)
-    values = _gathered((name, value.replace(" ", "+") if blanks else value) for name, blanks, value in packed)
+    values = inputs.gathered((name, value.replace(" ", "+") if blanks else value) for name, blanks, value in packed)
     return {**{name: found[-1] for name, found in values.items()}, **_joined(values)}
-
-
-def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """All values of each name, in the order in which they came."""
-    values: dict[str, list[str]] = {}
-    for name, value in pairs:
-        values.setdefault(name, []).append(value)
-    return values
 
 
 def _members(values: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
