@@ -14,7 +14,7 @@ from saccade import families, runtimes
 from saccade.call import Answer, Options
 from saccade.card import Card
 from saccade.errors import UnsupportedModel
-from saccade.families.family import Prepared, Worded
+from saccade.families.family import Gridded, Prepared, Worded
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
 from saccade.ops.masks import rendered
@@ -39,8 +39,9 @@ class Model:
         """
         self.card = card
         self.family = families.find(card.family)(card)
+        grids = self.family.grids() if isinstance(self.family, Gridded) else None
         self.session = runtimes.find(runtime_on(card, compute.device))(
-            card, self.family.pixels(), certified(card, compute)
+            card, self.family.pixels(), certified(card, compute), *(() if grids is None else (grids,))
         )
         self.words = Words(self.family, compute) if isinstance(self.family, Worded) else None
         self.trial = self.family.trial if isinstance(self.family, Worded) else DEFAULTS

@@ -14,8 +14,11 @@ from saccade.call import Options
 from saccade.card import Card
 from saccade.errors import BadOptions, UnsupportedModel
 from saccade.families.yolo import Yolo
+from saccade.model import Model
+from saccade.ops.grids import levels_of
 from saccade.ops.resize import framed
 from saccade.results import Boxes, Keypoints, Labels, Masks, OrientedBoxes, Result
+from saccade.runtimes.session import Compute
 
 LABELS = {0: "cat", 1: "dog", 2: "cow"}
 SIDE = 64
@@ -348,6 +351,38 @@ def test_a_batch_answers_as_singles_do(data: Path, name: str) -> None:
         assert together.names == alone.names
         np.testing.assert_allclose(together.scores, alone.scores, atol=1e-4)
         np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=0.01)
+
+
+HEADED = ["yolov8n", "yolo11n", "yolov8n-seg-dynamic", "yolo11n-seg", "yolo11n-pose", "yolov8n-obb_pothole"]
+
+
+@pytest.mark.parametrize("name", HEADED)
+def test_a_head_is_read_before_the_graph_finishes_it_and_says_the_same(
+    data: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early = opened(data / "models", name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Yolo, "grids", lambda _: None)
+        whole = Model(early.card, Compute(precision="f32", threads=2, lone=False, shapes=0))
+    grids = Yolo(early.card).grids()
+    assert grids is not None
+    found = 0
+    for path in sorted((data / "images" / "coco").glob("*.jpg"))[:4]:
+        prepared = early.prepare(photo(path))
+        outputs = early.run(prepared.tensors)
+        assert len(levels_of(outputs, grids)) == 3
+        options = Options(conf=0.1)
+        got, expected = (
+            early.read(outputs, prepared.frame, options),
+            whole.read(whole.run(prepared.tensors), prepared.frame, options),
+        )
+        found += len(expected.scores)  # type: ignore[union-attr]
+        for field in ("class_ids", "scores", "boxes_xyxy", "boxes_xywhr", "keypoints_xy", "visibility", "areas"):
+            if hasattr(expected, field):
+                tolerance = 2 if field == "areas" else 2e-3
+                np.testing.assert_allclose(getattr(got, field), getattr(expected, field), rtol=1e-4, atol=tolerance)
+    whole.close()
+    assert found > 0
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "yolo11n-seg", "yolo11n-pose"])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from saccade.call import Options
 from saccade.card import Card, Pixels
+from saccade.ops.grids import Grids
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Result
 
@@ -68,6 +69,15 @@ class Worded(Protocol):
 
     def tokens(self, texts: Sequence[str]) -> Tensors:
         """Tensors for the second graph, each with a leading axis for the texts. Raises BadOptions."""
+
+
+@runtime_checkable
+class Gridded(Protocol):
+    """What a family offers besides, if it can do the arithmetic that ends the graph itself, for the few places that
+    matter: then ``read`` takes the levels of :mod:`saccade.ops.grids`, too."""
+
+    def grids(self) -> Grids | None:
+        """What the heads give; None if this model's are read as the graph finishes them."""
 
 
 def as_float32(tensor: Tensor) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from saccade.errors import BadOptions, RunFailed, UnsupportedModel
 from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.activations import softmax
 from saccade.ops.boxes import Rows, corners_of, corners_of_rotated, nms, rotated_nms
+from saccade.ops.grids import Grids, levels_of, rows_above
 from saccade.ops.prototypes import crops_on_image, crops_on_input
 from saccade.ops.resize import (
     Frame,
@@ -93,6 +94,18 @@ class Yolo:
             return {"": Pixels(scale=1 / 255, mean=IMAGENET_MEAN, std=IMAGENET_STD)}
         return {"": Pixels(scale=1 / 255)}
 
+    def grids(self) -> Grids | None:
+        match self.card.task:
+            case "detect":
+                return Grids()
+            case "segment":
+                return Grids("coefficients")
+            case "pose":
+                return Grids("keypoints", (self.card.keypoint_shape or (17, 3))[1])
+            case "obb":
+                return Grids("angle")
+        return None
+
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
         size = self.input_hw(options)
         if self.card.task == "classify":
@@ -148,7 +161,7 @@ class Yolo:
         """
         if options.subtask not in (None, "instance"):
             raise BadOptions(f"Subtask {options.subtask} is not supported for model '{self.card.name}'")
-        maps = next((output for output in outputs if output.ndim == 4), None)
+        maps = next((output for output in reversed(outputs) if output.ndim == 4), None)
         if maps is None:
             raise UnsupportedModel(f"The model '{self.card.name}' has no output with mask prototypes.")
         prototypes = as_float32(maps)[0]
@@ -199,39 +212,54 @@ class Yolo:
 
     def found(self, outputs: Sequence[Tensor], frame: Frame, options: Options, extra: int) -> Found:
         """The detections to answer with, best first; ``extra`` numbers follow each one's classes."""
-        output = next((output for output in outputs if output.ndim == 3), None)
-        if output is None:
-            raise UnsupportedModel(f"The model '{self.card.name}' has no output with detections.")
-        table = as_float32(output)[0]
         conf = CONF if options.conf is None else options.conf
         limit = MAX_DET if options.max_det is None else options.max_det
-        oriented = self.card.task == "obb"
-        laid = layout(table.shape, len(self.card.labels), extra, frame.input_hw, self.card.stride)
-        if self.may_be_parts and laid is not None:
-            columns = table if laid == "raw" else table.T
-            columns = in_pixels(columns, frame.input_hw, self.points(extra))
-            table = columns if laid == "raw" else columns.T
-        match laid:
-            case "rows":
-                return of_classes(from_rows(table, conf), options.classes)[:limit]
-            case "raw":
-                found = from_anchors(table, conf, extra, oriented)
-            case "classic":
-                found = from_classic(table, conf, extra)
-            case None:
-                raise UnsupportedModel(
-                    f"The model '{self.card.name}' answers with {table.shape[0]} × {table.shape[1]} numbers, which "
-                    f"fits no YOLO for the task '{self.card.task}' with {len(self.card.labels)} classes. "
-                    "Check its task and labels."
-                )
+        found, suppressed = self.candidates(outputs, frame.input_hw, conf, extra)
         found = of_classes(found, options.classes)
+        if suppressed:
+            return found[:limit]
         iou = IOU if options.iou is None else options.iou
         class_ids = None if options.agnostic_nms else found.class_ids
-        if oriented:
+        if self.card.task == "obb":
             return found[
                 rotated_nms(np.concatenate((found.boxes, found.extras), axis=1), found.scores, class_ids, iou, limit)
             ]
         return found[nms(found.boxes, found.scores, class_ids, iou, limit)]
+
+    def candidates(self, outputs: Sequence[Tensor], input_hw: Size, conf: float, extra: int) -> tuple[Found, bool]:
+        """All detections above ``conf``, and whether the graph has suppressed and sorted them already."""
+        oriented = self.card.task == "obb"
+        grids = self.grids()
+        levels = [] if grids is None else levels_of(outputs, grids)
+        if grids is not None and levels:
+            rows = rows_above(levels, grids, input_hw, conf)
+            if len(self.card.labels) not in (0, rows.shape[1] - 4 - extra):
+                raise self.unfit(rows.T.shape)
+            return of_rows(rows, conf, extra, oriented), False
+        output = next((output for output in outputs if output.ndim == 3), None)
+        if output is None:
+            raise UnsupportedModel(f"The model '{self.card.name}' has no output with detections.")
+        table = as_float32(output)[0]
+        laid = layout(table.shape, len(self.card.labels), extra, input_hw, self.card.stride)
+        if self.may_be_parts and laid is not None:
+            columns = table if laid == "raw" else table.T
+            columns = in_pixels(columns, input_hw, self.points(extra))
+            table = columns if laid == "raw" else columns.T
+        match laid:
+            case "rows":
+                return from_rows(table, conf), True
+            case "raw":
+                return from_anchors(table, conf, extra, oriented), False
+            case "classic":
+                return from_classic(table, conf, extra), False
+        raise self.unfit(table.shape)
+
+    def unfit(self, shape: tuple[int, ...]) -> UnsupportedModel:
+        """What to say of a table that is in none of the known layouts."""
+        return UnsupportedModel(
+            f"The model '{self.card.name}' answers with {shape[0]} × {shape[1]} numbers, which fits no YOLO for the "
+            f"task '{self.card.task}' with {len(self.card.labels)} classes. Check its task and labels."
+        )
 
     def points(self, extra: int) -> tuple[int, int]:
         """How many of the extra numbers are those of keypoints, and how many each of these has."""
@@ -285,11 +313,16 @@ def classic_anchors(input_hw: Size, stride: int) -> int:
 def from_anchors(table: FloatArray, conf: float, extra: int, oriented: bool) -> Found:
     """(4 + classes + extra, anchors): centre, size, a probability a class, extras."""
     stop = len(table) - extra
-    columns = np.flatnonzero(table[4:stop].max(axis=0) > conf)
-    rows = table[:, columns].T
+    return of_rows(table[:, np.flatnonzero(table[4:stop].max(axis=0) > conf)].T, conf, extra, oriented)
+
+
+def of_rows(rows: FloatArray, conf: float, extra: int, oriented: bool) -> Found:
+    """Those above ``conf`` of (n, 4 + classes + extra): centre, size, a probability a class, extras."""
+    stop = rows.shape[1] - extra
     class_ids, scores = best_class(rows[:, 4:stop])
     boxes = rows[:, :4] if oriented else corners_of(rows[:, :4])
-    return Found(boxes, scores, class_ids, rows[:, stop:])
+    found = Found(boxes, scores, class_ids, rows[:, stop:])
+    return found[np.flatnonzero(scores > conf)]
 
 
 def from_rows(table: FloatArray, conf: float) -> Found:

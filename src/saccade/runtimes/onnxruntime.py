@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from saccade.card import Card, Pixels
 from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
+from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
 
 TYPES: dict[str, str] = {
@@ -42,7 +43,7 @@ SILENT = 4
 _opening = threading.Lock()
 
 
-def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`.
 
     Raises:

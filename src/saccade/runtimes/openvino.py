@@ -17,10 +17,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import cache
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -28,9 +25,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
-from saccade.errors import CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
+from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
+from saccade.ops.grids import Grids
 from saccade.runtimes.compiled_files import alone, look_through, room, seal
-from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
+from saccade.runtimes.openvino_graph import (
+    Input,
+    core,
+    image_input,
+    library,
+    put_arithmetic_into,
+    with_plain_slices,
+    with_split_convolutions,
+)
+from saccade.runtimes.openvino_grids import without_ends
+from saccade.runtimes.session import Compute, Session, cut_off
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -55,19 +63,23 @@ DONTNEED = 4
 _compiling = threading.Lock()
 
 
-def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`."""
     graph = _read(card)
-    _put_arithmetic_into(graph, card, pixels)
+    house = None if compute.cache_dir is None else room(compute.cache_dir, card, "openvino")
+    if grids is not None:
+        graph = without_ends(graph, grids, house, _in_half(compute))
+    graph = with_split_convolutions(graph)
+    put_arithmetic_into(graph, card, pixels)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
-    kept = None if compute.cache_dir is None else str(room(compute.cache_dir, card, "openvino"))
+    kept = None if house is None else str(house)
     return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept))
 
 
 def FURNISH() -> None:
     """Loads the library and its part for processors; no thread is started."""
-    _core().get_property("CPU", "FULL_DEVICE_NAME")
+    core().get_property("CPU", "FULL_DEVICE_NAME")
 
 
 class OpenVinoSession:
@@ -77,9 +89,9 @@ class OpenVinoSession:
         self._graph = graph
         self._name = name
         self._compute = compute
-        self._inputs = [_Input(node, index) for index, node in enumerate(graph.inputs)]
+        self._inputs = [Input(node, index) for index, node in enumerate(graph.inputs)]
         self._by_name = {name: given for given in self._inputs for name in given.names}
-        self._image = _image_input(self._inputs)
+        self._image = image_input(self._inputs)
         self._lock = threading.Lock()
         self._alone = threading.Lock()
         self._active = 0
@@ -268,7 +280,7 @@ class _Compiled:
 
     def __init__(self, compiled: Any, free_shape: bool) -> None:
         self.compiled = compiled
-        self._tensor = _openvino().Tensor
+        self._tensor = library().Tensor
         self._idle: list[Any] = []
         self._outputs = [] if free_shape else [(tuple(node.shape), node.element_type) for node in compiled.outputs]
         self._count = len(compiled.outputs)
@@ -287,7 +299,7 @@ class _Compiled:
             request.set_input_tensor(index, tensor)
         request.start_async()
         request.wait()
-        outputs = [np.array(request.get_output_tensor(index).data) for index in range(self._count)]
+        outputs = [_own(request.get_output_tensor(index)) for index in range(self._count)]
         self._idle.append(request)
         return outputs
 
@@ -299,42 +311,15 @@ class _Compiled:
         self._runs_then = self._runs
 
 
-class _Input:
-    """What one input of the graph takes."""
-
-    def __init__(self, node: Any, index: int) -> None:
-        self.index = index
-        self.names: set[str] = set(node.get_names()) | {node.get_node().get_friendly_name()}
-        self.label = str(node.get_any_name()) if node.get_names() else str(node.get_node().get_friendly_name())
-        self.shape = node.partial_shape
-        self.type: np.dtype[Any] = np.dtype(node.element_type.to_dtype())
-        axes = [] if self.shape.rank.is_dynamic else list(self.shape)
-        self.sizes = [None if axis.is_dynamic else int(axis.get_length()) for axis in axes]
-        """Of its axes, None where one is free."""
-
-    def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
-        """The tensor as the graph wants it; copied only if it must be."""
-        tensor = filled_up(tensor, self.sizes)
-        if not self._takes(tensor.shape):
-            raise RunFailed(
-                f"The model '{model}' takes {self.shape} at its input '{self.label}', and was given {tensor.shape}."
-            )
-        # OpenVINO shares memory only with arrays that may be written, which pictures out of Pillow may not.
-        return np.require(tensor, self.type, ["C", "W"])
-
-    def _takes(self, shape: tuple[int, ...]) -> bool:
-        if self.shape.rank.is_dynamic:
-            return True
-        same = zip(self.shape, shape, strict=False)
-        return len(self.shape) == len(shape) and all(axis.is_dynamic or axis.get_length() == n for axis, n in same)
+def _own(tensor: Any) -> NDArray[Any]:
+    """A copy of the numbers; of bfloat16, which numpy does not know, the bits."""
+    numbers = np.array(tensor.data)
+    return numbers.view(np.uint16) if tensor.element_type.get_type_name() == "bf16" else numbers
 
 
-def _image_input(inputs: Sequence[_Input]) -> _Input | None:
-    """The only input, or the only one with four axes."""
-    if len(inputs) == 1:
-        return inputs[0]
-    pictures = [given for given in inputs if given.shape.rank.is_static and len(given.shape) == 4]
-    return pictures[0] if len(pictures) == 1 else None
+def _in_half(compute: Compute) -> bool:
+    """Whether graphs are computed in bfloat16."""
+    return compute.precision == "auto" and core().get_property("CPU", "INFERENCE_PRECISION_HINT") == library().Type.bf16
 
 
 def _read(card: Card) -> Any:
@@ -347,7 +332,7 @@ def _read(card: Card) -> Any:
             "Export it as .pdmodel (FLAGS_enable_pir_api=0) or as ONNX."
         )
     try:
-        return _with_plain_slices(_core().read_model(str(path)))
+        return with_plain_slices(core().read_model(str(path)))
     except RuntimeError as error:
         if any(mark in str(error) for mark in ("OpConversionFailure", "No conversion rule", "not supported")):
             raise UnsupportedModel(
@@ -357,106 +342,6 @@ def _read(card: Card) -> Any:
             f"The files of the model '{card.name}' cannot be read as a {path.suffix.lstrip('.') or 'model'} graph: "
             "they are damaged or incomplete. Add or pull the model again."
         ) from None
-
-
-def _with_plain_slices(graph: Any) -> Any:
-    """The graph, whose Slices that GatherElements reads have become StridedSlices; changed in place.
-
-    OpenVINO 2026.4 joins the Slices of one transposed tensor wrongly where GatherElements reads them, and cannot
-    compile what comes out: the YOLO26 exports without suppression for segments, poses and oriented boxes.
-    """
-    gathers = [node for node in graph.get_ops() if node.get_type_name() == "GatherElements"]
-    if not any(node.input_value(0).get_node().get_type_name() == "Slice" for node in gathers):
-        return graph
-    # The arguments of exported slices are often small computations.
-    passes = import_module("openvino.passes")
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())
-    manager.run_passes(graph)
-    for gather in gathers:
-        piece = gather.input_value(0).get_node()
-        if piece.get_type_name() == "Slice" and piece.input_value(0).get_partial_shape().rank.is_static:
-            arguments = [value.get_node() for value in piece.input_values()[1:]]
-            if len(arguments) == 4 and all(node.get_type_name() == "Constant" for node in arguments):
-                piece.output(0).replace(_strided(piece.input_value(0), *(node.get_data() for node in arguments)))
-    return graph
-
-
-def _strided(source: Any, starts: Any, stops: Any, steps: Any, axes: Any) -> Any:
-    """The output of the StridedSlice that cuts as a Slice with these arguments does."""
-    rank = source.get_partial_shape().rank.get_length()
-    begin, end, stride, free = [0] * rank, [0] * rank, [1] * rank, [1] * rank
-    for start, stop, step, axis in zip(*(part.ravel().tolist() for part in (starts, stops, steps, axes)), strict=True):
-        begin[axis], end[axis], stride[axis], free[axis] = start, stop, step, 0
-    operations = import_module("openvino.opset13")
-    return operations.strided_slice(source, begin, end, stride, free, free).output(0)
-
-
-def _put_arithmetic_into(graph: Any, card: Card, pixels: Mapping[str, Pixels]) -> None:
-    """Lets the named inputs take uint8 pictures (n, height, width, 3) in RGB; changes the graph in place.
-
-    OpenVINO's own PrePostProcessor would turn the bytes round first, and compute then: what the processor's
-    convolutions want is the picture's own order, so that they turned the numbers back (2 to 3 % of a yolov8n).
-    """
-    inputs = [_Input(node, index) for index, node in enumerate(graph.inputs)]
-    for name, wanted in pixels.items():
-        given = next((known for known in inputs if name in known.names), None) if name else _image_input(inputs)
-        if given is None:
-            raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
-        picture = suited(wanted, given.sizes, given.type.name)
-        parameter = graph.inputs[given.index].get_node()
-        shape = _shape_of_pictures(given.shape, picture.layout)
-        if shape is None:
-            raise UnsupportedModel(
-                f"The image input of '{card.name}' is not a picture of three channels, as its family expects."
-            )
-        pictures = _pictures(parameter, shape)
-        numbers = _numbers_of(pictures, picture, parameter.get_element_type())
-        for reader in parameter.output(0).get_target_inputs():
-            reader.replace_source_output(numbers)
-        graph.replace_parameter(given.index, pictures)
-    graph.validate_nodes_and_infer_types()
-
-
-def _shape_of_pictures(shape: Any, layout: str) -> Any | None:
-    """The shape (n, height, width, 3) for an input of this shape; None if it takes no pictures."""
-    partial, dimension = _openvino().PartialShape, _openvino().Dimension
-    axes = [dimension()] * 4 if shape.rank.is_dynamic else list(shape)
-    if len(axes) != 4:
-        return None
-    n, height, width, channels = axes if layout == "NHWC" else (axes[0], axes[2], axes[3], axes[1])
-    return partial([n, height, width, dimension(3)]) if channels.compatible(dimension(3)) else None
-
-
-def _pictures(parameter: Any, shape: Any) -> Any:
-    """An input for bytes with the names of another one."""
-    made = import_module("openvino.opset13").parameter(shape, _openvino().Type.u8)
-    made.set_friendly_name(parameter.get_friendly_name())
-    names = parameter.output(0).get_names()
-    parameter.output(0).set_names(set())
-    made.output(0).set_names(names)
-    return made
-
-
-def _numbers_of(pictures: Any, picture: Pixels, kind: Any) -> Any:
-    """The output with what the graph computes with: ``(x * scale - mean) / std``, in its order, layout and type."""
-    operations = import_module("openvino.opset13")
-    node = pictures
-    if picture.order == "BGR":
-        node = operations.gather(node, np.array([2, 1, 0]), np.array(3))
-    mean = np.array([value / picture.scale for value in picture.mean], np.float32)
-    std = np.array([value / picture.scale for value in picture.std], np.float32)
-    if mean.any() or (std != 1).any():
-        node = operations.convert(node, "f32")
-    if mean.any():
-        node = operations.subtract(node, mean)
-    if (std != 1).any():
-        node = operations.divide(node, std)
-    if node.get_output_element_type(0) != kind:
-        node = operations.convert(node, kind)
-    if picture.layout == "NCHW":
-        node = operations.transpose(node, np.array([0, 3, 1, 2]))
-    return node.output(0)
 
 
 def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
@@ -470,16 +355,16 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     with _compiling:
         if compute.cache_dir is None:
-            return _core().compile_model(graph, "CPU", settings)
+            return core().compile_model(graph, "CPU", settings)
         # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
         folder = Path(compute.cache_dir) / f"{compute.precision}-{streams}x{compute.threads}"
         with ExitStack() as held:
             try:
                 held.enter_context(alone(folder))
             except OSError:  # nothing can be kept there
-                return _core().compile_model(graph, "CPU", settings)
+                return core().compile_model(graph, "CPU", settings)
             look_through(folder)
-            made = _core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
+            made = core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
             seal(folder)
             return made
 
@@ -498,27 +383,3 @@ def _put_aside(compute: Compute) -> None:
         if file.endswith(".blob") and file.startswith(compute.cache_dir) and rights[1] == "-":
             begin, end = (int(edge, 16) for edge in span.split("-"))
             advise(begin, end - begin, DONTNEED)
-
-
-@cache
-def _core() -> Any:
-    return _openvino().Core()
-
-
-@cache
-def _openvino() -> ModuleType:
-    """The library without its converter tools, which would take half of the time of the import."""
-    modules = cast(dict[str, ModuleType | None], sys.modules)
-    tools = "openvino.tools"
-    without = tools not in modules
-    if without:
-        modules[tools] = None
-    try:
-        module = import_module("openvino")
-        import_module("openvino.preprocess")
-        return module
-    except ImportError:
-        raise MissingExtra("The runtime 'openvino'", extra="openvino") from None
-    finally:
-        if without:
-            del modules[tools]

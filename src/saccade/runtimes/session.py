@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
+from saccade.ops.grids import Grids
 
 
 class Compute(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +85,13 @@ def cut_off(
 class Runtime(Protocol):
     """Card → Session."""
 
-    def __call__(self, card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+    def __call__(
+        self, card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None
+    ) -> Session:
         """Opens the card's files with the pictures' arithmetic put into the graph.
+
+        ``grids`` is given if the family can finish what such heads give: then the session may answer with the levels
+        of :mod:`saccade.ops.grids`, and the graph's further outputs behind them, instead of the finished table.
 
         Raises:
             CorruptFiles: the files cannot be read as a graph.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, RunFailed
+from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute
 
 LAST_WORDS = b"simulated(): damaged heap in /home/somebody\n"
@@ -45,7 +46,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     fail_above: float = 0.0
 
 
-def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> SimulatedSession:
+def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None) -> SimulatedSession:
     """See :class:`saccade.runtimes.session.Runtime`."""
     return SimulatedSession(msgspec.convert(card.config.get("simulated", {}), Behaviour))
 

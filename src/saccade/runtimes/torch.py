@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.errors import RunFailed
+from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute, Session
 from saccade.runtimes.transformers import libraries, module
 
 
-def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute) -> Session:
+def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`."""
     return TorchSession(card, pixels, compute)
 

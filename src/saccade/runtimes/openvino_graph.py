@@ -1,0 +1,264 @@
+"""A graph as OpenVINO reads it, and what is changed in it before it is compiled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.card import Card, Pixels
+from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
+from saccade.runtimes.session import filled_up, suited
+
+
+@cache
+def core() -> Any:
+    return library().Core()
+
+
+@cache
+def library() -> ModuleType:
+    """The library without its converter tools, which would take half of the time of the import."""
+    modules = cast(dict[str, ModuleType | None], sys.modules)
+    tools = "openvino.tools"
+    without = tools not in modules
+    if without:
+        modules[tools] = None
+    try:
+        module = import_module("openvino")
+        import_module("openvino.preprocess")
+        return module
+    except ImportError:
+        raise MissingExtra("The runtime 'openvino'", extra="openvino") from None
+    finally:
+        if without:
+            del modules[tools]
+
+
+class Input:
+    """What one input of the graph takes."""
+
+    def __init__(self, node: Any, index: int) -> None:
+        self.index = index
+        self.names: set[str] = set(node.get_names()) | {node.get_node().get_friendly_name()}
+        self.label = str(node.get_any_name()) if node.get_names() else str(node.get_node().get_friendly_name())
+        self.shape = node.partial_shape
+        self.type: np.dtype[Any] = np.dtype(node.element_type.to_dtype())
+        axes = [] if self.shape.rank.is_dynamic else list(self.shape)
+        self.sizes = [None if axis.is_dynamic else int(axis.get_length()) for axis in axes]
+        """Of its axes, None where one is free."""
+
+    def fitted(self, tensor: NDArray[Any], model: str) -> NDArray[Any]:
+        """The tensor as the graph wants it; copied only if it must be."""
+        tensor = filled_up(tensor, self.sizes)
+        if not self._takes(tensor.shape):
+            raise RunFailed(
+                f"The model '{model}' takes {self.shape} at its input '{self.label}', and was given {tensor.shape}."
+            )
+        # OpenVINO shares memory only with arrays that may be written, which pictures out of Pillow may not.
+        return np.require(tensor, self.type, ["C", "W"])
+
+    def _takes(self, shape: tuple[int, ...]) -> bool:
+        if self.shape.rank.is_dynamic:
+            return True
+        same = zip(self.shape, shape, strict=False)
+        return len(self.shape) == len(shape) and all(axis.is_dynamic or axis.get_length() == n for axis, n in same)
+
+
+def image_input(inputs: Sequence[Input]) -> Input | None:
+    """The only input, or the only one with four axes."""
+    if len(inputs) == 1:
+        return inputs[0]
+    pictures = [given for given in inputs if given.shape.rank.is_static and len(given.shape) == 4]
+    return pictures[0] if len(pictures) == 1 else None
+
+
+def with_plain_slices(graph: Any) -> Any:
+    """The graph, whose Slices that GatherElements reads have become StridedSlices; changed in place.
+
+    OpenVINO 2026.4 joins the Slices of one transposed tensor wrongly where GatherElements reads them, and cannot
+    compile what comes out: the YOLO26 exports without suppression for segments, poses and oriented boxes.
+    """
+    gathers = [node for node in graph.get_ops() if node.get_type_name() == "GatherElements"]
+    if not any(node.input_value(0).get_node().get_type_name() == "Slice" for node in gathers):
+        return graph
+    # The arguments of exported slices are often small computations.
+    passes = import_module("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(graph)
+    for gather in gathers:
+        piece = gather.input_value(0).get_node()
+        if piece.get_type_name() == "Slice" and piece.input_value(0).get_partial_shape().rank.is_static:
+            arguments = [value.get_node() for value in piece.input_values()[1:]]
+            if len(arguments) == 4 and all(node.get_type_name() == "Constant" for node in arguments):
+                piece.output(0).replace(_strided(piece.input_value(0), *(node.get_data() for node in arguments)))
+    return graph
+
+
+def _strided(source: Any, starts: Any, stops: Any, steps: Any, axes: Any) -> Any:
+    """The output of the StridedSlice that cuts as a Slice with these arguments does."""
+    rank = source.get_partial_shape().rank.get_length()
+    begin, end, stride, free = [0] * rank, [0] * rank, [1] * rank, [1] * rank
+    for start, stop, step, axis in zip(*(part.ravel().tolist() for part in (starts, stops, steps, axes)), strict=True):
+        begin[axis], end[axis], stride[axis], free[axis] = start, stop, step, 0
+    operations = import_module("openvino.opset13")
+    return operations.strided_slice(source, begin, end, stride, free, free).output(0)
+
+
+def with_split_convolutions(graph: Any) -> Any:
+    """The graph, in which a convolution whose channels are split afterwards has become one for each part.
+
+    Every channel is computed as before; what goes is a copy of all of them: of a yolov8n in bfloat16 it took 1 to 5 %
+    of the time, depending on how much of the memory's speed other work leaves. Changed in place.
+    """
+    for split in graph.get_ops():
+        if split.get_type_name() in ("Split", "VariadicSplit") and _number(split.input_value(1)) == 1:
+            _split_up(split)
+    return graph
+
+
+def _split_up(split: Any) -> None:
+    operations = import_module("openvino.opset13")
+    activated = split.input_value(0)
+    if len(activated.get_target_inputs()) > 1:
+        return
+    biased, activate = _before_activation(activated)
+    if biased is None or biased.get_node().get_type_name() != "Add":
+        return
+    convolution, bias = (value.get_node() for value in biased.get_node().input_values())
+    readers = [reader.get_node().get_type_name() for reader in convolution.output(0).get_target_inputs()]
+    if convolution.get_type_name() != "Convolution" or set(readers) - {"Add", "ShapeOf"} or readers.count("Add") > 1:
+        return
+    weights, biases = _data(convolution.input_value(1)), _data(bias.output(0))
+    sizes = [part.get_partial_shape()[1] for part in split.outputs()]
+    if weights is None or biases is None or biases.size != len(weights) or any(size.is_dynamic for size in sizes):
+        return
+    attributes = convolution.get_attributes()
+    settings = {key: attributes[key] for key in ("strides", "pads_begin", "pads_end", "dilations", "auto_pad")}
+    start = 0
+    for part, size in zip(split.outputs(), sizes, strict=True):
+        stop = start + size.get_length()
+        own = operations.constant(np.ascontiguousarray(weights[start:stop]))
+        node = operations.convolution(convolution.input_value(0), own, **settings)
+        node = operations.add(node, operations.constant(biases.reshape(1, -1, 1, 1)[:, start:stop].copy()))
+        made = activate(node)
+        part.replace(made.output(0))
+        name_new(made, convolution.input_value(0), f"{split.get_friendly_name()}/{start}")
+        start = stop
+
+
+def name_new(made: Any, source: Any, name: str) -> None:
+    """Names what was made between an output and a node: where compiled graphs are kept, they are found by names, too,
+    and those that OpenVINO would give count what this process has made before."""
+    waiting, known = [made], {source.get_node().get_friendly_name()}
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() not in known:
+            known.add(f"{name}/{len(known)}")
+            node.set_friendly_name(f"{name}/{len(known) - 1}")
+            waiting += [value.get_node() for value in node.input_values()]
+
+
+def _before_activation(activated: Any) -> tuple[Any | None, Any]:
+    """What goes into an activation, and how to make such an activation anew; None if it is none that is known."""
+    operations = import_module("openvino.opset13")
+    node = activated.get_node()
+    match node.get_type_name():
+        case "Swish" if node.get_input_size() == 1:
+            return node.input_value(0), operations.swish
+        case "Relu":
+            return node.input_value(0), operations.relu
+        case "Multiply":
+            for gate, value in (node.input_values(), reversed(node.input_values())):
+                sigmoid = gate.get_node()
+                if sigmoid.get_type_name() == "Sigmoid" and sigmoid.input_value(0) == value:
+                    return value, lambda made: operations.multiply(made, operations.sigmoid(made))
+    return None, None
+
+
+def _data(value: Any) -> NDArray[Any] | None:
+    """The numbers of a constant, also of one that is only given another shape; None if it is something else."""
+    node = value.get_node()
+    if node.get_type_name() == "Reshape":
+        node = node.input_value(0).get_node()
+    return cast("NDArray[Any]", node.get_data()) if node.get_type_name() == "Constant" else None
+
+
+def _number(value: Any) -> int | None:
+    data = _data(value)
+    return int(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
+
+
+def put_arithmetic_into(graph: Any, card: Card, pixels: Mapping[str, Pixels]) -> None:
+    """Lets the named inputs take uint8 pictures (n, height, width, 3) in RGB; changes the graph in place.
+
+    OpenVINO's own PrePostProcessor would turn the bytes round first, and compute then: what the processor's
+    convolutions want is the picture's own order, so that they turned the numbers back (2 to 3 % of a yolov8n).
+    """
+    inputs = [Input(node, index) for index, node in enumerate(graph.inputs)]
+    for name, wanted in pixels.items():
+        given = next((known for known in inputs if name in known.names), None) if name else image_input(inputs)
+        if given is None:
+            raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
+        picture = suited(wanted, given.sizes, given.type.name)
+        parameter = graph.inputs[given.index].get_node()
+        shape = _shape_of_pictures(given.shape, picture.layout)
+        if shape is None:
+            raise UnsupportedModel(
+                f"The image input of '{card.name}' is not a picture of three channels, as its family expects."
+            )
+        pictures = _pictures(parameter, shape)
+        numbers = _numbers_of(pictures, picture, parameter.get_element_type())
+        for reader in parameter.output(0).get_target_inputs():
+            reader.replace_source_output(numbers)
+        graph.replace_parameter(given.index, pictures)
+    graph.validate_nodes_and_infer_types()
+
+
+def _shape_of_pictures(shape: Any, layout: str) -> Any | None:
+    """The shape (n, height, width, 3) for an input of this shape; None if it takes no pictures."""
+    partial, dimension = library().PartialShape, library().Dimension
+    axes = [dimension()] * 4 if shape.rank.is_dynamic else list(shape)
+    if len(axes) != 4:
+        return None
+    n, height, width, channels = axes if layout == "NHWC" else (axes[0], axes[2], axes[3], axes[1])
+    return partial([n, height, width, dimension(3)]) if channels.compatible(dimension(3)) else None
+
+
+def _pictures(parameter: Any, shape: Any) -> Any:
+    """An input for bytes with the names of another one."""
+    made = import_module("openvino.opset13").parameter(shape, library().Type.u8)
+    made.set_friendly_name(parameter.get_friendly_name())
+    names = parameter.output(0).get_names()
+    parameter.output(0).set_names(set())
+    made.output(0).set_names(names)
+    return made
+
+
+def _numbers_of(pictures: Any, picture: Pixels, kind: Any) -> Any:
+    """The output with what the graph computes with: ``(x * scale - mean) / std``, in its order, layout and type."""
+    operations = import_module("openvino.opset13")
+    node = pictures
+    if picture.order == "BGR":
+        node = operations.gather(node, np.array([2, 1, 0]), np.array(3))
+    mean = np.array([value / picture.scale for value in picture.mean], np.float32)
+    std = np.array([value / picture.scale for value in picture.std], np.float32)
+    if mean.any() or (std != 1).any():
+        node = operations.convert(node, "f32")
+    if mean.any():
+        node = operations.subtract(node, mean)
+    if (std != 1).any():
+        node = operations.divide(node, std)
+    if node.get_output_element_type(0) != kind:
+        node = operations.convert(node, kind)
+    if picture.layout == "NCHW":
+        node = operations.transpose(node, np.array([0, 3, 1, 2]))
+    name_new(node, pictures.output(0), f"{pictures.get_friendly_name()}/numbers")
+    return node.output(0)

@@ -1,0 +1,177 @@
+"""What OpenVINO's graphs lose before they are compiled, and that their answers stay what they were."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, save
+
+from saccade import runtimes
+from saccade.card import Card
+from saccade.ops.grids import Grids, levels_of, table_of
+from saccade.runtimes import openvino_grids
+from saccade.runtimes.openvino_graph import core, with_split_convolutions
+from saccade.runtimes.session import Compute, Session
+
+EXACT = Compute(precision="f32", threads=2)
+HW = (64, 96)
+STEPS = (8, 16, 32)
+BINS, CLASSES = 8, 5
+
+
+class Toy:
+    """A graph under construction."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+        self.shape = shape
+        self.numbers = np.random.default_rng(3)
+
+    def constant(self, value: Any) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
+        names = [f"n{len(self.nodes)}_{index}" for index in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
+        return names[0] if outputs == 1 else names
+
+    def conv(self, source: str, channels: int, before: int, step: int = 1) -> str:
+        weights = self.numbers.normal(size=(channels, before, step, step)) / (step * before**0.5)
+        bias = self.numbers.normal(size=channels)
+        constants = [self.constant(value.astype(np.float32)) for value in (weights, bias)]
+        return str(self.add("Conv", source, *constants, strides=[step, step]))
+
+    def silu(self, source: str) -> str:
+        return str(self.add("Mul", source, self.add("Sigmoid", source)))
+
+    def save(self, path: Path, *outputs: str) -> Path:
+        given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)]
+        told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+        graph = helper.make_graph(self.nodes, "toy", given, told, initializer=self.constants)
+        save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
+
+
+def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = False) -> Path:
+    """A graph that ends as exported detectors do; told wrong steps, its boxes are of another scale."""
+    toy = Toy((1, 3, *HW))
+    flat = []
+    for step in STEPS:
+        sides, classes = toy.conv("x", 4 * BINS, 3, step), toy.conv("x", CLASSES, 3, step)
+        parts = [sides, classes, *([toy.conv("x", 6, 3, step)] if prototypes else [])]
+        shape = toy.constant(np.array([1, 4 * BINS + CLASSES + 6 * prototypes, -1]))
+        flat.append(toy.add("Reshape", toy.add("Concat", *parts, axis=1), shape))
+    sizes = toy.constant(np.array([4 * BINS, CLASSES, *([6] if prototypes else [])]))
+    whole = toy.add("Concat", *flat, axis=2)
+    sides, classes, *rest = toy.add("Split", whole, sizes, outputs=3 if prototypes else 2, axis=1)
+    bins = toy.add("Reshape", sides, toy.constant(np.array([1, 4, BINS, -1])))
+    bins = toy.add("Softmax", toy.add("Transpose", bins, perm=[0, 2, 1, 3]), axis=1)
+    cells = toy.constant(np.arange(BINS, dtype=np.float32).reshape(1, BINS, 1, 1))
+    distances = toy.add("Reshape", toy.add("Conv", bins, cells), toy.constant(np.array([1, 4, -1])))
+    centres, scale = [], []
+    for step, told in zip(STEPS, steps, strict=True):
+        y, x = np.mgrid[0.5 : HW[0] // step, 0.5 : HW[1] // step]
+        centres.append(np.stack((x.ravel(), y.ravel())))
+        scale.append(np.full(x.size, told))
+    anchors = toy.constant(np.concatenate(centres, axis=1)[None].astype(np.float32))
+    first, last = toy.add("Split", distances, toy.constant(np.array([2, 2])), outputs=2, axis=1)
+    first, last = toy.add("Sub", anchors, first), toy.add("Add", anchors, last)
+    middle = toy.add("Div", toy.add("Add", first, last), toy.constant(np.float32(2)))
+    boxes = toy.add("Concat", middle, toy.add("Sub", last, first), axis=1)
+    boxes = toy.add("Mul", boxes, toy.constant(np.concatenate(scale)[None, None].astype(np.float32)))
+    table = toy.add("Concat", boxes, toy.add("Sigmoid", classes), *rest, axis=1)
+    return toy.save(path, table, *([toy.conv("x", 6, 3, 4)] if prototypes else []))
+
+
+def opened(path: Path, grids: Grids | None, compute: Compute = EXACT) -> Session:
+    card = Card(name="toy", task="detect", family="none", runtime="openvino", files=(str(path),))
+    return runtimes.find("openvino")(card, {}, compute, grids)
+
+
+def told(path: Path, grids: Grids | None, compute: Compute = EXACT) -> list[NDArray[Any]]:
+    session = opened(path, grids, compute)
+    try:
+        return session.run({"x": np.random.default_rng(0).normal(size=(1, 3, *HW)).astype(np.float32)})
+    finally:
+        session.close()
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What was found in graphs that were tried."""
+    seen: list[bool] = []
+    found = openvino_grids._found
+
+    def counted(*given: Any) -> Any:
+        names = found(*given)
+        seen.append(bool(names))
+        return names
+
+    monkeypatch.setattr(openvino_grids, "_found", counted)
+    return seen
+
+
+@pytest.mark.parametrize("form", [Grids(), Grids("coefficients")], ids=["boxes", "coefficients"])
+def test_a_detector_answers_with_its_grids_where_its_family_can_finish_them(tmp_path: Path, form: Grids) -> None:
+    path = detector(tmp_path / "toy.onnx", prototypes=bool(form.extra))
+    whole, grids = told(path, None), told(path, form)
+    levels = levels_of(grids, form)
+    assert [level[0].shape for level in levels] == [(1, HW[0] // s, HW[1] // s, 4 * BINS) for s in STEPS]
+    np.testing.assert_allclose(table_of(levels, form, HW), whole[0][0], rtol=1e-4, atol=1e-3)
+    assert len(grids) == len(levels) * form.width + len(whole) - 1
+    for rest, expected in zip(grids[len(levels) * form.width :], whole[1:], strict=True):
+        np.testing.assert_allclose(rest, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_graph_whose_end_computes_something_else_stays_whole(tmp_path: Path) -> None:
+    path = detector(tmp_path / "toy.onnx", steps=(8, 16, 31))
+    (table,) = told(path, Grids())
+    assert table.shape == (1, 4 + CLASSES, sum(HW[0] * HW[1] // s**2 for s in STEPS))
+    (table,) = told(detector(tmp_path / "toy.onnx"), Grids("angle"))
+    assert table.ndim == 3
+
+
+def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials: list[bool]) -> None:
+    kept = Compute(precision="f32", threads=2, cache_dir=str(tmp_path / "compiled"))
+    path = detector(tmp_path / "toy.onnx")
+    first = told(path, Grids(), kept)
+    compiled = sorted((tmp_path / "compiled").rglob("*.blob"))
+    again = told(path, Grids(), kept)
+    assert trials == [True]
+    assert sorted((tmp_path / "compiled").rglob("*.blob")) == compiled, "the graph was compiled anew"
+    assert [part.shape for part in first] == [part.shape for part in again]
+    (verdict,) = (tmp_path / "compiled").rglob(openvino_grids.VERDICT)
+    for damaged in (b"{", json.dumps([["gone", "lost"]]).encode()):
+        verdict.write_bytes(damaged)
+        again = told(path, Grids(), kept)
+        assert [part.shape for part in first] == [part.shape for part in again]
+
+
+def test_convolutions_whose_channels_are_split_become_one_for_each_part(tmp_path: Path) -> None:
+    toy = Toy((1, 3, 16, 16))
+    parts = []
+    for activation in ("silu", "Relu", "Tanh"):
+        source = toy.conv("x", 8, 3)
+        active = toy.silu(source) if activation == "silu" else toy.add(activation, source)
+        parts += toy.add("Split", active, toy.constant(np.array([6, 2])), outputs=2, axis=1)
+    path = toy.save(tmp_path / "toy.onnx", *parts)
+    graph = core().read_model(str(path))
+    given = np.random.default_rng(1).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    before = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
+    with_split_convolutions(graph)
+    kinds = Counter(node.get_type_name() for node in graph.get_ops())
+    assert kinds["Convolution"] == 2 + 2 + 1
+    assert kinds["Split"] + kinds["VariadicSplit"] == 1, "only the split behind an activation that is not known stays"
+    after = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
+    for expected, part in zip(before, after, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
