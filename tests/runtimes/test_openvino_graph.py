@@ -156,6 +156,24 @@ def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials:
         assert [part.shape for part in first] == [part.shape for part in again]
 
 
+def test_an_answer_that_is_held_is_not_written_over(tmp_path: Path) -> None:
+    session = opened(detector(tmp_path / "toy.onnx"), Grids())
+    pictures = np.random.default_rng(0).normal(size=(6, 1, 3, *HW)).astype(np.float32)
+    held = [session.run({"x": picture})[0][0, :2] for picture in pictures]
+    kept = [part.copy() for part in held]
+    again = [session.run({"x": picture})[0][0, :2].copy() for picture in pictures]
+    for part, copy, repeated in zip(held, kept, again, strict=True):
+        np.testing.assert_array_equal(part, copy)
+        np.testing.assert_array_equal(part, repeated)
+    compiled = session._lanes.many  # type: ignore[attr-defined]
+    made = compiled._made
+    del held, part
+    for picture in pictures:
+        session.run({"x": picture})
+    assert compiled._made == made <= len(pictures) + 1, "requests are not used again"
+    session.close()
+
+
 def test_convolutions_whose_channels_are_split_become_one_for_each_part(tmp_path: Path) -> None:
     toy = Toy((1, 3, 16, 16))
     parts = []

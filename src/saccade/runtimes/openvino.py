@@ -67,14 +67,16 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
     """See :class:`saccade.runtimes.session.Runtime`."""
     graph = _read(card)
     house = None if compute.cache_dir is None else room(compute.cache_dir, card, "openvino")
+    whole = graph
     if grids is not None:
         graph = without_ends(graph, grids, house, _in_half(compute))
+    lends = graph is not whole
     graph = with_split_convolutions(graph)
     put_arithmetic_into(graph, card, pixels)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
     kept = None if house is None else str(house)
-    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept))
+    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept), lends)
 
 
 def FURNISH() -> None:
@@ -85,8 +87,9 @@ def FURNISH() -> None:
 class OpenVinoSession:
     """A compiled graph; see :class:`saccade.runtimes.session.Session`."""
 
-    def __init__(self, graph: Any, name: str, compute: Compute) -> None:
+    def __init__(self, graph: Any, name: str, compute: Compute, lends: bool = False) -> None:
         self._graph = graph
+        self._lends = lends
         self._name = name
         self._compute = compute
         self._inputs = [Input(node, index) for index, node in enumerate(graph.inputs)]
@@ -223,7 +226,7 @@ class OpenVinoSession:
 
     def _compile(self, graph: Any, hasty: bool = False) -> _Lanes:
         try:
-            many = _Compiled(_compiled(graph, self._compute, self._streams), graph.is_dynamic())
+            many = _Compiled(_compiled(graph, self._compute, self._streams), self._lends)
             # A graph that is compiled for the first time takes long; then the whole is there when it's done.
             later = hasty and many.compiled.get_property("LOADED_FROM_CACHE")
             return _Lanes(many, self._lone(graph) if self._wants_lone and not later else None)
@@ -253,7 +256,7 @@ class OpenVinoSession:
             lanes.lone = lone
 
     def _lone(self, graph: Any) -> _Compiled:
-        return _Compiled(_compiled(graph, self._compute, 1), graph.is_dynamic())
+        return _Compiled(_compiled(graph, self._compute, 1), self._lends)
 
     @property
     def _streams(self) -> int:
@@ -278,43 +281,66 @@ class _Lanes:
 class _Compiled:
     """A compiled graph and its infer requests; the request used last is used first, because its memory is warm."""
 
-    def __init__(self, compiled: Any, free_shape: bool) -> None:
+    def __init__(self, compiled: Any, lends: bool) -> None:
+        """``lends``: outputs are the requests' own memory, for readers that copy at once what they keep."""
         self.compiled = compiled
+        self._lends = lends
         self._tensor = library().Tensor
+        self._lock = threading.Lock()
         self._idle: list[Any] = []
-        self._outputs = [] if free_shape else [(tuple(node.shape), node.element_type) for node in compiled.outputs]
-        self._count = len(compiled.outputs)
+        self._made = 0
         self._runs = 0
         self._runs_then = 0
+        self._halves = [node.get_element_type().get_type_name() == "bf16" for node in compiled.outputs]
 
     def run(self, feeds: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """The outputs, as arrays of the caller's own."""
-        self._runs += 1
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self.compiled.create_infer_request()
+        """The outputs, as arrays that nothing else writes to as long as somebody holds them.
+
+        Of bfloat16, which numpy does not know, they are the bits.
+        """
+        with self._lock:
+            self._runs += 1
+            request = self._idle.pop() if self._idle else None
+            self._made += request is None
+        loan = _Loan(request or self.compiled.create_infer_request(), self._idle)
         inputs = [self._tensor(feed, shared_memory=True) for feed in feeds]
         for index, tensor in enumerate(inputs):
-            request.set_input_tensor(index, tensor)
-        request.start_async()
-        request.wait()
-        outputs = [_own(request.get_output_tensor(index)) for index in range(self._count)]
-        self._idle.append(request)
-        return outputs
+            loan.request.set_input_tensor(index, tensor)
+        loan.request.start_async()
+        loan.request.wait()
+        outputs = [loan.request.get_output_tensor(index).data for index in range(len(self._halves))]
+        if self._lends:
+            outputs = [np.asarray(_Lent(output, loan)) for output in outputs]
+        else:
+            outputs = [np.array(output) for output in outputs]
+        return [output.view(np.uint16) if half else output for output, half in zip(outputs, self._halves, strict=True)]
 
     def tire(self) -> None:
         """Gives back the memory that only a run needs, if there was none since this was last called."""
-        if self._runs == self._runs_then:
-            with suppress(RuntimeError):  # one has just begun
-                self.compiled.release_memory()
-        self._runs_then = self._runs
+        with self._lock:
+            if self._runs == self._runs_then and len(self._idle) == self._made:
+                with suppress(RuntimeError):
+                    self.compiled.release_memory()
+            self._runs_then = self._runs
 
 
-def _own(tensor: Any) -> NDArray[Any]:
-    """A copy of the numbers; of bfloat16, which numpy does not know, the bits."""
-    numbers = np.array(tensor.data)
-    return numbers.view(np.uint16) if tensor.element_type.get_type_name() == "bf16" else numbers
+class _Loan:
+    """A request that is idle again when nobody holds anything of it any more."""
+
+    def __init__(self, request: Any, idle: list[Any]) -> None:
+        self.request = request
+        self._idle = idle
+
+    def __del__(self) -> None:
+        self._idle.append(self.request)
+
+
+class _Lent:
+    """An output in the memory of a request, as numpy takes it: the array, and all views of it, hold the loan."""
+
+    def __init__(self, output: NDArray[Any], loan: _Loan) -> None:
+        self.__array_interface__ = output.__array_interface__
+        self._loan = loan
 
 
 def _in_half(compute: Compute) -> bool:

@@ -250,6 +250,10 @@ def _numbers_of(pictures: Any, picture: Pixels, kind: Any) -> Any:
         node = operations.gather(node, np.array([2, 1, 0]), np.array(3))
     mean = np.array([value / picture.scale for value in picture.mean], np.float32)
     std = np.array([value / picture.scale for value in picture.std], np.float32)
+    # OpenVINO works along the last axis: with the channels there, three numbers at a time.
+    in_rows = not mean.any() and len(set(std.tolist())) == 1 and pictures.get_partial_shape().rank.is_static
+    if in_rows:
+        node, std = operations.reshape(node, np.array([0, 0, -1]), special_zero=True), std[:1]
     if mean.any() or (std != 1).any():
         node = operations.convert(node, "f32")
     if mean.any():
@@ -258,6 +262,8 @@ def _numbers_of(pictures: Any, picture: Pixels, kind: Any) -> Any:
         node = operations.divide(node, std)
     if node.get_output_element_type(0) != kind:
         node = operations.convert(node, kind)
+    if in_rows:
+        node = operations.reshape(node, np.array([0, 0, -1, 3]), special_zero=True)
     if picture.layout == "NCHW":
         node = operations.transpose(node, np.array([0, 3, 1, 2]))
     name_new(node, pictures.output(0), f"{pictures.get_friendly_name()}/numbers")
