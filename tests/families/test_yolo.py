@@ -353,7 +353,7 @@ def test_a_batch_answers_as_singles_do(data: Path, name: str) -> None:
         np.testing.assert_allclose(together.boxes_xyxy, alone.boxes_xyxy, atol=0.01)
 
 
-HEADED = ["yolov8n", "yolo11n", "yolov8n-seg-dynamic", "yolo11n-seg", "yolo11n-pose", "yolov8n-obb_pothole"]
+HEADED = ["yolov8n", "yolo11n", "yolov8n-seg-dynamic", "yolo11n-seg", "yolo11n-pose", "yolov8n-obb_pothole", "yolo26n"]
 
 
 @pytest.mark.parametrize("name", HEADED)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from saccade.ops.grids import Grids, Level, levels_of, rows_above, table_of
+from saccade.ops.boxes import corners_of
+from saccade.ops.grids import Grids, Level, levels_of, ranked_above, rows_above, table_of
 
 INPUT_HW = (64, 96)
 FORMS = [Grids(), Grids("coefficients"), Grids("keypoints", 3), Grids("keypoints", 2), Grids("angle")]
@@ -73,6 +74,27 @@ def test_boxes_keypoints_and_angles_lie_where_the_place_in_the_grid_is() -> None
     assert told(Grids("keypoints", 3), 0.5, -0.5, 0)[5:] == pytest.approx([2 * 32, -1 * 32, 0.5])
     turned = told(Grids("angle"), np.log(3))  # sigmoid 0.75: a right angle
     assert turned == pytest.approx([(1.5 - 0.25) * 32, (0.5 - 0.25) * 32, 48, 32, 0.5, np.pi / 2], abs=1e-5)
+
+
+@pytest.mark.parametrize("form", [Grids(ranked=20), Grids("angle", ranked=20), Grids("keypoints", 2, ranked=500)])
+def test_a_head_that_finds_every_object_once_gives_the_best_of_its_places_with_each_of_their_classes(
+    form: Grids,
+) -> None:
+    numbers = np.random.default_rng(7)
+    outputs = [numbers.normal(size=part.shape).astype(np.float32) for part in grids_of(form, bins=1)]  # no two alike
+    levels = levels_of(outputs, form)
+    table = table_of(levels, form, INPUT_HW)
+    places = sorted(range(table.shape[1]), key=lambda place: -table[4:9, place].max())[: form.ranked]
+    pairs = sorted(((table[4 + kind, place], place, kind) for place in places for kind in range(5)), reverse=True)
+    for conf in (0.0, 0.3):
+        rows = ranked_above(levels, form, INPUT_HW, conf)
+        rows = rows[rows[:, 4] > conf]
+        expected = [pair for pair in pairs[: form.ranked] if pair[0] > conf]
+        np.testing.assert_allclose(rows[:, 4], [score for score, *_ in expected], rtol=1e-6)
+        assert rows[:, 5].tolist() == [kind for *_, kind in expected]
+        boxes = table[:4, [place for _, place, _ in expected]].T
+        np.testing.assert_allclose(rows[:, :4], boxes if form.extra == "angle" else corners_of(boxes), rtol=1e-6)
+        np.testing.assert_allclose(rows[:, 6:], table[9:, [place for _, place, _ in expected]].T, rtol=1e-6)
 
 
 def test_outputs_that_a_graph_has_finished_are_no_levels() -> None:

@@ -20,7 +20,7 @@ from saccade.errors import BadOptions, RunFailed, UnsupportedModel
 from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.activations import softmax
 from saccade.ops.boxes import Rows, corners_of, corners_of_rotated, nms, rotated_nms
-from saccade.ops.grids import Grids, levels_of, rows_above
+from saccade.ops.grids import Grids, levels_of, ranked_above, rows_above
 from saccade.ops.prototypes import crops_on_image, crops_on_input
 from saccade.ops.resize import (
     Frame,
@@ -86,6 +86,8 @@ class Yolo:
         metadata = card.config.get("metadata")
         # The yolov5 repository writes names and stride, and neither a task nor anything else.
         self.classic = isinstance(metadata, dict) and "names" in metadata and "task" not in metadata
+        ends_to_end = isinstance(metadata, dict) and str(metadata.get("end2end", "")).lower() == "true"
+        self.ranked = MAX_DET if ends_to_end else 0
         self.may_be_parts = any(file.lower().endswith(TFLITE) for file in card.files)
         self.side = CLASSIFIER_SIDE if card.task == "classify" else SIDE
 
@@ -97,13 +99,13 @@ class Yolo:
     def grids(self) -> Grids | None:
         match self.card.task:
             case "detect":
-                return Grids()
+                return Grids(ranked=self.ranked)
             case "segment":
-                return Grids("coefficients")
+                return Grids("coefficients", ranked=self.ranked)
             case "pose":
-                return Grids("keypoints", (self.card.keypoint_shape or (17, 3))[1])
+                return Grids("keypoints", (self.card.keypoint_shape or (17, 3))[1], self.ranked)
             case "obb":
-                return Grids("angle")
+                return Grids("angle", ranked=self.ranked)
         return None
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
@@ -232,10 +234,11 @@ class Yolo:
         grids = self.grids()
         levels = [] if grids is None else levels_of(outputs, grids)
         if grids is not None and levels:
-            rows = rows_above(levels, grids, input_hw, conf)
-            if len(self.card.labels) not in (0, rows.shape[1] - 4 - extra):
-                raise self.unfit(rows.T.shape)
-            return of_rows(rows, conf, extra, oriented), False
+            if len(self.card.labels) not in (0, levels[0][1].shape[3]):
+                raise self.unfit((4 + levels[0][1].shape[3] + extra, sum(sides[..., 0].size for sides, *_ in levels)))
+            if grids.ranked:
+                return from_rows(ranked_above(levels, grids, input_hw, conf), conf), True
+            return of_rows(rows_above(levels, grids, input_hw, conf), conf, extra, oriented), False
         output = next((output for output in outputs if output.ndim == 3), None)
         if output is None:
             raise UnsupportedModel(f"The model '{self.card.name}' has no output with detections.")

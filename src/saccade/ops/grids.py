@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.ops.activations import sigmoid, softmax
-from saccade.ops.boxes import Rows
+from saccade.ops.boxes import Rows, best_first, corners_of
 from saccade.results import FloatArray
 
 Tensor: TypeAlias = NDArray[Any]
@@ -34,10 +34,14 @@ SLACK = 1e-3
 @dataclass(frozen=True, slots=True)
 class Grids:
     """What a head gives at each place beside the sides and the classes: nothing, coefficients of masks, keypoints of
-    ``step`` numbers, or the angle of the box."""
+    ``step`` numbers, or the angle of the box.
+
+    ``ranked``: the graph ends with so many of its best places instead of all, because its head finds every object once.
+    """
 
     extra: Literal["", "coefficients", "keypoints", "angle"] = ""
     step: int = 3
+    ranked: int = 0
 
     @property
     def width(self) -> int:
@@ -65,6 +69,23 @@ def table_of(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int]) -
 def rows_above(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int], conf: float) -> FloatArray:
     """(n, 4 + classes + extra): the columns of :func:`table_of` in which a probability may be above ``conf``."""
     return _finished(levels, [_places_above(classes, conf) for _, classes, *_ in levels], grids, input_hw)
+
+
+def ranked_above(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int], conf: float) -> FloatArray:
+    """(n, 6 + extra): the best ``grids.ranked`` that may be above ``conf``: box, probability, class, extras.
+
+    Boxes are left, top, right, bottom, or centre and size if they have an angle. Of the best places every class counts,
+    so that one place may be there more than once.
+    """
+    rows = rows_above(levels, grids, input_hw, conf)
+    classes = levels[0][1].shape[3]
+    rows = rows[best_first(rows[:, 4 : 4 + classes].max(axis=1, initial=0))[: grids.ranked]]
+    scores = rows[:, 4 : 4 + classes].reshape(-1)
+    best = best_first(scores)[: grids.ranked]
+    places, class_ids = np.divmod(best, max(1, classes))
+    boxes = rows[:, :4] if grids.extra == "angle" else corners_of(rows[:, :4])
+    told = (boxes[places], scores[best, None], class_ids[:, None].astype(np.float32), rows[places, 4 + classes :])
+    return np.concatenate(told, axis=1)
 
 
 def _places_above(classes: Tensor, conf: float) -> Rows:

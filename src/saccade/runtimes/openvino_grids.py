@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.ops.grids import Grids, Level, table_of
+from saccade.ops.grids import Grids, Level, ranked_above, table_of
 from saccade.runtimes.openvino_graph import core, library, name_new
 
 log = logging.getLogger(__name__)
@@ -116,14 +116,13 @@ def _found(graph: Any, grids: Grids) -> Names:
         return []
     numbers = np.random.default_rng(0)
     given = {
-        node.get_friendly_name(): (numbers.normal(size=node.output(0).get_shape()) * 3).astype(np.float32)
-        for node in ends
+        node.get_friendly_name(): numbers.normal(size=node.output(0).get_shape()).astype(np.float32) for node in ends
     }
     answer = _answer(table, ends, given)
-    for order in _orders(levels, len(answer[0]), given):
+    for order in _orders(levels, answer[0].shape, grids, given):
         parts: list[Level] = [tuple(given[name].transpose(0, 2, 3, 1) for name in level) for level in order]
         with suppress(ValueError):  # no numbers of such a role
-            told = table_of(parts, grids, (size[2], size[3]))
+            told = _told(parts, grids, (size[2], size[3]))
             if told.shape == answer[0].shape and np.allclose(told, answer[0], RELATIVE, ABSOLUTE):
                 return order
     return []
@@ -178,14 +177,26 @@ def _answer(table: Any, ends: Sequence[Any], given: dict[str, NDArray[np.float32
     return answer
 
 
-def _orders(levels: Sequence[Sequence[Any]], rows: int, given: dict[str, NDArray[np.float32]]) -> Iterator[Names]:
-    """Every way in which the nodes of the levels can be sides, classes and further numbers."""
+def _told(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """What the family would make of the numbers."""
+    return ranked_above(levels, grids, input_hw, 0.0) if grids.ranked else table_of(levels, grids, input_hw)
+
+
+def _orders(
+    levels: Sequence[Sequence[Any]], shape: tuple[int, ...], grids: Grids, given: dict[str, NDArray[np.float32]]
+) -> Iterator[Names]:
+    """Every way in which the nodes of the levels can be sides, classes and further numbers of such a table."""
 
     def channels(names: Sequence[str]) -> list[int]:
         return [given[name].shape[1] for name in names]
 
+    def fits(names: Sequence[str]) -> bool:
+        sides, classes, *extras = channels(names)
+        told = 6 + sum(extras) == shape[1] if grids.ranked else 4 + classes + sum(extras) == shape[0]
+        return told and sides % 4 == 0
+
     ways = [[list(names) for names in permutations(node.get_friendly_name() for node in level)] for level in levels]
-    ways[0] = [way for way in ways[0] if not channels(way)[0] % 4 and 4 + sum(channels(way)[1:]) == rows]
+    ways[0] = [way for way in ways[0] if fits(way)]
     alike = (order for order in product(*ways) if all(channels(way) == channels(order[0]) for way in order))
     for order in islice(alike, TRIES):
         yield list(order)
