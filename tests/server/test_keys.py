@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
+import sqlalchemy as sql
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
@@ -557,14 +560,62 @@ def test_the_command_line_tells_in_a_sentence_that_the_database_fails(store: Dat
         keys.create("x")
 
 
-def test_the_migrations_lead_to_the_tables_that_the_code_uses(store: Database) -> None:
+def layout(connection: Any) -> dict[str, Any]:
+    """What a database knows of its tables."""
+    known = sql.inspect(connection)
+    return {
+        table: (
+            [(column["name"], str(column["type"]), column["nullable"]) for column in known.get_columns(table)],
+            known.get_pk_constraint(table)["constrained_columns"],
+            sorted(str(index["column_names"]) + str(index["unique"]) for index in known.get_indexes(table)),
+            sorted(str(constraint["column_names"]) for constraint in known.get_unique_constraints(table)),
+        )
+        for table in known.get_table_names()
+    }
+
+
+def test_the_migrations_lead_to_the_tables_that_a_new_database_gets(store: Database) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
-    with store.read() as connection:
-        context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == database.HEAD
-        assert compare_metadata(context, database.tables) == []
+    migrated = sql.create_engine("sqlite://")
+    with store.read() as new, migrated.begin() as old:
+        database.migrate(old)
+        for connection in (new, old):
+            context = MigrationContext.configure(connection)
+            assert context.get_current_revision() == database.HEAD
+            assert compare_metadata(context, database.tables) == []
+        assert layout(new) == layout(old)
+        assert len(layout(new)) == 6
+
+
+def test_a_database_of_the_first_saccade_is_brought_up_to_date_and_keeps_its_keys(tmp_path: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).parent / "migrations"))
+    with sql.create_engine(f"sqlite:///{tmp_path / database.FILE}").begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO keys (id, name, digest, prefix, scopes, models, endpoints, created) "
+            "VALUES ('a', 'b', 'c', 'd', '', '', '', 0)"
+        )
+    opened = Database("", str(tmp_path))
+    with opened.read() as connection:
+        assert "endpoints" in layout(connection)
+        assert connection.execute(sql.select(database.keys.c.name)).scalars().all() == ["b"]
+    opened.close()
+
+
+def test_a_new_database_needs_no_migrations(tmp_path: Path) -> None:
+    code = (
+        "import sys; from saccade.server.database import Database; Database('', sys.argv[1]).close(); "
+        "print(any(name.split('.')[0] == 'alembic' for name in sys.modules))"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
 
 
 def test_keys_can_be_made_before_the_home_exists(tmp_path: Path) -> None:
