@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.discover import budget, machine_load, nvidia_driver, share_out
+from saccade.engine.aside import aside
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
@@ -284,7 +285,7 @@ class Engine:
 
     async def _ask(self, ref: str) -> Card:
         try:
-            card = await asyncio.to_thread(self._library.card, ref)
+            card = await aside(lambda: self._library.card(ref))
         except Error as error:
             kept = self._cards.pop(ref, None)
             if isinstance(error, UnknownModel):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from saccade.card import Card
+from saccade.engine.aside import aside
 from saccade.engine.resident import Connect, Resident
 from saccade.engine.rules import Rules
 from saccade.errors import Error, Overloaded, StillLoading, Stopped
@@ -204,7 +205,7 @@ class Residency:
 
     async def _load(self, card: Card) -> Resident:
         """Makes room and opens the model; a resident of an older revision serves until then."""
-        card = await asyncio.to_thread(self._ready, card)
+        card = await aside(lambda: self._ready(card))
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
             await self._make_room(card)

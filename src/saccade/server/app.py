@@ -45,7 +45,7 @@ from saccade.server import answering
 from saccade.server.access import ANYBODY, Caller, Gate, Standing, is_loopback, spent
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
-from saccade.server.desk import FrontDesk, NotHere
+from saccade.server.desk import FrontDesk, NotHere, read
 from saccade.server.journal import Journal
 from saccade.server.metrics import Metrics
 from saccade.server.paths import Candidate, Found, Paths, normalised, query_of
@@ -168,6 +168,9 @@ class App:
     def state(self) -> str:
         """``ok`` when calls are answered, else why they are not: ``loading``, ``stopping`` …"""
         return "stopping" if self.draining else "ok" if self.ready else "loading"
+
+    async def look(self) -> None:
+        """Brings :attr:`state` up to date, where it depends on what lies on a disk."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One HTTP request; nothing but a cancellation leaves here as an exception."""
@@ -307,7 +310,7 @@ class App:
             exchange.dialect = candidate.dialect.name
             if candidate.route.action == "describe":
                 await self._look_at_standing(exchange)
-                return candidate.dialect.describe(incoming, self.desk)
+                return await read(self.desk, lambda desk: candidate.dialect.describe(incoming, desk))
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
             free = exchange.standing is not None or candidate.route.action == "describe"
@@ -372,7 +375,7 @@ class App:
         most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
         deadline = time.monotonic() + min(wish_s, most_s)
         try:
-            ticket = await self.gate.take(caller, [self.desk.card(call.model).name for call in ask.calls])
+            ticket = await self.gate.take(caller, [(await self.desk.find(call.model)).name for call in ask.calls])
         except QuotaSpent as spent:
             exchange.standing = Standing(spent.limit, 0, spent.reset_epoch_s, spent.window_s)
             raise
@@ -460,9 +463,8 @@ class App:
             raise StillLoading(f"Model {ref} is currently loading", retry_after_s=20.0) from None
 
     async def _parse(self, dialect: Dialect, incoming: Incoming) -> Ask:
-        if len(incoming.body) > OFF_LOOP_BYTES:
-            return await asyncio.to_thread(dialect.parse, incoming, self.desk)
-        return dialect.parse(incoming, self.desk)
+        threaded = len(incoming.body) > OFF_LOOP_BYTES
+        return await read(self.desk, lambda desk: dialect.parse(incoming, desk), threaded)
 
     async def _completed(self, exchange: Exchange, call: Call, deadline: float) -> Call:
         """The call with what only the server knows: who, until when, and the media behind an address."""

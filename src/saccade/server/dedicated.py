@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,11 +16,12 @@ from saccade.card import Card
 from saccade.dialects.dialect import Incoming, ModelState, Outgoing
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
-from saccade.errors import Error, Forbidden, ModelError, Stopped, UnknownModel
+from saccade.errors import Busy, Error, Forbidden, ModelError, Stopped, UnknownModel
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
 from saccade.server.app import App, Exchange, host_of, incoming_of
 from saccade.server.desk import FrontDesk
+from saccade.server.inquiries import PATIENCE_S, Unasked
 from saccade.server.journal import keyless
 
 if TYPE_CHECKING:
@@ -130,15 +132,21 @@ class EndpointApp(App):
         self.endpoint = name
         self._fleet = fleet
         self._desk = desk
+        self._gone = ""
 
-    def gone(self) -> str:
+    async def gone(self) -> str:
         """See :meth:`DedicatedDesk.gone`."""
-        return self._desk.gone()
+        self._gone = await self._desk.gone()
+        return self._gone
+
+    async def look(self) -> None:
+        """Sees whether its model is still there, for :attr:`state`."""
+        await self.gone()
 
     @property
     def state(self) -> str:
         """``ok`` while the endpoint is ready, also when it sleeps; else the word for where it stands."""
-        found = "failed" if self.gone() else self._fleet.record(self.endpoint).state
+        found = "failed" if self._gone else self._fleet.record(self.endpoint).state
         return "stopping" if self.draining else "ok" if found == "ready" else found
 
     def address(self, path: str) -> str:
@@ -229,52 +237,66 @@ class DedicatedDesk(FrontDesk):
 
     def __init__(self, shared: FrontDesk, engine: DedicatedEngine, fleet: Fleet, name: str) -> None:
         super().__init__(shared.library, engine, "", shared.device())
+        self._shared = shared
         self._fleet = fleet
         self._name = name
 
     def card(self, ref: str) -> Card:
+        """The endpoint's Card. Raises Unasked, or Stopped when it is not running."""
+        self._fleet.serving(self._name)
+        try:
+            return self._shared.card(self._model)
+        except (Unasked, UnknownModel):
+            raise Unasked(ref) from None
+
+    async def find(self, ref: str) -> Card:
         """The endpoint's Card. Raises Stopped when it is not running, or :meth:`gone`."""
         self._fleet.serving(self._name)
-        return self._card()
+        return await self._found()
 
-    def cards(self) -> Sequence[Card]:
+    async def all(self) -> Sequence[Card]:
         """One."""
-        return [self._card()]
+        return [await self._found()]
 
-    def gone(self) -> str:
+    async def gone(self) -> str:
         """Why an endpoint that is to be ready cannot be, though nothing was asked of it: it sleeps, and its model was
         taken away meanwhile. "" for all others."""
-        running, model = self._fleet.running(self._name), self._fleet.record(self._name).plan.model
+        running, model = self._fleet.running(self._name), self._model
         if running is None or running.card is None or running.replicas():
             return ""
         try:
-            self.library.card(model)
+            async with asyncio.timeout(PATIENCE_S):
+                await self._shared.find(model)
         except UnknownModel:
             return (
                 f"Its model '{model}' is not on this server any more. Bring it back, or give the endpoint another: "
                 f"saccade endpoints replace {self._name} MODEL"
             )
-        except ModelError:  # The files are there; what is wrong with them is told by who opens them.
+        except (ModelError, Busy, TimeoutError):  # What is wrong with its files is told by who opens them.
             pass
         return ""
 
     def default_model(self) -> str | None:
         """The endpoint's."""
-        return self._fleet.record(self._name).plan.model
+        return self._model
 
     def device(self) -> Literal["cpu", "gpu"]:
         """The same as the shared API's."""
         return self._device
 
-    def _card(self) -> Card:
+    @property
+    def _model(self) -> str:
+        return self._fleet.record(self._name).plan.model
+
+    async def _found(self) -> Card:
         """As the library has it; when the model's files are gone, that of the model in memory, which goes on."""
         try:
-            return self.library.card(self._fleet.record(self._name).plan.model)
-        except UnknownModel:
+            return await self._shared.find(self._model)
+        except UnknownModel as error:
             running = self._fleet.running(self._name)
             if running is None or running.card is None:
-                raise
-            if gone := self.gone():
+                raise UnknownModel(error.message) from None  # nothing is fetched for an endpoint
+            if gone := await self.gone():
                 text = f"Service Unavailable: the endpoint '{self._name}' has failed ({gone})"
                 raise Stopped(text, retry_after_s=30) from None
             return running.card

@@ -158,17 +158,17 @@ class Deployments:
         """201 and the new endpoint; with a known name and no model, starts the stopped one or resizes the running."""
         wish = await body(request, Wish)
         if not wish.model:
-            return 202, self._words(await self._started(wish), request)
+            return 202, await self._words(await self._started(wish), request)
         hostname = self._hostname(wish.hostname, request)
         plan = wish.of(Plan(model=wish.model, region=self._region(wish.region), port=wish.port, hostname=hostname))
         if self._app.doors is None:
-            return 201, self._words(await self._fleet.create(wish.name, plan), request)
+            return 201, await self._words(await self._fleet.create(wish.name, plan), request)
         try:
             self._app.doors.try_port(plan.port)
         except SetupError as error:  # the caller chose the port
             raise BadOptions(error.message) from error
         try:
-            return 201, self._words(await self._fleet.create(wish.name, plan), request)
+            return 201, await self._words(await self._fleet.create(wish.name, plan), request)
         except Error:
             await self._app.doors.match(self._fleet.records())
             raise
@@ -190,7 +190,7 @@ class Deployments:
     async def changed(self, request: Request, caller: Caller) -> Any:
         """Starts, stops, replaces or resizes."""
         record = await self._change(request.path_params["name"], await body(request, Change))
-        return self._words(record, request)
+        return await self._words(record, request)
 
     async def removed(self, request: Request, caller: Caller) -> Any:
         """Gone for good; ``note`` tells what may be left in a region that does not answer."""
@@ -210,7 +210,7 @@ class Deployments:
         try:
             async with asyncio.timeout(HEALTH_S):
                 await self._fleet.check(record.name)
-            problem = self._dedicated.app(record.name).gone()
+            problem = await self._dedicated.app(record.name).gone()
         except TimeoutError:
             problem = f"It did not answer within {HEALTH_S:.0f} s."
         except Error as error:
@@ -260,13 +260,13 @@ class Deployments:
             and query.get("model") in (None, record.plan.model, f"{record.project}/{record.plan.model}")
         ]
         limit = _number(query.get("limit"), len(records))
-        shown = [self._platform(record, request) for record in records[:limit]]
+        shown = [await self._platform(record, request) for record in records[:limit]]
         return {"deployments": shown, "total": len(records), "region": "us"}
 
     async def platform_created(self, request: Request, caller: Caller) -> Any:
         """A deployment of ``project/model``."""
         wish = await body(request, PlatformWish)
-        model = self._model(request.path_params["owner"], wish.project, wish.model)
+        model = await self._model(request.path_params["owner"], wish.project, wish.model)
         plan = Plan(model=model, memory_bytes=_memory(wish.memoryGi), region=self._known_region(wish.region))
         record = await self._fleet.create(
             checked_name(wish.deployment), plan, title=wish.name[:MOST_TITLE], project=wish.project
@@ -283,14 +283,14 @@ class Deployments:
     async def platform_shown(self, request: Request, caller: Caller) -> Any:
         """One deployment."""
         record = self._record(request, caller)
-        return {"deployment": {**self._platform(record, request), "metadata": record.metadata}, "region": "us"}
+        return {"deployment": {**(await self._platform(record, request)), "metadata": record.metadata}, "region": "us"}
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
         change = await body(request, PlatformChange)
         name = request.path_params["name"]
         if change.action == "replace":
-            change.model = self._model(request.path_params["owner"], change.project, change.model)
+            change.model = await self._model(request.path_params["owner"], change.project, change.model)
         if change.memoryGi is not msgspec.UNSET:
             change.memory_bytes = _memory(change.memoryGi)
         if not change.action and (change.name is not None or change.metadata is not None):
@@ -337,9 +337,9 @@ class Deployments:
             self._app.doors.open([record])
         return record
 
-    def _model(self, owner: str, project: str, model: str) -> str:
+    async def _model(self, owner: str, project: str, model: str) -> str:
         """The model that a Platform caller means: by its full name if we have it, else by its last part."""
-        names = {name for card in self._app.desk.cards() for name in (card.name, *card.aliases)}
+        names = {name for card in await self._app.desk.all() for name in (card.name, *card.aliases)}
         full = "/".join(part for part in (owner, project, model) if part)
         return next((name for name in (full, f"{project}/{model}", model) if name in names), model)
 
@@ -372,9 +372,10 @@ class Deployments:
         bare = f"[{host}]" if ":" in host else host
         return f"{asked.scheme}://{bare}:{port}" if port else f"{asked.scheme}://{bare}"
 
-    def _stands(self, record: Record) -> tuple[str, str]:
+    async def _stands(self, record: Record) -> tuple[str, str]:
         """State and reason, as the callers of the endpoint would find it now."""
-        gone = self._dedicated.app(record.name).gone() if record.state == "ready" else ""
+        may_be = record.state == "ready" and self._fleet.knows(record.name)
+        gone = await self._dedicated.app(record.name).gone() if may_be else ""
         reason = _sentences(gone or record.reason, self._closed(record))
         return "failed" if gone else record.state, reason
 
@@ -394,7 +395,7 @@ class Deployments:
 
     async def _told(self, record: Record, request: Request) -> dict[str, Any]:
         """The endpoint in words; of one in a region, what the region tells of its state."""
-        words = self._words(record, request)
+        words = await self._words(record, request)
         there = self._there(record)
         if there is None:
             return words
@@ -426,9 +427,9 @@ class Deployments:
             raise BadOptions(f"hostname is '{name}', which leads to this server itself. Give the endpoint another one.")
         return name
 
-    def _words(self, record: Record, request: Request) -> dict[str, Any]:
+    async def _words(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
-        state, reason = self._stands(record)
+        state, reason = await self._stands(record)
         return {
             "id": record.id,
             "name": record.name,
@@ -449,9 +450,9 @@ class Deployments:
             "started": record.started,
         }
 
-    def _platform(self, record: Record, request: Request) -> dict[str, Any]:
+    async def _platform(self, record: Record, request: Request) -> dict[str, Any]:
         plan = record.plan
-        state, reason = self._stands(record)
+        state, reason = await self._stands(record)
         told: dict[str, Any] = {
             "id": record.id,
             "owner": request.path_params["owner"],

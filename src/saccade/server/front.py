@@ -16,21 +16,23 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from starlette.types import Receive, Scope, Send
 
-from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
+from saccade.card import Card
+from saccade.dialects.dialect import Dialect
 from saccade.engine.kin import die_with
-from saccade.errors import Error, Overloaded, place
+from saccade.errors import Error, UnknownModel, place
 from saccade.server import channel
-from saccade.server.access import Caller, Gate
-from saccade.server.app import App, Exchange, host_of, installed
+from saccade.server.access import Gate
+from saccade.server.app import App, host_of, installed
 from saccade.server.database import Database
-from saccade.server.desk import FrontDesk
+from saccade.server.desk import FrontDesk, missing
 from saccade.server.gate import KeyGate
-from saccade.server.house import Directory, Engine, House, Unasked
+from saccade.server.house import Directory, Engine, House
+from saccade.server.inquiries import Inquiries
 from saccade.server.journal import Journal
 from saccade.server.metrics import Metrics
 from saccade.server.paths import normalised
@@ -40,10 +42,8 @@ from saccade.server.wiring import configured, open_fetcher, open_gate, open_regi
 
 log = logging.getLogger("saccade.server")
 
-T = TypeVar("T")
-
-MOST_QUESTIONS = 50
-"""So often may be asked for one request (one name in it may mean several models), before it is given up."""
+FRESH_S = 0.5
+"""How long the first process is believed about a model before it is asked again."""
 
 REPORT_S = 0.5
 DRAIN_LOOK_S = 0.02
@@ -56,10 +56,24 @@ class Desk(FrontDesk):
         device: Literal["cpu", "gpu"] = "gpu" if settings.device == "cuda" else "cpu"
         super().__init__(directory, Engine(house), settings.default_model, device)
         self._house = house
+        self._cards = Inquiries(self._look_up, FRESH_S)
 
     def uptime_s(self) -> float:
         """The server's, not this process's, which may have taken another's place."""
         return time.monotonic() - self._house.facts.ready_at
+
+    async def _look_up(self, ref: str | None) -> Card:
+        try:
+            return await self._house.card(ref or "", fetch=False)
+        except UnknownModel as error:
+            raise missing(ref or "", error) from error
+
+    async def _look_around(self, ref: str | None) -> Sequence[Card]:
+        """The only model there is; none where there are several: the pages that list them are relayed."""
+        try:
+            return (await self._house.card(channel.ONLY, fetch=False),)
+        except UnknownModel:
+            return ()
 
 
 class FrontApp(App):
@@ -109,22 +123,6 @@ class FrontApp(App):
         if not found.candidates or any(one.route.action != "predict" for one in found.candidates):
             return False
         return not self._first.facts.hosts or host_of(scope) not in self._first.facts.hosts
-
-    async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
-        """As it is; begun anew while the request names models that the first process was not asked about."""
-        return await self._asking(lambda: super(FrontApp, self)._predict(exchange, dialect, incoming, caller))
-
-    async def _parsed(self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None) -> Ask:
-        """The same, also for a body that is too large, which is not predicted."""
-        return await self._asking(lambda: super(FrontApp, self)._parsed(dialect, incoming, caller))
-
-    async def _asking(self, work: Callable[[], Awaitable[T]]) -> T:
-        for _ in range(MOST_QUESTIONS):
-            try:
-                return await work()
-            except Unasked as missing:
-                await self._directory.ask(missing.ref)
-        raise Overloaded("The server is too busy to look for the model. Try again shortly.")
 
 
 class _Lines:

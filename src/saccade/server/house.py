@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from itertools import count
 from typing import Any
@@ -18,25 +17,11 @@ from saccade.card import Card
 from saccade.dialects.dialect import ModelState
 from saccade.engine import wire
 from saccade.engine.job import Done, Failed, Frame
-from saccade.errors import Error, UnknownModel
 from saccade.server import channel
 from saccade.server.channel import Channel, Facts, ToFront
 from saccade.server.settings import Settings
 
 log = logging.getLogger("saccade.server")
-
-FRESH_S = 0.5
-"""How long the first process is believed about a model before it is asked again."""
-
-MOST_TOLD = 1000
-
-
-class Unasked(Exception):
-    """The first process was not asked about the model ``ref`` yet; the request is read again once it was."""
-
-    def __init__(self, ref: str) -> None:
-        super().__init__(ref)
-        self.ref = ref
 
 
 class House:
@@ -254,66 +239,20 @@ class Engine:
 
 
 class Directory:
-    """The library of the first process, as far as this front has asked about it."""
+    """The library of the first process, for what may wait in a thread; :class:`saccade.server.front.Desk` asks the
+    rest."""
 
     def __init__(self, house: House) -> None:
         self._house = house
         self._loop = asyncio.get_running_loop()
-        self._told: dict[str, tuple[float, Card | Error]] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
 
     def card(self, ref: str, *, fetch: bool = False) -> Card:
-        """The Card as last told; may be called in any thread, with ``fetch`` only in another than the event loop's.
-
-        Raises:
-            Unasked: nobody asked lately.
-            Error: what the first process said.
-        """
-        if fetch:
-            return asyncio.run_coroutine_threadsafe(self._fetched(ref), self._loop).result()
-        told_at, outcome = self._told.get(ref, (float("-inf"), None))
-        if outcome is None or time.monotonic() - told_at > FRESH_S:
-            raise Unasked(ref)
-        if isinstance(outcome, Error):
-            raise outcome.with_traceback(None)
-        return outcome
+        """The Card behind a ref; raises what the first process does. Not for the event loop's own thread."""
+        return asyncio.run_coroutine_threadsafe(self._house.card(ref, fetch=fetch), self._loop).result()
 
     def cards(self) -> Sequence[Card]:
-        """The only one there is; none where there are several: the pages that list them are relayed.
-
-        Raises:
-            Unasked: nobody asked lately.
-        """
-        try:
-            return (self.card(channel.ONLY),)
-        except UnknownModel:
-            return ()
-
-    async def ask(self, ref: str) -> None:
-        """Asks the first process; several who want to know wait for one answer."""
-        if ref not in self._asking:
-            self._asking[ref] = self._loop.create_task(self._asked(ref))
-            self._asking[ref].add_done_callback(lambda _: self._asking.pop(ref))
-        await asyncio.shield(self._asking[ref])
-
-    async def _asked(self, ref: str) -> None:
-        try:
-            self._keep(ref, await self._house.card(ref, fetch=False))
-        except Error as error:
-            self._keep(ref, error)
-
-    async def _fetched(self, ref: str) -> Card:
-        card = await self._house.card(ref, fetch=True)
-        self._keep(ref, card)
-        return card
-
-    def _keep(self, ref: str, outcome: Card | Error) -> None:
-        now = time.monotonic()
-        if len(self._told) >= MOST_TOLD:  # names come from callers
-            self._told = {name: told for name, told in self._told.items() if now - told[0] <= FRESH_S}
-        self._told[ref] = now, outcome
-        if isinstance(outcome, Card):
-            self._told[outcome.name] = now, outcome
+        """Told there: the pages that list them are relayed."""
+        return ()
 
 
 def _address(pair: Any) -> tuple[str, Any] | None:

@@ -126,7 +126,7 @@ class Keyring:
                 "key": {"id": caller.id, "name": caller.name} if caller.name else None,
                 "version": __version__,
                 "device": self._app.desk.device(),
-                "default_model": self._app.desk.default_model(),
+                "default_model": await self._app.desk.default(),
             }
 
         return await self._pages.asked(request, facts)

@@ -104,21 +104,27 @@ class Pages:
 
     async def front(self, request: Request) -> Response:
         """A page for people, a word for programs."""
+        await self.app.look()
         if "text/html" in request.headers.get("accept", ""):
             if self.app.fleet is not None:
                 return FileResponse(STATIC / "index.html", headers=GUARDED)
             title = self.app.endpoint or "saccade"
-            return page(title, self._front(incoming(request).base_url), self._status() if self.app.endpoint else 200)
+            return page(
+                title,
+                self._front(incoming(request).base_url, await self._model()),
+                self._status() if self.app.endpoint else 200,
+            )
         told = {"server": "saccade", "version": __version__, "docs": f"{incoming(request).base_url}/docs"}
         if not self.app.endpoint:
             return answer({"status": "ok", **told})
-        facts = {"endpoint": self.app.endpoint, "model": self._model()}
+        facts = {"endpoint": self.app.endpoint, "model": await self._model()}
         if self._status() != 200:
             facts["error"] = f"Service Unavailable: the endpoint '{self.app.endpoint}' is {self.app.state}."
         return answer({"status": self.app.state, **facts, **told}, self._status())
 
     async def health(self, request: Request) -> Response:
         """200 when calls are answered, 503 while they are not: the server or the endpoint loads or stops."""
+        await self.app.look()
         return answer({"status": self.app.state}, self._status())
 
     def _status(self) -> int:
@@ -141,7 +147,7 @@ class Pages:
                 "server": "saccade",
                 "version": __version__,
                 "uptime_s": round(self.app.desk.uptime_s(), 3),
-                "default_model": self.app.desk.default_model(),
+                "default_model": await self.app.desk.default(),
                 "dialects": [dialect.name for dialect in self.app.dialects],
                 "fronts": [] if fronts is None else fronts.info(),
                 "engine": engine,
@@ -163,15 +169,15 @@ class Pages:
 
         return await self.asked(request, used)
 
-    def _model(self) -> str:
-        return self.app.desk.default_model() or STARTER
+    async def _model(self) -> str:
+        return await self.app.desk.default() or STARTER
 
-    def _front(self, base_url: str) -> str:
+    def _front(self, base_url: str, model: str) -> str:
         """A page for people at an address that has no console."""
-        lines = html.escape(tries(base_url, self._model(), self.app.endpoint))
+        lines = html.escape(tries(base_url, model, self.app.endpoint))
         what = "This server finds things in pictures."
         if self.app.endpoint:
-            what = f"A dedicated endpoint with the model <strong>{html.escape(self._model())}</strong>."
+            what = f"A dedicated endpoint with the model <strong>{html.escape(model)}</strong>."
         state = "" if self.app.state == "ok" else f"<p><strong>It is {html.escape(self.app.state)}.</strong></p>"
         title, url = html.escape(self.app.endpoint or "saccade"), html.escape(base_url)
         return (
@@ -188,7 +194,7 @@ class Pages:
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document, readable."""
         base_url, endpoint = incoming(request).base_url, self.app.endpoint
-        text = openapi.readable(self.app.dialects, base_url, tries(base_url, self._model(), endpoint))
+        text = openapi.readable(self.app.dialects, base_url, tries(base_url, await self._model(), endpoint))
         return page("saccade: the APIs", text)
 
     async def asked(

@@ -84,11 +84,11 @@ class Service:
     async def _find(self, wish: channel.Find) -> None:
         if wish.fetch:
             await self._app.fetched(wish.ref)
-        card = await self._only() if wish.ref == channel.ONLY else self._app.desk.card(wish.ref)
+        card = await self._only() if wish.ref == channel.ONLY else await self._app.desk.find(wish.ref)
         self.channel.send(channel.Found(wish.id, card))
 
     async def _only(self) -> Card:
-        cards = await asyncio.to_thread(self._app.desk.library.cards)
+        cards = await self._app.desk.all()
         if len(cards) == 1:
             return cards[0]
         raise UnknownModel(f"There are {len(cards)} models; name the one that is meant.")

@@ -1,0 +1,153 @@
+"""Models on a disk or in a network folder that is slow to answer, or does not answer at all."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from server_fakes import EchoEngine, PlainDialect, Shelf, client
+from tests.server.test_front import pair
+
+from saccade.card import Card
+from saccade.dialects import platform
+from saccade.errors import Overloaded
+from saccade.server import wiring
+from saccade.server.access import OpenGate
+from saccade.server.app import App
+from saccade.server.inquiries import FRESH_S, PATIENCE_S, Inquiries
+from saccade.server.settings import Settings
+
+
+class Folder(Shelf):
+    """A Shelf in a network folder that hangs now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked: list[str] = []
+
+    def card(self, ref: str, *, fetch: bool = False) -> Card:
+        self.asked.append(ref)
+        self.answers.wait(30)
+        return super().card(ref, fetch=fetch)
+
+    def cards(self) -> list[Card]:
+        self.answers.wait(30)
+        return super().cards()
+
+
+def made(folder: Folder, *dialects: Any) -> App:
+    settings = Settings(access_log=False)
+    app = wiring.build(settings, folder, EchoEngine(), OpenGate(), dialects or [PlainDialect("first")])  # type: ignore[arg-type]
+    app.ready = True
+    return app
+
+
+def run(play: Callable[[], Any], folder: Folder) -> Any:
+    try:
+        return asyncio.run(asyncio.wait_for(play(), 20))
+    finally:
+        folder.answers.set()
+
+
+async def timed(request: Any) -> tuple[int, float]:
+    begun = time.monotonic()
+    response: httpx.Response = await request
+    return response.status_code, time.monotonic() - begun
+
+
+def test_a_folder_that_hangs_stalls_neither_known_models_nor_the_rest_of_the_server() -> None:
+    folder = Folder()
+
+    async def play() -> None:
+        async with client(made(folder)) as http:
+            assert (await http.post("/first/one", content=b"x")).status_code == 200
+            await asyncio.sleep(FRESH_S + 0.05)
+            folder.answers.clear()
+            calls = [asyncio.create_task(timed(http.post("/first/one", content=b"x"))) for _ in range(5)]
+            strangers = [asyncio.create_task(http.post(f"/first/nobody{n}", content=b"x")) for n in range(20)]
+            lists = asyncio.create_task(http.get("/firsts"))
+            await asyncio.sleep(0.05)
+            for path in ("/health", "/health", "/metrics", "/info"):
+                status, took_s = await timed(http.get(path))
+                assert status == 200
+                assert took_s < (PATIENCE_S + 0.3 if path == "/info" else 0.3), (path, took_s)
+            for status, took_s in await asyncio.gather(*calls):
+                assert (status, took_s < PATIENCE_S + 0.5) == (200, True)
+            # From now on nobody waits for it.
+            await asyncio.sleep(FRESH_S + 0.05)
+            status, took_s = await timed(http.post("/first/one", content=b"x"))
+            assert (status, took_s < 0.2) == (200, True)
+            del folder.here["one"]
+            folder.answers.set()
+            assert {(await one).status_code for one in strangers} == {404}
+            assert (await lists).json() == ["slow", "two"] or (await lists).json() == ["two", "slow"]
+            assert (await http.post("/first/one", content=b"x")).status_code == 404
+        assert folder.asked.count("one") <= 4, folder.asked
+
+    run(play, folder)
+
+
+def test_a_model_is_found_as_soon_as_it_lies_there_and_gone_a_second_after_it_went() -> None:
+    folder = Folder()
+
+    async def play() -> None:
+        async with client(made(folder)) as http:
+            assert (await http.post("/first/new", content=b"x")).status_code == 404
+            folder.here["new"] = folder.here["one"]
+            assert (await http.post("/first/new", content=b"x")).status_code == 200
+            del folder.here["new"]
+            await asyncio.sleep(FRESH_S + 0.05)
+            assert (await http.post("/first/new", content=b"x")).status_code == 404
+
+    run(play, folder)
+
+
+def test_fronts_answer_known_models_while_the_folder_hangs() -> None:
+    folder = Folder()
+
+    async def play() -> None:
+        async with pair(shelf=folder) as two, client(two.front) as http:
+            assert (await http.post("/first/one", content=b"x")).status_code == 200
+            await asyncio.sleep(FRESH_S + 0.05)
+            folder.answers.clear()
+            stranger = asyncio.create_task(http.post("/first/nobody", content=b"x"))
+            status, took_s = await timed(http.post("/first/one", content=b"x"))
+            assert (status, took_s < PATIENCE_S + 0.5) == (200, True)
+            status, took_s = await timed(http.get("/health"))
+            assert (status, took_s < 0.2) == (200, True)
+            folder.answers.set()
+            assert (await stranger).status_code == 404
+
+    run(play, folder)
+
+
+def test_what_was_never_found_is_given_up_with_a_reason() -> None:
+    async def play() -> None:
+        never = asyncio.Event()
+
+        async def hang(ref: str | None) -> bool:
+            return await never.wait()
+
+        with pytest.raises(Overloaded, match="does not answer"):
+            await Inquiries(hang, longest_s=0.05).ask("one")
+
+    asyncio.run(play())
+
+
+def test_names_with_an_owner_and_a_project_before_them_are_not_looked_for_with_each_call() -> None:
+    folder = Folder()
+
+    async def play() -> None:
+        async with client(made(folder, platform.Platform())) as http:
+            for _ in range(20):
+                await http.post("/api/models/me/cars/one/predict", files={"file": b"x"})
+
+    run(play, folder)
+    assert 3 <= len(folder.asked) <= 6, folder.asked
