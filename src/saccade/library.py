@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from saccade.card import Card
@@ -143,9 +143,10 @@ class Library:
         if self.own.entry(name) is not None:
             raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
 
-    def removable(self, card: Card) -> bool:
-        """Whether :meth:`remove` would take this model away: it is saccade's own, no file of the user's."""
-        return self.folders.entry(card.name) is None and self.own.entry(card.name) is not None
+    def removable(self, cards: Iterable[Card]) -> frozenset[str]:
+        """Names of the models that :meth:`remove` would take away: they are saccade's own, no files of the user's."""
+        taken, own = self.folders.finder(), self.own.finder()
+        return frozenset(card.name for card in cards if taken(card.name) is None and own(card.name) is not None)
 
     def remove(self, ref: str) -> None:
         """Deletes an added or fetched model from this machine.

@@ -142,3 +142,20 @@ def test_a_damaged_zip_is_refused_wherever_it_is_damaged(tmp_path: Path, method:
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         with contextlib.suppress(BadInput):
             _unpacked(archive, tmp_path / f"unpacked-{place}")
+
+
+def test_the_list_of_models_looks_into_a_folder_that_changes_all_the_time_a_few_times_only(console: Console) -> None:
+    for number in range(40):
+        onnx_file(console.mine / f"m{number}.onnx", [(1, 6, 8400)])
+    library: Any = console._app.desk.library
+    looks = 0
+
+    class Folder(type(library.folders)):  # type: ignore[misc]
+        def refresh(self) -> None:
+            nonlocal looks
+            looks += 1
+            super().refresh()
+
+    library.folders = Folder([console.mine])
+    assert len(console.ask("GET", "/v1/console/models").json()["models"]) == 40
+    assert looks <= 4

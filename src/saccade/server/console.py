@@ -9,7 +9,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from saccade.card import Card
 from saccade.dialects.dialect import status_of
+from saccade.engine.aside import aside
 from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
 from saccade.server.keyring import PATIENCE_S
@@ -69,10 +70,12 @@ class Console:
 
         async def listed(caller: Caller) -> Any:
             library: Any = self._app.desk.library
-            cards = await asyncio.to_thread(library.cards)
-            rows = [self._row(card, fetched=True) for card in cards]
+            cards = await self._app.desk.all()
+            removable = await aside(lambda: library.removable(cards))
             names = {card.name for card in cards}
-            rows += [self._row(offer, fetched=False) for offer in library.offers() if offer.name not in names]
+            resident = self._resident()
+            rows = [self._row(card, resident, removable) for card in cards]
+            rows += [self._row(offer, resident) for offer in library.offers() if offer.name not in names]
             return {"models": rows, "memory_bytes": sum(row["memory_bytes"] for row in rows)}
 
         return await self._pages.asked(request, listed)
@@ -84,10 +87,9 @@ class Console:
             name = request.path_params["name"]
             library: Any = self._app.desk.library
             offer = next((one for one in library.offers() if one.name == name), None)
-            card = library.here(name)
-            if card is None and offer is not None:
-                return {**self._row(offer, fetched=False), "labels": [], "runtime": "–", "revision": ""}
-            card = library.card(name) if card is None else card
+            card = await aside(lambda: library.here(name) if offer is not None else library.card(name))
+            if card is None:
+                return {**self._row(offer, {}), "labels": [], "runtime": "–", "revision": ""}
             facts = {
                 "labels": [card.labels[number] for number in sorted(card.labels)],
                 "runtime": card.runtime,
@@ -96,7 +98,8 @@ class Console:
                 "dynamic": card.dynamic,
                 "source": card.source,
             }
-            return {**self._row(card, fetched=True), **facts}
+            removable = await aside(lambda: library.removable([card]))
+            return {**self._row(card, self._resident(), removable), **facts}
 
         return await self._pages.asked(request, shown)
 
@@ -146,7 +149,7 @@ class Console:
                     card = await asyncio.to_thread(library.add, request.path_params["name"], file)
                 except CorruptFiles as error:  # the caller's own file, not one of this server's
                     raise BadInput(error.message) from error
-            return self._row(card, fetched=True)
+            return self._row(card, {}, frozenset([card.name]))
 
         return await self._pages.asked(request, added, admin=True)
 
@@ -194,9 +197,10 @@ class Console:
         except Error as error:
             yield msgspec.json.encode({"error": error.message, "status": status_of(error)}) + b"\n"
 
-    def _row(self, thing: Any, *, fetched: bool) -> dict[str, Any]:
-        library: Any = self._app.desk.library
-        resident = self._resident().get(thing.name, {})
+    def _row(self, thing: Any, resident: Mapping[str, Any], removable: frozenset[str] | None = None) -> dict[str, Any]:
+        """``resident`` are the models in memory, ``removable`` the names of those that can be deleted; None for what is
+        not here yet."""
+        fetched = removable is not None
         return {
             "name": thing.name,
             "task": thing.task,
@@ -207,8 +211,8 @@ class Console:
             "source": thing.source,
             "fetched": fetched,
             "state": self._app.engine.state(thing.name) if fetched else "cold",
-            "memory_bytes": int(resident.get("memory_bytes", 0)),
-            "removable": fetched and library.removable(thing),
+            "memory_bytes": int(resident.get(thing.name, {}).get("memory_bytes", 0)),
+            "removable": removable is not None and thing.name in removable,
         }
 
     def _resident(self) -> dict[str, dict[str, Any]]:

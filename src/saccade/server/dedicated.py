@@ -254,7 +254,7 @@ class DedicatedDesk(FrontDesk):
         self._fleet.serving(self._name)
         return await self._found()
 
-    async def all(self) -> Sequence[Card]:
+    async def all(self, patience_s: float = 0.0) -> Sequence[Card]:
         """One."""
         return [await self._found()]
 

@@ -13,7 +13,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import ModelState
 from saccade.engine.aside import aside
 from saccade.errors import Error, Overloaded, UnknownModel
-from saccade.server.inquiries import FRESH_S, PATIENCE_S, Inquiries, Unasked
+from saccade.server.inquiries import FRESH_S, LONGEST_S, PATIENCE_S, Inquiries, Unasked
 
 STARTER = "picodet-s"
 """The model of requests that name none, on a server that has many and was told of no default."""
@@ -106,9 +106,9 @@ class FrontDesk:
             return self._cards.told(ref)
         return await self._cards.ask(ref)
 
-    async def all(self) -> Sequence[Card]:
-        """All models that can be served now."""
-        return await self._lists.ask(None)
+    async def all(self, patience_s: float = LONGEST_S) -> Sequence[Card]:
+        """All models that can be served now; what they were when last told, if looking takes too long."""
+        return await self._lists.ask(None, patience_s)
 
     def miss(self, ref: str, error: UnknownModel) -> None:
         """Takes note of a name that a caller may go on to use, because a part of it is a model's: it is not looked for
@@ -142,7 +142,7 @@ class FrontDesk:
             return self.default_model()
         with contextlib.suppress(Unasked, Overloaded, TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                await self.all()
+                await self.all(PATIENCE_S / 2)
             return self.default_model()
         return STARTER
 
@@ -178,12 +178,13 @@ async def read(desk: FrontDesk, work: Callable[[Reading], T], threaded: bool = F
 class Reading:
     """The Desk while one request is read: what was found for it stays so until it is read."""
 
-    __slots__ = ("_all", "_desk", "_told", "device", "state", "uptime_s")
+    __slots__ = ("_all", "_desk", "_patience_s", "_told", "device", "state", "uptime_s")
 
     def __init__(self, desk: FrontDesk) -> None:
         self._desk = desk
         self._told: dict[str, Card | Error] = {}
         self._all: Sequence[Card] | None = None
+        self._patience_s = LONGEST_S
         self.state, self.device, self.uptime_s = desk.state, desk.device, desk.uptime_s
 
     def card(self, ref: str) -> Card:
@@ -201,12 +202,16 @@ class Reading:
 
     def default_model(self) -> str | None:
         """Raises Unasked."""
-        return self._desk.default_model()
+        try:
+            return self._desk.default_model()
+        except Unasked:
+            self._patience_s = PATIENCE_S  # to choose among models, those of a moment ago will do
+            raise
 
     async def ask(self, ref: str | None) -> None:
         """Looks up what was missing."""
         if ref is None:
-            self._all = await self._desk.all()
+            self._all = await self._desk.all(self._patience_s)
             return
         try:
             self._told[ref] = await self._desk.find(ref)

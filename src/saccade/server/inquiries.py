@@ -68,15 +68,15 @@ class Inquiries(Generic[T]):
             raise Unasked(ref)
         return answer
 
-    async def ask(self, ref: str | None) -> T:
-        """The library's answer now, or the last one if it takes too long.
+    async def ask(self, ref: str | None, patience_s: float = PATIENCE_S) -> T:
+        """The library's answer now, or the last one if that takes longer than the caller's patience.
 
         Raises:
             Overloaded: there is no last one.
             Error: what the library raises.
         """
         task = self._asking.get(ref) or self._begin(ref)
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE_S if ref in self._kept else self._longest_s)
+        done, _ = await asyncio.wait({task}, timeout=patience_s if ref in self._kept else self._longest_s)
         if done:
             if (error := task.exception()) is not None:
                 raise error.with_traceback(None)

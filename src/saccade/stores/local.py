@@ -8,7 +8,7 @@ import logging
 import os
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import cast
 
@@ -107,14 +107,19 @@ class Local:
 
     def entry(self, ref: str) -> Entry | None:
         """What lies here under this name, with or without its suffix, in any case of letters."""
+        return self.finder()(ref)
+
+    def finder(self) -> Callable[[str], Entry | None]:
+        """:meth:`entry` for many names: the folders are looked into once."""
         self.refresh()
         index = self._index
-        plain = composed(ref.strip().strip("/"))
-        stem = plain[: -len(suffix)] if (suffix := PurePosixPath(plain).suffix.lower()) in SUFFIXES else plain
-        for form in (plain, plain.lower(), stem, stem.lower()):
-            if form in index:
-                return index[form]
-        return None
+
+        def found(ref: str) -> Entry | None:
+            plain = composed(ref.strip().strip("/"))
+            stem = plain[: -len(suffix)] if (suffix := PurePosixPath(plain).suffix.lower()) in SUFFIXES else plain
+            return next((index[form] for form in (plain, plain.lower(), stem, stem.lower()) if form in index), None)
+
+        return found
 
     def card(self, entry: Entry) -> Card:
         """The entry's Card as it was last sound: a model in memory goes on when its file is replaced by a broken one.
@@ -178,7 +183,8 @@ class Local:
                 index.setdefault(alias.lower(), entry)
         served = tuple(entry for entry in entries if index[entry.name] == entry)
         self._index, self._entries, self._stamps = index, served, stamps
-        self._seen = {entry: seen for entry, seen in self._seen.items() if entry in served and entry.kind}
+        kept = set(served)
+        self._seen = {entry: seen for entry, seen in self._seen.items() if entry in kept and entry.kind}
 
 
 def sayable(entry: Entry) -> Entry:
