@@ -66,6 +66,28 @@ def test_calls_that_wait_bring_another_replica_until_the_most_are_up() -> None:
     asyncio.run(play())
 
 
+def test_an_endpoint_grows_also_after_a_replica_could_not_be_started() -> None:
+    class Short(Engine):
+        tries = 0
+
+        async def scale(self, ref: str, replicas: int) -> None:
+            self.tries += 1
+            if self.tries == 1:
+                raise BlockingIOError(11, "Resource temporarily unavailable")
+            await super().scale(ref, replicas)
+
+    async def play() -> None:
+        endpoint = LocalEndpoint(lambda card, plan: Short(One(card), build(card, plan).rules))
+        await endpoint.start(slow(), Plan(model="slow", min_replicas=1, max_replicas=2))
+        callers = [asyncio.ensure_future(endpoint.predict(Call(model="", media=PICTURE))) for _ in range(60)]
+        while endpoint.replicas() < 2:
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*callers)
+        await endpoint.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
 def test_surplus_replicas_finish_their_calls_before_they_leave() -> None:
     async def play() -> None:
         engine = build(slow(), Plan(model="slow", min_replicas=3, max_replicas=3))

@@ -308,6 +308,22 @@ def test_a_replica_that_comes_too_late_for_a_model_that_was_put_away_is_ended(ru
     run(main())
 
 
+def test_no_replica_too_many_comes_while_a_lost_one_is_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 500}), threads=1) as engine:
+            await engine.load("m")
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            while pids(engine):
+                await asyncio.sleep(0.01)
+            await engine.scale("m", 1)
+            while not pids(engine):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
+            assert len(pids(engine)) == 1
+
+    run(main())
+
+
 def test_a_replica_that_is_lost_while_it_leaves_is_not_replaced(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"ms": 1500}), replicas=2) as engine:

@@ -15,7 +15,7 @@ import psutil
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import PROBE, Builder, Engine, Plan
-from saccade.errors import BadOptions, Error, Stopped
+from saccade.errors import BadOptions, Error, Stopped, place
 
 log = logging.getLogger("saccade.endpoints")
 
@@ -117,19 +117,23 @@ class LocalEndpoint:
         """Unloads an endpoint that may sleep (the next call brings it back), and keeps as many replicas as it needs."""
         while True:
             await asyncio.sleep(TEND_S)
-            engine, card, plan, row = self._engine, self._card, self._plan, self._row()
-            if engine is None or card is None or plan is None or row is None:
-                continue
-            idle_s = time.monotonic() - self._last_call
-            if not plan.min_replicas and plan.idle_stop_s and not self._working and idle_s > plan.idle_stop_s:
-                await engine.unload(card.name)
-                continue
-            wanted = self._wanted(plan, row)
-            if wanted != len(row["replicas"]):
-                try:
-                    await engine.scale(card.name, wanted)
-                except Error as error:
-                    log.warning("a further replica of '%s' did not come up: %s", card.name, error.message)
+            try:
+                await self._look()
+            except Exception as error:
+                why = error.message if isinstance(error, Error) else place(error)
+                log.warning("looking after an endpoint of '%s' failed: %s", self._card and self._card.name, why)
+
+    async def _look(self) -> None:
+        engine, card, plan, row = self._engine, self._card, self._plan, self._row()
+        if engine is None or card is None or plan is None or row is None:
+            return
+        idle_s = time.monotonic() - self._last_call
+        if not plan.min_replicas and plan.idle_stop_s and not self._working and idle_s > plan.idle_stop_s:
+            await engine.unload(card.name)
+            return
+        wanted = self._wanted(plan, row)
+        if wanted != len(row["replicas"]):
+            await engine.scale(card.name, wanted)
 
     def _wanted(self, plan: Plan, row: Mapping[str, Any]) -> int:
         """One replica more while calls keep waiting, one less when the others have sufficed for a while."""

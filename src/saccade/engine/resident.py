@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Literal, TypeAlias
 
@@ -75,6 +75,7 @@ class Resident:
         self._flying: dict[Link, dict[int, Entry]] = {}
         self._leaving: set[Link] = set()
         self._ending: set[Link] = set()
+        self._coming = 0
         self._fruitless = 0
         self._renew_from = 0.0
         self._born: dict[Link, float] = {}
@@ -169,17 +170,17 @@ class Resident:
                 link.grant(entry.id, frames)
 
     async def scale(self, replicas: int) -> None:
-        """Brings up so many replicas, or lets the surplus finish what it has and leave.
+        """Brings up so many replicas, with those that take a lost one's place, or lets the surplus finish and leave.
 
         Raises:
             ModelError, SetupError: a further one cannot be opened; those that are up go on.
         """
         staying = [link for link in self._flying if link not in self._leaving]
-        for _ in range(replicas - len(staying)):
+        for _ in range(replicas - len(staying) - self._coming):
             await self._add()
             self._pump()
         self.wanted = max(1, replicas)
-        for link in staying[max(1, replicas) :]:
+        for link in staying[max(1, replicas - self._coming) :]:
             self._leaving.add(link)
             self._start(self._depart(link))
 
@@ -363,6 +364,10 @@ class Resident:
 
     async def _revive(self) -> None:
         """Brings a new replica, with a growing pause while they die without an answer."""
+        with self._on_its_way():
+            await self._bring()
+
+    async def _bring(self) -> None:
         failures = 0  # of this replica; those that answer meanwhile say nothing about it
         while self.state == "warm":
             least, most = BACK_OFF_S
@@ -381,6 +386,15 @@ class Resident:
                 return
             self._pump()
             return
+
+    @contextmanager
+    def _on_its_way(self) -> Iterator[None]:
+        """Counts a replica that is being brought."""
+        self._coming += 1
+        try:
+            yield
+        finally:
+            self._coming -= 1
 
     def _give_up(self, error: Error) -> None:
         if self._flying or self.state != "warm":
@@ -404,7 +418,8 @@ class Resident:
         log.warning("a worker of '%s' is renewed: %s", self.card.name, reason)
         self._leaving.add(link)
         try:
-            await self._add()
+            with self._on_its_way():
+                await self._add()
         except (Error, OSError) as error:
             log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error)
             self._leaving.discard(link)
