@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -19,8 +19,9 @@ from starlette.responses import StreamingResponse
 
 from saccade.call import Call, Clip, Options
 from saccade.discover import Budget
+from saccade.errors import Forbidden
 from saccade.server import channel, fronts, wiring
-from saccade.server.access import OpenGate
+from saccade.server.access import Caller, OpenGate, Ticket
 from saccade.server.app import App
 from saccade.server.channel import Channel
 from saccade.server.front import FrontApp
@@ -104,6 +105,22 @@ def test_a_front_answers_what_the_first_process_would(method: str, path: str, bo
 
     here, there = run(both())
     assert seen(here) == seen(there)
+
+
+def test_a_front_has_nothing_fetched_for_a_caller_who_may_not_use_it() -> None:
+    class Strict(OpenGate):
+        async def take(self, caller: Caller, models: Sequence[str]) -> Ticket:
+            if "far" in models:
+                raise Forbidden("This key is not for that model.")
+            return await super().take(caller, models)
+
+    async def play(shelf: Shelf) -> int:
+        async with pair(shelf=shelf) as two, client(two.front) as http:
+            two.front.gate = Strict()
+            return (await http.post("/first/far", content=b"x")).status_code
+
+    shelf = Shelf()
+    assert (run(play(shelf)), shelf.fetches) == (403, 0)
 
 
 def test_a_body_that_is_too_large_is_told_so_by_a_front_that_was_never_asked_for_the_model() -> None:

@@ -59,6 +59,14 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     card: Card
 
 
+class Missing(msgspec.Struct, frozen=True, tag="missing"):
+    """To the front: no such model is here; ``offered`` as in :class:`saccade.errors.UnknownModel`."""
+
+    id: int
+    message: str
+    offered: str
+
+
 class Want(msgspec.Struct, frozen=True, tag="want"):
     """To the front: the next part of what the visitor sends."""
 
@@ -167,7 +175,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     families: tuple[Family, ...] | None
 
 
-ToFront: TypeAlias = Begin | Facts | Found | Told | Over | Sorry | Want | Head | Part | Count | Stop
+ToFront: TypeAlias = Begin | Facts | Found | Missing | Told | Over | Sorry | Want | Head | Part | Count | Stop
 FromFront: TypeAlias = Standing | Ask | Leave | Grant | Find | Visit | Gave | Took | Lines | Report
 
 

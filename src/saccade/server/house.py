@@ -17,6 +17,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import ModelState
 from saccade.engine import wire
 from saccade.engine.job import Done, Failed, Frame
+from saccade.errors import UnknownModel
 from saccade.server import channel
 from saccade.server.channel import Channel, Facts, ToFront
 from saccade.server.settings import Settings
@@ -118,6 +119,10 @@ class House:
                 self._settle(message)
             case channel.Found():
                 self._answer(message.id, message.card)
+            case channel.Missing():
+                missing = UnknownModel(message.message)
+                missing.offered = message.offered
+                self._answer(message.id, missing)
             case channel.Want() | channel.Head() | channel.Part():
                 if message.id in self._visitors:
                     self._visitors[message.id].take(message, body)

@@ -107,7 +107,9 @@ class Service:
     def _done(self, number: int, task: asyncio.Task[None]) -> None:
         del self._work[number]
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Error):
+        if isinstance(error, UnknownModel):
+            self.channel.send(channel.Missing(number, error.message, error.offered))
+        elif isinstance(error, Error):
             kind, text = wire.named(error)
             self.channel.send(wire.Sorry(number, kind, text, getattr(error, "retry_after_s", 0.0)))
         elif error is not None:
