@@ -446,7 +446,7 @@ def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
         rules = {"memory_bytes": 400 << 20, "pins": ("a",), "min_residency_s": 30.0}
         async with running(library, isolate=False, **rules) as engine:
             assert engine.state("a") == "warm"
-            with pytest.raises(Overloaded, match="no room") as raised:
+            with pytest.raises(Overloaded, match=r"no room .* preloaded and stay: .* 400 MiB\. Raise") as raised:
                 await engine.predict(call("b"))
             assert raised.value.retry_after_s > 1
             await engine.predict(call("a"))

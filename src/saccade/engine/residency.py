@@ -244,8 +244,14 @@ class Residency:
             if not free:
                 if not others and not self._retiring:
                     return  # one that is larger than the budget is opened alone
+                why = "now: other models are in use."
+                if not self._retiring and self.pins.issuperset(resident.card.name for resident in others):
+                    why = (
+                        f"beside those that are preloaded and stay: all models together may hold "
+                        f"{self.budget_bytes >> 20} MiB. Raise 'memory_bytes', or preload fewer."
+                    )
                 raise Overloaded(
-                    f"There is no room for the model '{card.name}' now: other models are in use.",
+                    f"There is no room for the model '{card.name}' {why}",
                     retry_after_s=self._next_leave_s(others),
                 )
             victim = min(free, key=lambda resident: (resident.busy, resident.last_used))
