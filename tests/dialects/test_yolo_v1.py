@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from yolo_made import (
     BOXES,
@@ -115,6 +117,13 @@ def test_oriented_boxes_have_four_corners() -> None:
 def test_semantic_segments_are_items_like_any_other() -> None:
     masks = msgspec.structs.replace(answer(SEGMENT))
     assert json.loads(told(YoloV1(), call(), masks).body)["data"][0]["segments"]["y"][0] == 351.5625
+
+
+@pytest.mark.parametrize("words", [{"response": "l1"}, {"response": "l2"}, {"response": "hub"}, {"format": "csv"}])
+def test_the_surest_object_is_the_first_whatever_the_models_own_order(words: dict[str, str]) -> None:
+    turned = dataclasses.replace(BOXES, scores=np.array([0.3, 0.9], np.float32))
+    body = told(YoloV1(), call(words), answer(turned)).body
+    assert body.index(b"tie") < body.index(b"person")
 
 
 def test_the_second_generation_is_flat_and_normalised() -> None:

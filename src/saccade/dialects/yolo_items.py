@@ -39,26 +39,16 @@ PLAIN = Style()
 
 
 def items(result: Result, image_hw: tuple[int, int], style: Style = PLAIN) -> list[Item]:
-    """One item per object, in the result's order.
+    """One item per object, the surest first: clients take the first for the best, and DETR has an order of its own.
 
     Raises:
         WrongTask: depth, for which these items have no words.
     """
-    match result:
-        case Labels():
-            return _labels(result, style)
-        case Boxes():
-            return [_item(result, i, box, style) for i, box in enumerate(_boxes(result.boxes_xyxy, image_hw, style))]
-        case OrientedBoxes():
-            return [_item(result, i, box, style) for i, box in enumerate(_corners(result, image_hw, style))]
-        case Keypoints():
-            return _keypoints(result, image_hw, style)
-        case Masks():
-            return _segments(result, image_hw, style)
-        case Depth():
-            raise errors.WrongTask("Depth maps have no words in this API; ask for them at /predict.")
-        case _:
-            assert_never(result)
+    written = _written(result, image_hw, style)
+    if isinstance(result, Labels | Depth):
+        return written
+    scores = result.scores.tolist()
+    return [written[i] for i in sorted(range(len(scores)), key=lambda i: -scores[i])]
 
 
 def flat_items(result: Result, image_hw: tuple[int, int], style: Style = PLAIN) -> list[Item]:
@@ -78,6 +68,24 @@ def polygons(masks: Masks) -> tuple[NDArray[np.float32], ...]:
     if shaped.form != "polygon":
         raise errors.WrongTask(f"Masks in the form '{shaped.form}' cannot be written as outlines.")
     return shaped.polygons
+
+
+def _written(result: Result, image_hw: tuple[int, int], style: Style) -> list[Item]:
+    match result:
+        case Labels():
+            return _labels(result, style)
+        case Boxes():
+            return [_item(result, i, box, style) for i, box in enumerate(_boxes(result.boxes_xyxy, image_hw, style))]
+        case OrientedBoxes():
+            return [_item(result, i, box, style) for i, box in enumerate(_corners(result, image_hw, style))]
+        case Keypoints():
+            return _keypoints(result, image_hw, style)
+        case Masks():
+            return _segments(result, image_hw, style)
+        case Depth():
+            raise errors.WrongTask("Depth maps have no words in this API; ask for them at /predict.")
+        case _:
+            assert_never(result)
 
 
 def _item(result: Boxes | OrientedBoxes | Keypoints | Masks, i: int, box: dict[str, float], style: Style) -> Item:
