@@ -17,7 +17,7 @@ from saccade.errors import UnsupportedModel
 from saccade.families.family import Gridded, Prepared, Worded
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
-from saccade.ops.masks import rendered
+from saccade.ops.masks import chosen, rendered
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Masks, Result
 from saccade.runtimes.session import Compute
@@ -76,7 +76,10 @@ class Model:
                 f"The model '{name}' answers with {shapes}, which its family '{family}' cannot read. Check the family "
                 "and the task that its sidecar names."
             ) from error
-        return rendered(result, options.mask_form) if isinstance(result, Masks) else result
+        if not isinstance(result, Masks):
+            return result
+        # Segmenters share the picture out among all their classes, so what is not wanted goes last.
+        return rendered(chosen(result, options.classes, options.max_det), options.mask_form)
 
     def predict(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Answer:
         """prepare → run → read for one image, with the time that each took."""

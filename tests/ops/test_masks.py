@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from saccade.errors import RunFailed
-from saccade.ops.masks import compressed, contours, joined, nearest, on_image, outlines, png, rendered, rle
+from saccade.ops.masks import chosen, compressed, contours, joined, nearest, on_image, outlines, png, rendered, rle
 from saccade.results import Crop, Grid, Masks
 
 A = [[0, 0], [0, 4], [4, 4], [4, 0]]
@@ -115,6 +116,22 @@ def test_empty_masks_can_be_rendered(form) -> None:
 
 def test_no_masks_can_be_rendered() -> None:
     assert rendered(masks([], whole((20, 30))), "png").pngs == ()
+
+
+def test_segments_are_chosen_by_class_and_strength_and_keep_their_order() -> None:
+    crops = [Crop(x, 0, np.ones((1, 1), np.uint8)) for x in range(4)]
+    found = dataclasses.replace(
+        masks(crops, whole((1, 4))),
+        class_ids=np.array([0, 1, 1, 1], np.int32),
+        scores=np.array([0.9, 0.3, 0.8, 0.5], np.float32),
+    )
+    assert chosen(found, None, None) is found
+    assert [crop.x for crop in chosen(found, (1, 7), None).crops] == [1, 2, 3]
+    assert [crop.x for crop in chosen(found, (1,), 2).crops] == [2, 3]
+    assert [crop.x for crop in chosen(found, None, 2).crops] == [0, 2]
+    assert chosen(found, (5,), 1).names == ()
+    semantic = dataclasses.replace(found, kind="semantic")
+    assert [crop.x for crop in chosen(semantic, (1,), 1).crops] == [1, 2, 3]
 
 
 def test_a_rendered_result_keeps_its_form() -> None:

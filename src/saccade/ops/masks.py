@@ -27,6 +27,27 @@ FINAL_BLOCK = b"\x03\x00"
 NO_POINTS = np.zeros((0, 2), np.float32)
 
 
+def chosen(masks: Masks, classes: Sequence[int] | None, limit: int | None) -> Masks:
+    """The segments of these classes, at most ``limit`` (the strongest), in their order; only in the "crop" form.
+
+    Semantic segments are no objects and are not counted.
+    """
+    limit = None if masks.kind == "semantic" else limit
+    if masks.form != "crop" or (classes is None and limit is None):
+        return masks
+    rows = np.arange(len(masks.scores)) if classes is None else np.flatnonzero(np.isin(masks.class_ids, classes))
+    rows = np.sort(rows[np.argsort(-masks.scores[rows], kind="stable")[:limit]])
+    return replace(
+        masks,
+        boxes_xyxy=masks.boxes_xyxy[rows],
+        scores=masks.scores[rows],
+        class_ids=masks.class_ids[rows],
+        names=tuple(masks.names[row] for row in rows),
+        areas=masks.areas[rows],
+        crops=tuple(masks.crops[row] for row in rows),
+    )
+
+
 def rendered(masks: Masks, form: MaskForm) -> Masks:
     """The same segments in another form; only a result in the "crop" form can be turned into others.
 
