@@ -375,12 +375,13 @@ def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -
     assert options("clip", {"candidate_labels": '["cat", "big, black dog"]'}) == wanted
     assert options("clip", {"candidate_labels": "[cat, dog"}) == Options(candidate_labels=("[cat", "dog"))
     one_by_one = (("candidate_labels", b"cat"), ("candidate_labels", b"big, black dog"), ("file", JPEG))
-    parts = b"".join(
-        b'--xx\r\ncontent-disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name.encode(), value)
-        for name, value in one_by_one
-    )
-    form = ask("/models/clip", parts + b"--xx--\r\n", content_type="multipart/form-data; boundary=xx")
-    assert form.calls[0].options == wanted
+    for filename in (b"", b"; filename=x"):
+        parts = b"".join(
+            b'--xx\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % (name.encode(), filename, value)
+            for name, value in one_by_one
+        )
+        form = ask("/models/clip", parts + b"--xx--\r\n", content_type="multipart/form-data; boundary=xx")
+        assert form.calls[0].options == wanted
 
 
 def test_unknown_parameters_are_ignored_with_a_warning_header() -> None:

@@ -281,7 +281,10 @@ def test_repeated_classes_add_up(name: str, first: str) -> None:
     in_form = msgspec.structs.replace(in_form, body=other.partition(b"\r\n--")[0] + b"\r\n" + in_form.body)
     text = f"image={base64.b64encode(photo()).decode()}&{name}=27&{name}={first}".encode()
     urlencoded = msgspec.structs.replace(in_form, body=text, headers=URLENCODED)
-    for incoming in (in_query, in_form, urlencoded):
+    named_as_files = call(files={"other": b"27", name: first.encode(), "image": photo()})
+    body = named_as_files.body.replace(b'name="other"', f'name="{name}"'.encode())
+    named_as_files = msgspec.structs.replace(named_as_files, body=body)
+    for incoming in (in_query, in_form, urlencoded, named_as_files):
         assert sorted(asked(incoming).calls[0].options.classes or ()) == sorted(wanted)
 
 

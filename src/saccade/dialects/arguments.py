@@ -56,7 +56,9 @@ PLAIN: Final = (
 LISTS: Final = ("classes", "candidate_labels")
 """Arguments that may come once per member, also as ``classes[]``, which JavaScript and PHP make of the name."""
 
-WORDS: Final = frozenset((*ADDRESSES, *PLAIN, *(name for names in ALIASES.values() for name in names)))
+WORDS: Final = frozenset(
+    (*ADDRESSES, *PLAIN, *(f"{name}[]" for name in LISTS), *(name for names in ALIASES.values() for name in names))
+)
 """Names whose values are text, in whatever kind of part they come."""
 
 KNOWN: Final = WORDS | frozenset(FILES)

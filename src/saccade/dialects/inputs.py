@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -87,11 +87,12 @@ class Form:
 
         ``requests`` and others give a file's name to every part of ``files=``, also to ``{"conf": "0.5"}``.
         """
-        found = {upload.name: upload for upload in self.files if upload.name in names and is_argument(upload.data)}
-        if not found:
+        found = [upload.name in names and is_argument(upload.data) for upload in self.files]
+        if not any(found):
             return self
-        rest = tuple(upload for upload in self.files if found.get(upload.name) is not upload)
-        return Form(rest, (*((name, upload.data.decode()) for name, upload in found.items()), *self.texts))
+        rest = tuple(upload for upload, is_text in zip(self.files, found, strict=True) if not is_text)
+        texts = ((upload.name, upload.data.decode()) for upload in compress(self.files, found))
+        return Form(rest, (*texts, *self.texts))
 
 
 def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
