@@ -208,6 +208,13 @@ def test_a_parameter_counts_although_its_part_has_a_files_name(first: bool) -> N
     assert (call.media, call.options.conf) == (JPEG, 0.25)
 
 
+def test_a_forms_empty_file_gives_way_to_the_image_that_was_sent() -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename=""\r\n\r\n\r\n'
+    text = b'--b\r\nContent-Disposition: form-data; name="inputs"\r\n\r\n%b\r\n--b--\r\n' % TEXT.encode()
+    for body in (head + text, head + FORM):
+        assert ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls[0].media == JPEG
+
+
 @pytest.mark.parametrize("filename", ["", '; filename="parameters"'])
 def test_a_forms_part_of_parameters_is_no_image_even_if_it_has_a_files_name(filename: str) -> None:
     part = f'--b\r\nContent-Disposition: form-data; name="parameters"{filename}\r\n\r\n{{"threshold":0.125}}\r\n'

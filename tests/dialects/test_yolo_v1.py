@@ -336,6 +336,13 @@ def test_an_empty_file_is_refused() -> None:
         asked(call(files={"image": b""}))
 
 
+def test_a_field_in_which_a_browser_has_no_file_gives_way_to_what_was_sent() -> None:
+    written = {"url": base64.b64encode(photo()).decode()}
+    assert asked(call(written, files={"image": b""})).calls[0].media == photo()
+    assert asked(call(files={"image": b"", "file": photo()})).calls[0].media == photo()
+    assert asked(call({**written, "image": "", "url": "https://a.b/c"}, files={"image": b""})).calls[0].media_url
+
+
 def test_a_file_under_another_name_is_refused_by_that_name() -> None:
     with pytest.raises(errors.BadInput, match="photo"):
         asked(call(files={"photo": photo()}))

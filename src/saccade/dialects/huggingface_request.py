@@ -134,10 +134,11 @@ def _from_form(form: inputs.Form) -> Content:
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
     pictures = [upload.data for upload in form.files if upload.name not in NESTED]
-    if pictures:
-        picture = Picture(pictures[0])
-    elif text is not None:
+    chosen = next((data for data in pictures if data), None)  # a browser sends an empty file where none was chosen
+    if chosen is None and text is not None:
         picture = _picture(text)
+    elif pictures:
+        picture = Picture(chosen or b"")
     else:
         raise BadInput("The form holds no image: send it as a file, for example curl -F file=@photo.jpg")
     return Content((picture,), "one", parameters, {**fields, **switches})

@@ -67,7 +67,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
     if inputs.is_multipart(incoming.headers):
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form={**form.fields, **_joined(inputs.gathered(form.texts))}, query=query)
-        return words, _uploaded(form, files) or _written(words, files)
+        return words, _in_form(form, words, files)
     words = Words(query=query)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
     if media.kind(incoming.body) is not None:
@@ -181,17 +181,19 @@ def _in_json(body: bytes) -> dict[str, Value] | None:
         return None
 
 
-def _uploaded(form: inputs.Form, files: Sequence[str]) -> Picture | None:
-    for name in files:
-        data = form.file(name, f"{name}[]")
-        if data is not None:
-            if not data:
-                raise BadInput(f"The file '{name}' is empty (0 bytes). Send the image or video itself.")
+def _in_form(form: inputs.Form, words: Words, files: Sequence[str]) -> Picture | None:
+    """A browser sends an empty file for a field in which none was chosen; then what came as text counts."""
+    sent = [(name, data) for name in files if (data := form.file(name, f"{name}[]")) is not None]
+    for name, data in sent:
+        if data:
             return Picture(data, part=name)
-    if form.files:
+    if form.files and not sent:
         found = inputs.described(form.files[0].name)
         raise BadInput(f"The form has a file under {found}; the image or video must be called 'file' or 'image'.")
-    return None
+    written = _written(words, files)
+    if written is None and sent:
+        raise BadInput(f"The file '{sent[0][0]}' is empty (0 bytes). Send the image or video itself.")
+    return written
 
 
 def _written(words: Words, files: Sequence[str]) -> Picture | None:
