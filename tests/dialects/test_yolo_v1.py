@@ -292,6 +292,10 @@ def test_numbers_in_quotes_from_a_shell_are_numbers() -> None:
     assert asked(call({"size": '"320"'})).calls[0].options.imgsz == 320
 
 
+def test_an_address_in_quotes_from_a_shell_is_an_address() -> None:
+    assert asked(call({"url": '"https://a.b/c"'}, files={})).calls[0].media_url == "https://a.b/c"
+
+
 @pytest.mark.parametrize("text", [lambda raw: raw, lambda raw: f"data:image/jpeg;base64,{raw}"])
 @pytest.mark.parametrize("name", ["image", "file", "source"])
 def test_json_may_hold_the_picture_as_base64(name: str, text: Any) -> None:

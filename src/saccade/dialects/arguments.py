@@ -236,7 +236,7 @@ class _Reader:
         names = ALIASES.get(canonical, (canonical,))
         own = self._face.own.get(canonical, canonical)
         found = self._words.find((own, *(name for name in names if name != own)))
-        return found and (found[0], _unquoted(found[1]))
+        return found and (found[0], unquoted(found[1]))
 
 
 def text(words: Words, name: str) -> str | None:
@@ -248,13 +248,13 @@ def text(words: Words, name: str) -> str | None:
     found = words.find((name,))
     if found is None:
         return None
-    value = _unquoted(found[1])
+    value = unquoted(found[1])
     if not isinstance(value, str):
         raise BadOptions(f"`{name}` must be text, but {inputs.described(value)} was given.")
     return value
 
 
-def _unquoted(value: Value) -> Value:
+def unquoted(value: Value) -> Value:
     """Text without blanks around it, and without the quotes that a shell leaves there (``-F 'conf="0.25"'``)."""
     if not isinstance(value, str):
         return value
@@ -288,7 +288,7 @@ def _texts(words: Words, name: str) -> tuple[str, ...] | None:
 
 
 def _split(name: str, value: Value) -> list[Value]:
-    value = _unquoted(value)
+    value = unquoted(value)
     if isinstance(value, list):
         return value
     if not isinstance(value, str):

@@ -204,6 +204,7 @@ def _written(words: Words, files: Sequence[str]) -> Picture | None:
     name, value = found
     if isinstance(value, list):
         value = value[0] if value else None
+    value = arguments.unquoted(value)
     if not isinstance(value, str | bytes):
         raise BadInput(f"'{name}' must be an address, a data: URI or base64, but it is {inputs.described(value)}.")
     url = inputs.image_url(value)
