@@ -365,6 +365,14 @@ def test_unknown_models_and_paths_are_404(ref: str) -> None:
     assert YoloV1().refuse(caught.value, incoming).status == 404
 
 
+def test_a_call_that_names_no_model_means_the_only_one_or_the_default() -> None:
+    nameless = form("/v1/predict", files={"image": photo()})
+    assert asked(nameless, desk=Desk(card("only"))).calls[0].model == "only"
+    assert asked(nameless, YoloV1(default="yolo11n")).calls[0].model == "yolo11n"
+    with pytest.raises(errors.BadInput, match="No model is named"):
+        asked(nameless)
+
+
 def test_depth_is_refused_for_want_of_words() -> None:
     with pytest.raises(errors.WrongTask, match="/predict"):
         asked(call(), desk=Desk(card("yolo11n", "depth")))

@@ -18,6 +18,7 @@ from saccade.card import Card
 from saccade.dialects import arguments, references, yolo_answers
 from saccade.dialects.arguments import Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
+from saccade.dialects.hub import only_model
 from saccade.dialects.yolo_ask import Picture, YoloAsk, ask, words_of
 from saccade.dialects.yolo_refusals import retry_headers
 from saccade.errors import BadInput
@@ -30,7 +31,8 @@ NO_PICTURE: Final = "An image file or URL must be submitted."
 
 class YoloV1:
     """``normalize`` is what counts when a first-generation call does not say; ``response`` which generation answers
-    calls that could be any; ``clamp`` moves numbers into their range instead of refusing them."""
+    calls that could be any; ``clamp`` moves numbers into their range instead of refusing them. ``default`` is the model
+    of calls that name none."""
 
     name = "yolo_v1"
     routes: tuple[Route, ...] = (
@@ -41,9 +43,12 @@ class YoloV1:
         Route(("GET",), "/v1/models", "describe"),
     )
 
-    def __init__(self, *, normalize: bool = False, response: Response = "l1", clamp: bool = False) -> None:
+    def __init__(
+        self, *, normalize: bool = False, response: Response = "l1", clamp: bool = False, default: str | None = None
+    ) -> None:
         legacy = Face(own={"imgsz": "size", "conf": "confidence"}, decimals=None, topk=1, clamp=clamp)
         self._response: Response = response
+        self._default = default
         self._faces: dict[Response, Face] = {
             "l1": msgspec.structs.replace(legacy, normalize=normalize),
             "l2": legacy,
@@ -56,11 +61,11 @@ class YoloV1:
         return True
 
     def parse(self, incoming: Incoming, desk: Desk) -> Ask:
-        """One call; the model stands in the path, or in a field ``model``."""
+        """One call; the model stands in the path, or in a field ``model``, or is the only one."""
         words, picture = words_of(incoming, FILES)
         if picture is None:
             raise BadInput(NO_PICTURE)
-        named = incoming.match.get("model") or arguments.text(words, "model")
+        named = incoming.match.get("model") or arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput("No model is named. Call /v1/predict/MODEL_ID with a model's id or name.")
         shape = arguments.response(words) or self._generation(words, picture)

@@ -73,7 +73,9 @@ def configured(dialects: Sequence[Dialect], settings: Settings) -> list[Dialect]
     """The same dialects, those of Ultralytics as the settings want them."""
     clamp, default = settings.clamp_arguments, settings.default_model or None
     chosen: dict[str, Dialect] = {
-        "yolo_v1": yolo_v1.YoloV1(normalize=settings.legacy_normalize, response=settings.legacy_response, clamp=clamp),
+        "yolo_v1": yolo_v1.YoloV1(
+            normalize=settings.legacy_normalize, response=settings.legacy_response, clamp=clamp, default=default
+        ),
         "hub": hub.Hub(topk=settings.hub_topk, clamp=clamp, default=default),
         "platform": platform.Platform(clamp=clamp, default=default),
     }
