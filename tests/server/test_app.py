@@ -218,7 +218,14 @@ def test_a_browser_may_call_from_any_page_unless_told_otherwise() -> None:
     assert "POST" in response.headers["access-control-allow-methods"]
     response = asked(made(), "POST", "/first/one", headers=asking, content=b"x")
     assert response.headers["access-control-allow-credentials"] == "true"
-    for name in ("x-request-id", "x-imgsz", "x-ignored-arguments", "x-ratelimit-reset"):
+    for name in (
+        "x-request-id",
+        "x-imgsz",
+        "x-ignored-arguments",
+        "x-ratelimit-reset",
+        " ratelimit,",
+        "ratelimit-policy",
+    ):
         assert name in response.headers["access-control-expose-headers"]
     refused = asked(made(), "POST", "/first/one", headers=asking, content=b"unreadable")
     assert refused.headers["access-control-allow-origin"] == "https://page.example"

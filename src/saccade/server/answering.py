@@ -23,8 +23,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 EXPOSED = (
     "x-request-id, x-compute-type, x-compute-time, x-compute-images, x-total-time, x-queue-time, x-inference-time, "
-    "x-error-message, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, retry-after, server-timing, "
-    "x-imgsz, x-ignored-arguments, link, x-hf-warning"
+    "x-error-message, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, ratelimit, ratelimit-policy, "
+    "retry-after, server-timing, x-imgsz, x-ignored-arguments, link, x-hf-warning"
 )
 USUAL_HEADERS = (
     "authorization, content-type, user-agent, x-api-key, x-use-cache, x-wait-for-model, x-load-model, x-hf-bill-to, "
