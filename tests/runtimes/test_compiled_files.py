@@ -98,17 +98,34 @@ def test_rooms_of_former_revisions_are_cleared_when_nobody_entered_them_for_long
     assert len(list(house.iterdir())) == 2
 
 
-def test_a_folder_that_somebody_writes_into_for_the_first_time_is_waited_for(tmp_path: Path) -> None:
+def test_a_graph_that_somebody_compiles_for_the_first_time_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "another.crc32").write_text("0")  # of another shape, or made by another version
     entered: list[str] = []
 
     def enter() -> None:
-        with compiled_files.alone(tmp_path):
+        with compiled_files.alone(tmp_path, "graph"):
             entered.append("second")
 
-    with compiled_files.alone(tmp_path):
+    with compiled_files.alone(tmp_path, "graph"):
         waiting = threading.Thread(target=enter)
         waiting.start()
         time.sleep(0.2)
         entered.append("first")
+        compiled_files.seal(tmp_path, "graph", True)
     waiting.join()
     assert entered == ["first", "second"]
+    with compiled_files.alone(tmp_path, "graph"), compiled_files.alone(tmp_path, "graph"):
+        pass
+
+
+def test_after_damage_one_process_compiles_again_and_the_others_wait(tmp_path: Path) -> None:
+    card, home = toy(tmp_path), tmp_path / "compiled"
+    answered(card, home)
+    (known,) = home.rglob("*.known")
+    (file,) = home.rglob("*.blob")
+    damage(file)
+    compiled_files._sound.clear()
+    compiled_files.look_through(file.parent)
+    assert not known.exists()
+    answered(card, home)
+    assert known.exists()

@@ -28,6 +28,8 @@ CHECKSUM = ".crc32"
 UNFINISHED_S = 600
 """A file that is so old and has no checksum was left by a process that ended while it wrote."""
 LOCK = ".lock"
+KNOWN = ".known"
+"""Of the files that tell which graphs were compiled into a folder, for the library's own names do not."""
 PATIENCE_S = 120
 """So long a process waits for another one that compiles the same; longer than that, it has stopped."""
 UNUSED_S = 30 * 86_400
@@ -43,10 +45,10 @@ def room(cache_dir: str, card: Card, kind: str) -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Makes the folder, and lets one process at a time write the first file there: the others find it then.
+def alone(folder: Path, graph: str) -> Iterator[None]:
+    """Makes the folder, and lets one process at a time compile the graph there: the others find it then.
 
-    Once there is one, all may come in together.
+    Once it is there, all may come in together.
 
     Raises:
         OSError: the folder cannot be made.
@@ -57,10 +59,10 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError:  # nothing is written there, but what is there may be read
         yield
         return
-    end = time.monotonic() + PATIENCE_S
+    known, end = folder / f"{graph}{KNOWN}", time.monotonic() + PATIENCE_S
     with lock:
         while time.monotonic() < end:
-            compiled = any(folder.glob(f"*{CHECKSUM}"))
+            compiled = known.exists()
             try:
                 fcntl.flock(lock, (fcntl.LOCK_SH if compiled else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -68,7 +70,7 @@ def alone(folder: Path) -> Iterator[None]:
                 continue
             except OSError:  # a file system without locks
                 pass
-            if compiled == any(folder.glob(f"*{CHECKSUM}")):
+            if compiled == known.exists():
                 break
         yield
 
@@ -84,8 +86,11 @@ def look_through(folder: Path) -> None:
         os.utime(folder.parent)
 
 
-def seal(folder: Path) -> None:
-    """Gives checksums to the files that have none, and clears rooms beside this one that were not used for long."""
+def seal(folder: Path, graph: str, found: bool) -> None:
+    """Gives checksums to the files that have none, and clears rooms beside this one that were not used for long.
+
+    ``found``: the graph was there already.
+    """
     new = [file for file in folder.glob("*.blob") if not _checksum_of(file).exists()]
     for file in new:
         with suppress(OSError):  # a disk that is full: the graph is compiled anew next time
@@ -94,6 +99,9 @@ def seal(folder: Path) -> None:
             draft.write_text(_checksum(file))
             draft.replace(_checksum_of(file))
             _sound.add(mark)
+    if new or found:
+        with suppress(OSError):
+            (folder / f"{graph}{KNOWN}").touch()
     if new:
         _clear(folder.parent.parent)
 
@@ -109,6 +117,8 @@ def _is_sound(file: Path) -> bool:
     if written == _checksum(file):
         return True
     log.warning("a compiled graph on the disk was damaged and is made anew")
+    for known in file.parent.glob(f"*{KNOWN}"):  # which of them it was is not told
+        known.unlink(missing_ok=True)
     file.unlink()
     _checksum_of(file).unlink()
     return False

@@ -17,6 +17,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -384,15 +385,23 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
             return core().compile_model(graph, "CPU", settings)
         # Graphs of different precision may get the same file name, and loading the wrong one crashes the process.
         folder = Path(compute.cache_dir) / f"{compute.precision}-{streams}x{compute.threads}"
+        name = _name(graph)
+        look_through(folder)
         with ExitStack() as held:
             try:
-                held.enter_context(alone(folder))
+                held.enter_context(alone(folder, name))
             except OSError:  # nothing can be kept there
                 return core().compile_model(graph, "CPU", settings)
-            look_through(folder)
             made = core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
-            seal(folder)
+            seal(folder, name, made.get_property("LOADED_FROM_CACHE"))
             return made
+
+
+def _name(graph: Any) -> str:
+    """The same for graphs that this library compiles to the same: another form or another version has another."""
+    operations = [operation.get_type_name() for operation in graph.get_ordered_ops()]
+    facts = (library().__version__, [str(given.partial_shape) for given in graph.inputs], operations)
+    return blake2b(repr(facts).encode(), digest_size=10).hexdigest()
 
 
 def _put_aside(compute: Compute) -> None:
