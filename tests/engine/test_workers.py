@@ -182,6 +182,25 @@ def test_a_worker_that_is_stopped_is_noticed_by_its_pulse(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(("ms", "check_s"), [(50, 0.0), (600, 0.1)])
+def test_when_the_whole_server_was_stopped_for_a_while_no_worker_is_to_blame(run: Run, ms: int, check_s: float) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": ms}), hang_s=1.2, check_s=check_s) as engine:
+            await engine.load("m")
+            await asyncio.sleep(1.0)
+            (before,) = pids(engine)
+            asked = asyncio.create_task(engine.predict(call(5)))
+            await asyncio.sleep(0.03)
+            os.kill(before, signal.SIGSTOP)
+            time.sleep(4)
+            os.kill(before, signal.SIGCONT)
+            assert brightness(await asked) == 5
+            await asyncio.sleep(0.1)
+            assert pids(engine) == [before]
+
+    run(main())
+
+
 def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"blind_after": 8}), check_s=0.2) as engine:

@@ -76,7 +76,7 @@ class ProcessLink(asyncio.Protocol):
         self._closing = False
         self._warm = False
         self._why = ""
-        self._pulse_at = self._felt_at = time.monotonic()
+        self._pulse_at = self._felt_at = self._woke_at = time.monotonic()
         self._alive = False
         self._listening: asyncio.TimerHandle | None = None
         self._burial: asyncio.Task[None] | None = None
@@ -131,10 +131,13 @@ class ProcessLink(asyncio.Protocol):
         if self._checked is None:
             self._checked = self._loop.create_future()
             self._write(wire.Check())
+        since = 0.0
         try:
-            async with asyncio.timeout(self._hang_s):
-                return await asyncio.shield(self._checked)
-        except TimeoutError:
+            while since <= self._woke_at:
+                since = time.monotonic()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._hang_s):
+                        return await asyncio.shield(self._checked)
             return f"it did not look at a picture within {self._hang_s:g} s"
         finally:
             if self._checked is not None and self._checked.done():
@@ -230,7 +233,7 @@ class ProcessLink(asyncio.Protocol):
         """Kills a worker whose pulse has stopped, unless it was this process that slept."""
         now = time.monotonic()
         if now - self._felt_at > 2 * LISTEN_S + 0.5:
-            self._pulse_at = now
+            self._pulse_at = self._woke_at = now
         self._felt_at = now
         patience_s = self._hang_s if self._alive else max(BIRTH_S, self._hang_s)
         if now - self._pulse_at > patience_s:

@@ -47,6 +47,9 @@ LONG_LIFE_S = 10.0
 BACK_OFF_S = (0.5, 30.0)
 """The first and the longest pause before another try."""
 
+SLEPT_S = 2.0
+"""When nobody looked after the replicas for so long, it was this process that was stopped, or all of them."""
+
 SLOW = 20
 """A call that takes so many times the usual is taken for hung, if it also takes longer than the rules' ``hang_s``."""
 
@@ -80,7 +83,7 @@ class Resident:
         self._renew_from = 0.0
         self._born: dict[Link, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._checked_at = time.monotonic()
+        self._checked_at = self._tended_at = self._woke_at = time.monotonic()
         self._empty = asyncio.Event()
         self._empty.set()
         self._loop = asyncio.get_running_loop()
@@ -210,10 +213,13 @@ class Resident:
     def tend(self) -> None:
         """Looks after the replicas; called about once a second."""
         now = time.monotonic()
+        if now - self._tended_at > SLEPT_S:
+            self._woke_at = now
+        self._tended_at = now
         limit_s = max(self._rules.hang_s, SLOW * (self.line.pace.service_s or 0.0))
         for link, flying in tuple(self._flying.items()):
             waits = [entry.sent for entry in flying.values() if entry.frames is None]
-            if waits and now - min(waits) > limit_s:
+            if waits and now - max(self._woke_at, min(waits)) > limit_s:
                 self._start(self._replace(link, "it hung in a call"))
             elif 0 < self._rules.worker_memory_bytes < link.memory_bytes and now > self._renew_from:
                 self._renew_from = now + RENEW_PAUSE_S
