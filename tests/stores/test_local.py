@@ -14,6 +14,7 @@ import pytest
 from saccade.call import Options
 from saccade.errors import CorruptFiles, UnsupportedModel
 from saccade.families.classifier import Classifier
+from saccade.stores import local as folders
 from saccade.stores.local import Local
 from stores.toy import DETECTOR, hub_folder, onnx_file
 
@@ -508,3 +509,25 @@ def test_a_repository_as_timm_writes_them_is_a_classifier(
     assert (card.task, card.family, card.labels) == ("classify", "classifier", labels)
     prepared = Classifier(card).prepare(np.zeros((100, 80, 3), np.uint8), Options())
     assert prepared.frame.input_hw == (64, 64)
+
+
+def test_a_file_that_could_not_be_read_once_is_found_as_soon_as_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    onnx_file(tmp_path / "m.onnx", metadata=DETECTOR)
+    local = Local([tmp_path])
+    read = folders.read
+
+    def refusing(*given: Any) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(folders, "read", refusing)
+    with pytest.raises(CorruptFiles, match=r"'m' cannot be read: Too many open files"):
+        local.find("m")
+    monkeypatch.setattr(folders, "read", read)
+    assert local.find("m") is not None
+    os.utime(tmp_path / "m.onnx", (1, 1))
+    monkeypatch.setattr(folders, "read", refusing)
+    assert local.find("m") is not None, "it goes on as it was"
+    assert local.find("m") is not None
+    assert caplog.text.count("stays what it was") == 1

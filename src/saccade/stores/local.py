@@ -50,6 +50,10 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     sidecar: Path | None = None
 
 
+UNREAD = (("", -1, 0),)
+"""In the place of an entry's files when the system refused to read them, as it may not the next time."""
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What an entry was found to be, and the files as they were then."""
 
@@ -151,11 +155,12 @@ class Local:
             outcome = error
         except OSError as error:
             outcome = CorruptFiles(f"'{entry.name}' cannot be read: {error.strerror or 'input/output error'}.")
+            before = UNREAD
         sound = seen.sound if seen is not None else None
         if isinstance(outcome, Card):
             before = stats(dict.fromkeys((*sources, *map(Path, outcome.files))))
             sound = outcome
-        elif sound is not None:
+        elif seen is not None and sound is not None and not (before == seen.files == UNREAD):
             log.warning("the model '%s' stays what it was, for its new files cannot be used: %s", entry.name, outcome)
         looked = Seen(files=before, outcome=outcome, sound=sound)
         self._seen = {**self._seen, entry: looked}
