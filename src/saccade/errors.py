@@ -14,6 +14,7 @@ never holds a traceback, a key or a path of the server.
 
 from __future__ import annotations
 
+import errno
 import traceback
 
 
@@ -149,6 +150,31 @@ class MissingExtra(SetupError):
 
 class BadSettings(SetupError):
     """A setting, flag or environment variable cannot be used."""
+
+
+SHORT = {
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.EAGAIN: "threads or processes",
+    errno.ENOMEM: "memory",
+}
+"""What there is too little of, by the system's number for it."""
+
+NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
+"""In the words of Python, and of libraries that know only RuntimeErrors."""
+
+
+def short_of(error: BaseException) -> Overloaded | None:
+    """What a caller is told of an exception that rose because the system gives the server no more; None for others."""
+    what = SHORT.get(error.errno or 0) if isinstance(error, OSError) else None
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_THREAD):
+        what = SHORT[errno.EAGAIN]
+    if what is None:
+        return None
+    return Overloaded(
+        f"The system gives the server no more {what} now. Try again later; its operator may raise the limit.",
+        retry_after_s=5,
+    )
 
 
 def place(error: BaseException) -> str:

@@ -46,6 +46,10 @@ class PlainDialect:
             raise BadInput("This is no image.")
         if incoming.body == b"bug":
             raise KeyError("secret text of a bug")
+        if incoming.body == b"short":
+            raise OSError(24, "Too many open files", "/secret/path")
+        if incoming.body == b"threads":
+            raise RuntimeError("can't start new thread")
         name = incoming.match.get("model") or desk.default_model()
         desk.card(name)
         body, url = incoming.body, None

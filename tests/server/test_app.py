@@ -116,6 +116,17 @@ def test_an_unexpected_exception_gives_an_id_that_the_log_has_and_nothing_else(
     assert "/" not in caplog.records[-1].getMessage()
 
 
+@pytest.mark.parametrize(("body", "what"), [(b"short", "open files"), (b"threads", "threads or processes")])
+def test_what_the_system_has_too_little_of_is_told_and_the_call_may_come_again(
+    body: bytes, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = asked(made(), "POST", "/first/one", content=body)
+    assert response.status_code == 503
+    assert response.json()["first"].startswith(f"The system gives the server no more {what} now.")
+    assert what in caplog.text
+    assert "secret" not in caplog.text + response.text
+
+
 def test_request_ids_are_echoed_if_they_are_harmless_and_made_if_not() -> None:
     for name in ("x-request-id", "X-Amzn-Trace-Id"):
         assert asked(made(), "GET", "/health", headers={name: "my-id.1"}).headers["x-request-id"] == "my-id.1"

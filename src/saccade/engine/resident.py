@@ -16,7 +16,7 @@ from saccade.engine.admission import Counts, Entry, Line, expired
 from saccade.engine.job import Done, Failed, Frame, Job, Reply
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.rules import Rules
-from saccade.errors import Error, ModelError, RunFailed, Stopped
+from saccade.errors import Error, ModelError, Overloaded, RunFailed, Stopped
 
 log = logging.getLogger("saccade.engine")
 
@@ -381,7 +381,7 @@ class Resident:
                 await asyncio.sleep(min(most, least * 2 ** (min(fruitless, 20) - 2)))
             try:
                 await self._add()
-            except (ModelError, OSError) as error:
+            except (ModelError, Overloaded, OSError) as error:
                 failures += 1
                 self._fruitless += 1
                 if self._fruitless >= FRUITLESS:

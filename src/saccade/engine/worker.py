@@ -27,7 +27,7 @@ from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
 from saccade.engine.murmur import Murmur
 from saccade.engine.replica import Replica
-from saccade.errors import Error, place
+from saccade.errors import Error, place, short_of
 
 log = logging.getLogger("saccade.engine")
 
@@ -69,12 +69,14 @@ class Worker:
         if not isinstance(hello, wire.Hello) or hello.version != wire.VERSION or not isinstance(order, wire.Open):
             self._leave(FAILED)
         self._decode_s = order.decode_s
-        threading.Thread(target=self._beat, name="pulse", daemon=True).start()
         try:
+            threading.Thread(target=self._beat, name="pulse", daemon=True).start()
             replica = Replica(order.card, order.compute, order.duty)
         except Error as error:
             self._refuse(*wire.named(error))
         except Exception as error:
+            if (shortage := short_of(error)) is not None:
+                self._refuse(*wire.named(shortage))
             log.error("the model '%s' cannot be opened: %s", order.card.name, place(error))
             self._refuse("CorruptFiles", f"The model '{order.card.name}' cannot be opened ({type(error).__name__}).")
         self._replica = replica

@@ -32,8 +32,9 @@ def main() -> None:
     if runtime:
         # On Linux a thread's priority is its own, and only root can raise it again: this thread's ends with it.
         furnishing = threading.Thread(target=_furnish, args=(runtime[0],))
-        furnishing.start()
-        furnishing.join()
+        with suppress(RuntimeError):  # there is no thread for it; a model that is opened asks for its own
+            furnishing.start()
+            furnishing.join()
     from saccade.engine.murmur import Murmur
     from saccade.engine.worker import serve
 
@@ -46,7 +47,8 @@ def _furnish(runtime: str) -> None:
             os.nice(LOWEST)
     from saccade.engine.worker import furnish
 
-    furnish(runtime)
+    with suppress(RuntimeError):  # what the system refuses now, it may grant when a model is opened
+        furnish(runtime)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from saccade.errors import (
     TooLarge,
     UnknownModel,
     place,
+    short_of,
 )
 from saccade.media import kind
 from saccade.results import Labels
@@ -326,9 +327,10 @@ class App:
         except (Departed, asyncio.CancelledError):
             raise
         except Exception as error:
-            exchange.dialect, exchange.error = candidate.dialect.name, "Bug"
-            await self._look_at_standing(exchange)
             found_bug = bug(error, incoming.request_id)
+            exchange.error = "Bug" if type(found_bug) is Error else type(found_bug).__name__
+            exchange.dialect = candidate.dialect.name
+            await self._look_at_standing(exchange)
             return candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
 
     async def _content(self, body: Body, candidate: Candidate, incoming: Incoming) -> bytes:
@@ -728,6 +730,10 @@ def completed(head: Incoming, body: bytes, match: Mapping[str, str]) -> Incoming
 
 def bug(error: Exception, request_id: str) -> Error:
     """What a caller is told of an unexpected exception; the log gets its kind and place under the same id."""
+    shortage = short_of(error)
+    if shortage is not None:
+        log.warning("%s id=%s", shortage.message, request_id)
+        return shortage
     log.error("internal error id=%s %s", request_id, place(error))
     return Error(f"Unhandled server error. Please report it with this id: {request_id}")
 

@@ -14,7 +14,7 @@ from starlette.types import Message
 from saccade.call import Call
 from saccade.card import Card
 from saccade.engine import wire
-from saccade.errors import Error, UnknownModel, place
+from saccade.errors import Error, UnknownModel, place, short_of
 from saccade.server import channel
 from saccade.server.app import App
 from saccade.server.channel import Channel, FromFront
@@ -107,6 +107,7 @@ class Service:
     def _done(self, number: int, task: asyncio.Task[None]) -> None:
         del self._work[number]
         error = None if task.cancelled() else task.exception()
+        error = (short_of(error) or error) if error is not None else None
         if isinstance(error, UnknownModel):
             self.channel.send(channel.Missing(number, error.message, error.offered))
         elif isinstance(error, Error):
