@@ -45,6 +45,24 @@ def test_the_ready_line_comes_once_and_alone_on_stdout(tmp_path: Path) -> None:
     assert "POST /plain/one 200" in err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's")
+def test_a_server_whose_output_cannot_be_written_serves_and_ends_well(tmp_path: Path) -> None:
+    port = free_port()
+    with Path("/dev/full").open("wb") as full:
+        command = (sys.executable, "-m", "saccade", "serve", f"--port={port}", f"--home={tmp_path}")
+        server = subprocess.Popen(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    try:
+        assert health_of(port) in (200, 503)
+        time.sleep(0.5)
+        assert health_of(port) == 200
+    finally:
+        server.terminate()
+        err = server.communicate(timeout=20)[1]
+    assert server.returncode == 0
+    assert "standard output takes nothing: No space left on device" in err
+    assert "Traceback" not in err
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

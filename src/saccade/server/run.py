@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,9 +186,20 @@ def _announce(app: App, listener: socket.socket, started: float) -> None:
     gc.freeze()
     app.ready = True
     app.desk.ready_at = time.monotonic()
-    print(f"saccade ready on http://{shown}:{port}", flush=True)
+    _say(f"saccade ready on http://{shown}:{port}")
     systemd.notify("READY=1")
     log.info("ready after %.2f s", time.perf_counter() - started)
+
+
+def _say(line: str) -> None:
+    """On standard output, if it takes it: a full disk under a log, or a reader who left, is no reason not to serve."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        log.warning("standard output takes nothing: %s", error.strerror)
+        # What was not written would be tried again at the end, and change the exit code.
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 async def _drained(app: App, entrance: Entrance) -> None:
