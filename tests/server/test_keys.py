@@ -479,6 +479,21 @@ def test_the_window_slides(store: Database, keys: Keys) -> None:
     assert windows.take(key.id, 2, 1, 1).token
 
 
+def test_a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_a_window(
+    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = SqlWindows(store)
+    key, _ = keys.create("x")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 86_400)
+    assert windows.take(key.id, 1, 60, 1).token
+    monkeypatch.setattr(time, "time", lambda: now)
+    refused = windows.take(key.id, 1, 60, 1)
+    assert (refused.token, refused.reset_epoch_s) == ("", pytest.approx(now + 60))
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    assert windows.take(key.id, 1, 60, 1).token
+
+
 def test_no_call_more_than_the_limit_from_many_threads_with_failures_between(store: Database, keys: Keys) -> None:
     key, _ = keys.create("x")
 

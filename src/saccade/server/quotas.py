@@ -54,6 +54,9 @@ class SqlWindows:
             live, now = self._locked(connection, key_id, window_s)
             if live + calls > limit:
                 self._save(connection, key_id, live)
+                # Calls of the future were taken before the clock was set back; they leave the window as if made now.
+                late = hits.update().where(hits.c.key_id == key_id, hits.c.at > now).values(at=now)
+                connection.execute(late)
                 reset = self._leaves(connection, key_id, live + calls - limit, window_s, now)
                 return Taken("", live, reset)
             token = secrets.token_hex(8)
