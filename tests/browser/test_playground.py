@@ -240,3 +240,34 @@ def test_of_several_files_the_first_is_looked_at_and_the_page_says_so(page: Page
     page.locator(ANOTHER).set_input_files(photo)
     page.locator(".list li").first.wait_for()
     expect(page.get_by_text("One at a time")).to_have_count(0)
+
+
+def test_who_comes_back_finds_the_photo_as_it_was_left_and_nothing_is_asked_anew(
+    page: Page, house: Served, photo: Path
+) -> None:
+    look(page, house, photo, "yolo11n-seg")
+    page.get_by_label("Confidence").fill("0.6")
+    rows = page.locator(".list li")
+    shown = rows.all_text_contents()
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    for way in ("link", "back"):
+        page.get_by_role("link", name="Models", exact=True).click()
+        page.get_by_role("heading", name="Models").wait_for()
+        if way == "link":
+            page.get_by_role("link", name="Playground").click()
+        else:
+            page.go_back()
+        expect(rows).to_have_text(shown)
+        expect(page.locator(".controls select")).to_have_value("yolo11n-seg")
+        expect(page.get_by_label("Confidence")).to_have_value("0.6")
+        page.wait_for_function("() => document.querySelector('.stage img')?.naturalWidth > 0")
+    assert not sent
+    page.goto(f"{house.url}/#/models/yolo11n")
+    page.get_by_role("link", name="Try it in the playground").click()
+    page.locator(".list li").first.wait_for()
+    assert [url.rpartition("/api/")[2] for url in sent] == ["models/yolo11n/predict"]
+    page.goto(f"{house.url}/#/models")
+    page.evaluate("() => sessionStorage.setItem('saccade-key', 'another')")
+    page.goto(f"{house.url}/#/play")
+    expect(page.get_by_text("Drop a photo or video here")).to_be_visible()

@@ -1,6 +1,6 @@
 // Drop a photo, see what is in it. Scores are asked for from low upwards, so that the slider re-filters at once.
 import { html, useEffect, useRef, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
-import { call, get, inPath, lines } from "./api.js";
+import { call, get, inPath, key, lines } from "./api.js";
 import { colour, percent } from "./draw.js";
 import { Snippets } from "./snippets.js";
 import { Stage } from "./stage.js";
@@ -12,28 +12,41 @@ const CALM_MS = 150; // a slider that asks the server again waits until it rests
 const BOXLESS = ["classify", "zero-shot-classify", "depth"];
 const FILMS = /\.(asf|avi|m4v|mkv|mov|mp4|mpe?g|ts|wmv|webm)$/i;
 
+// What was looked at when the playground was left, for whoever comes back with the same key: in this tab's memory alone.
+let kept = null;
+
+function remembered() {
+  const mine = kept?.key === key() ? kept : null;
+  kept = null;
+  return mine;
+}
+
 export function Playground({ session, chosen, onChoose }) {
+  const [back] = useState(remembered);
   const models = useLoad(() => get("/v1/console/models"), [session]);
   const known = models.data?.models ?? [];
   const fact = (name) => known.find((one) => one.name === name);
   const usual = session?.default_model;
-  const model = models.data ? (fact(chosen) ?? first(known, usual))?.name : chosen || usual;
+  const wished = chosen || back?.model;
+  const model = models.data ? (fact(wished) ?? first(known, usual))?.name : wished || usual;
   const told = (name) => fact(name)?.task === "zero-shot-classify";
-  const [shot, setShot] = useState(null);
-  const [answer, setAnswer] = useState(null);
+  const [shot, setShot] = useState(() => back && shotOf(back.file, back.kind));
+  const [answer, setAnswer] = useState(() => (wished === back?.model ? back?.answer : null) ?? null);
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState("");
-  const [conf, setConf] = useState(0.25);
-  const [iou, setIou] = useState(0.7);
-  const [labels, setLabels] = useState("cat, dog, person, car");
+  const [conf, setConf] = useState(back?.conf ?? 0.25);
+  const [iou, setIou] = useState(back?.iou ?? 0.7);
+  const [labels, setLabels] = useState(back?.labels ?? "cat, dog, person, car");
   const [camera, setCamera] = useState(false);
   const [over, setOver] = useState(false);
-  const [hidden, setHidden] = useState(false);
+  const [hidden, setHidden] = useState(back?.hidden ?? false);
   const [left, setLeft] = useState(0);
   const boxes = !BOXLESS.includes(fact(model)?.task) && !answer?.frames[0]?.semantic_mask;
   const turn = useRef(null);
   const calm = useRef(null);
-  const asked = useRef(null);
+  const asked = useRef(answer && back?.model);
+  const now = useRef(null);
+  now.current = shot && { key: key(), file: shot.file, kind: shot.kind, answer: busy ? null : answer, model, conf, iou, labels, hidden };
 
   const look = async (target, name = model, overlap = iou, words = labels) => {
     turn.current?.abort();
@@ -64,7 +77,7 @@ export function Playground({ session, chosen, onChoose }) {
     if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
     const kind = kindOf(file);
     const unsure = await mayBeTurned(file);
-    const fresh = { file, url: URL.createObjectURL(file), kind };
+    const fresh = shotOf(file, kind);
     setShot(fresh);
     setHidden(unsure);
     setAnswer(null);
@@ -102,7 +115,10 @@ export function Playground({ session, chosen, onChoose }) {
       for (const [name, listener] of Object.entries(heard)) window.removeEventListener(name, listener);
     };
   });
-  useEffect(() => () => turn.current?.abort(), []);
+  useEffect(() => () => {
+    turn.current?.abort();
+    kept = now.current;
+  }, []);
   // A browser keeps what such addresses stand for until it is told.
   useEffect(() => () => void (shot && URL.revokeObjectURL(shot.url)), [shot?.url]);
   useEffect(() => () => void (shot?.plain && URL.revokeObjectURL(shot.plain)), [shot?.plain]);
@@ -113,12 +129,12 @@ export function Playground({ session, chosen, onChoose }) {
     setAnswer(null);
     if (shot) look(shot, name);
   };
-  // The browser's own buttons change the model, too.
+  // The browser's own buttons change the model, too, and so may whoever comes back.
   useEffect(() => {
-    if (!shot || !model || asked.current === model) return;
+    if (!shot || !model || !models.data || asked.current === model) return;
     setAnswer(null);
     look(shot, model);
-  }, [model]);
+  }, [model, Boolean(models.data)]);
   const overlap = (value) => {
     setIou(value);
     clearTimeout(calm.current);
@@ -172,6 +188,10 @@ function Slider({ id, name, low, value, onInput, disabled }) {
 
 function path(model) {
   return `/api/models/${inPath(model)}/predict`;
+}
+
+function shotOf(file, kind) {
+  return { file, url: URL.createObjectURL(file), kind };
 }
 
 function kindOf(file) {
