@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade import __version__
-from saccade.dialects.arguments import ALIASES, FORMATS, PLAIN, RANGES
+from saccade.dialects.arguments import ALIASES, BITS, FORMATS, PLAIN, RANGES, RESPONSES
 from saccade.dialects.dialect import Dialect, Route
 from saccade.dialects.huggingface import WORDS
-from saccade.dialects.huggingface_request import PARAMETERS
+from saccade.dialects.huggingface_request import FUNCTIONS, PARAMETERS, SUBTASKS
+from saccade.server import answers
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -25,11 +26,20 @@ TITLES: Mapping[str, str] = {
 ERRORS: Mapping[str, str] = {
     "400": "Something about the request is wrong; the text says what and what to do.",
     "401": "The key is missing or not valid.",
+    "403": "The key is not for this model or this right.",
     "404": "There is no such model.",
+    "405": "A model itself is not read: POST an image to it.",
     "413": "The body, image or video is too large.",
+    "415": "The body is of a kind that this API does not take.",
     "429": "The key's quota is used up; Retry-After says when to try again.",
+    "500": "The model or the server failed; the text has an id that the log also has.",
+    "501": "The model needs a part of saccade that is not installed.",
     "503": "Loading, stopping or too busy; Retry-After says when to try again.",
+    "504": "The call was not answered before its deadline.",
 }
+PREDICTED = tuple(status for status in ERRORS if status != "405")
+ASKED: tuple[str, ...] = ("401", "403", "404")
+"""What may go wrong when something is only asked for."""
 
 HOUSE: Mapping[str, str] = {
     "/health": "200 when calls are answered, 503 while the server loads or stops.",
@@ -38,45 +48,97 @@ HOUSE: Mapping[str, str] = {
     "/v1/usage": "What the calling key used and has left.",
 }
 
+TEXT: Mapping[str, Any] = {"type": "string"}
+TEXTS: Mapping[str, Any] = {"anyOf": [{"type": "array", "items": TEXT}, TEXT]}
+NUMBER: Mapping[str, Any] = {"type": "number"}
+SWITCH: Mapping[str, Any] = {"type": "boolean"}
+KINDS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("normalize", "agnostic_nms", "retina_masks", "zero_hidden_keypoints"), SWITCH),
+    **dict.fromkeys(("annotated", "track", "half"), SWITCH),
+    **dict.fromkeys(("threshold", "mask_threshold", "overlap_mask_area_threshold"), NUMBER),
+    **dict.fromkeys(("model", "hypothesis_template"), TEXT),
+    **dict.fromkeys(("candidate_labels", "candidateLabels"), TEXTS),
+    "classes": {"anyOf": [{"type": "array", "items": {"type": "integer"}}, TEXT]},
+    "format": {"type": "string", "enum": list(FORMATS)},
+    "response": {"type": "string", "enum": list(RESPONSES)},
+    "bits": {"type": "integer", "enum": list(BITS)},
+    "function_to_apply": {"type": "string", "enum": list(FUNCTIONS)},
+    "subtask": {"type": "string", "enum": list(SUBTASKS)},
+    "top_k": {"type": "integer", "minimum": 1},
+}
+"""What an argument is, where its range does not tell."""
+
 
 def document(dialects: Sequence[Dialect], base_url: str) -> dict[str, Any]:
     """OpenAPI 3.1 for everything that the server answers."""
-    paths: dict[str, dict[str, Any]] = {}
-    for path, summary in HOUSE.items():
-        paths[path] = {"get": {"summary": summary, "tags": ["saccade"], "responses": {"200": {"description": "OK"}}}}
+    paths: dict[str, dict[str, Any]] = {path: {"get": _house(path, summary)} for path, summary in HOUSE.items()}
     for dialect, route, path in listed(dialects):
         for method in route.methods:
-            paths.setdefault(path, {}).setdefault(method.lower(), operation(dialect, route))
+            known, fresh = paths.setdefault(path, {}), operation(dialect, route, method)
+            known[method.lower()] = _joined(known[method.lower()], fresh) if method.lower() in known else fresh
     return {
         "openapi": "3.1.0",
         "info": {"title": "saccade", "version": __version__, "description": "Vision models behind the APIs you know."},
         "servers": [{"url": base_url}],
         "paths": paths,
         "components": {
+            "schemas": answers.SCHEMAS,
+            "headers": answers.HEADERS,
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
-            }
+            },
         },
         "security": [{}, {"key": []}, {"bearer": []}],
     }
 
 
-def operation(dialect: Dialect, route: Route) -> dict[str, Any]:
+def operation(dialect: Dialect, route: Route, method: str) -> dict[str, Any]:
     """One method of one path."""
+    predicts = route.action == "predict"
+    statuses = PREDICTED if predicts else ASKED
+    if not predicts and route.path.endswith("/models/{path:path}"):
+        statuses += ("405", "503")
     found: dict[str, Any] = {
-        "summary": "Predict" if route.action == "predict" else "Describe",
+        "operationId": _id(route.action, route.path),
+        "summary": "Predict" if predicts else "Describe",
         "tags": [title(dialect)],
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
             for name in PARAMETER.findall(route.path)
         ],
-        "responses": {"200": {"description": "The answer.", "content": {"application/json": {}}}},
+        "responses": {"200": answers.answer(dialect.name, route)}
+        | {status: answers.refusal(dialect.name, status, ERRORS[status]) for status in statuses},
     }
-    if route.action == "predict":
+    if predicts:
         found["requestBody"] = {"required": True, "content": body(dialect)}
-        found["responses"] |= {status: {"description": text} for status, text in ERRORS.items()}
     return found
+
+
+def _house(path: str, summary: str) -> dict[str, Any]:
+    found = {"operationId": _id("get", path), "summary": summary, "tags": ["saccade"], "responses": answers.house(path)}
+    return found if path == "/v1/usage" or path == "/info" else {**found, "security": []}
+
+
+def _id(verb: str, path: str) -> str:
+    """``predict_models_path`` for POST /models/{path}: a name for a function, which stays."""
+    words = re.findall(r"[a-z0-9]+", PARAMETER.sub(r"\1", path).lower())
+    return "_".join([verb, *(words[:-1] if words[-1:] == [verb] else words or ["root"])])
+
+
+def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """An operation of a path that two APIs share: what the body holds decides which of them answers."""
+    bodies, others = (one["requestBody"]["content"] for one in (first, second))
+    members = [content["application/json"]["schema"].get("properties", {}) for content in (others, bodies)]
+    merged = {"application/json": {"schema": {"type": "object", "properties": members[0] | members[1]}}}
+    return first | {
+        "tags": first["tags"] + second["tags"],
+        "requestBody": {"required": True, "content": others | bodies | merged},
+        "responses": {
+            status: answers.either(first["responses"][status], response)
+            for status, response in second["responses"].items()
+        },
+    }
 
 
 def body(dialect: Dialect) -> dict[str, Any]:
@@ -108,7 +170,10 @@ def _members(dialect: Dialect, part: str) -> dict[str, Any]:
 def arguments(dialect: Dialect) -> dict[str, Any]:
     """JSON schemas of the dialect's arguments by name, from the tables that the dialects themselves read."""
     if dialect.name == "huggingface":
-        return {name: {"description": f"For: {', '.join(tasks)}."} for name, tasks in _tasks_by_parameter().items()}
+        return {
+            name: {**KINDS.get(name, {}), "description": f"For: {', '.join(tasks)}."}
+            for name, tasks in _tasks_by_parameter().items()
+        }
     if dialect.name in TITLES:
         return {name: _schema(name) for name in (*ALIASES, *PLAIN)}
     return {}
@@ -127,13 +192,12 @@ def _tasks_by_parameter() -> dict[str, list[str]]:
 
 def _schema(name: str) -> dict[str, Any]:
     """What an Ultralytics argument takes, and under which other names."""
-    schema: dict[str, Any] = {}
+    schema = dict(KINDS.get(name, {}))
     others = [alias for alias in ALIASES.get(name, ()) if alias != name]
-    if name in RANGES:
+    if name in RANGES and not schema:
         least, most = RANGES[name]
-        schema = {"type": "number", "minimum": least, "maximum": most}
-    if name == "format":
-        schema = {"type": "string", "enum": list(FORMATS)}
+        kind = "number" if isinstance(most, float) else "integer"
+        schema = {"type": kind, "minimum": least, "maximum": most}
     if others:
         schema["description"] = f"Also called {', '.join(others)}."
     return schema
@@ -176,8 +240,10 @@ def _arguments(dialect: Dialect) -> str:
 
 def _range(schema: dict[str, Any]) -> str:
     if "enum" in schema:
-        return " | ".join(schema["enum"])
-    return f"{schema['minimum']:g} to {schema['maximum']:g}" if "minimum" in schema else ""
+        return " | ".join(map(str, schema["enum"]))
+    if "maximum" in schema:
+        return f"{schema['minimum']:g} to {schema['maximum']:g}"
+    return "true | false" if schema.get("type") == "boolean" else ""
 
 
 def _rows(rows: Iterator[tuple[str, str, str]], head: tuple[str, str, str] = ("method", "path", "what")) -> str:

@@ -1,0 +1,255 @@
+"""The OpenAPI document is true: what is really answered and refused has the shapes that it tells."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from server_fakes import client
+from tests.dialects import yolo_made
+
+from saccade import errors
+from saccade.call import Answer, Call
+from saccade.card import Card, Task
+from saccade.dialects.dialect import STATUS
+from saccade.ops.masks import rendered
+from saccade.results import Crop, Depth, Grid, Masks, Result
+from saccade.server import wiring
+from saccade.server.access import OpenGate
+from saccade.server.settings import Settings
+
+SEGMENTER = {"config": {"architectures": ["SegformerForSemanticSegmentation"]}}
+
+
+def masks(kind: Any) -> Masks:
+    ones = np.ones(1, np.float32)
+    crop = Crop(0, 0, np.ones((3, 4), np.uint8))
+    grid = Grid(6, 8, 1, 1, 0, 0, (6, 8))
+    boxes, ids = np.array([[0, 0, 4, 3]], np.float32), np.zeros(1, np.int32)
+    return Masks(boxes, ones, ids, ("person",), kind, grid, areas=np.array([12], np.int32), crops=(crop,))
+
+
+MADE: dict[str, tuple[Task, Result]] = {
+    "labels": ("classify", yolo_made.LABELS),
+    "boxes": ("detect", yolo_made.BOXES),
+    "nothing": ("detect", yolo_made.NOTHING),
+    "tracked": ("detect", replace(yolo_made.BOXES, track_ids=np.array([1, 2], np.int32))),
+    "pose": ("pose", yolo_made.POSE),
+    "oriented": ("obb", yolo_made.ORIENTED),
+    "segments": ("segment", masks("instance")),
+    "semantic": ("segment", masks("semantic")),
+    "depth": ("depth", Depth(np.array([[0, 1], [2, 4]], np.float32))),
+}
+
+
+class Library:
+    """A model for each kind of result, and one for each error."""
+
+    def card(self, ref: str, *, fetch: bool = False) -> Card:
+        if ref not in MADE and not hasattr(errors, ref):
+            raise errors.UnknownModel(f"There is no model '{ref}'.")
+        task = MADE[ref][0] if ref in MADE else "detect"
+        config = {"config": SEGMENTER["config"]} if ref == "semantic" else {}
+        return Card(name=ref, task=task, family="made", runtime="made", labels={0: "person"}, config=config)
+
+    def cards(self) -> list[Card]:
+        return [self.card(name) for name in MADE]
+
+
+class Engine:
+    """Answers as the model's name says."""
+
+    async def start(self) -> None: ...
+
+    async def predict(self, call: Call) -> Answer:
+        if call.model not in MADE:
+            raise failed(getattr(errors, call.model))
+        result = MADE[call.model][1]
+        if isinstance(result, Masks):
+            result = rendered(result, call.options.mask_form)
+        return yolo_made.answer(result, (6, 8), model=call.model)
+
+    async def stream(self, call: Call) -> AsyncIterator[Answer]:
+        yield await self.predict(call)
+
+    async def load(self, ref: str) -> None: ...
+
+    def state(self, ref: str) -> str:
+        return "warm"
+
+    def info(self) -> dict[str, Any]:
+        return {"device": "cpu", "threads": 1, "models": []}
+
+    async def drain(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def failed(kind: Any) -> errors.Error:
+    if kind is errors.QuotaSpent:
+        return errors.QuotaSpent("No.", limit=5, retry_after_s=3, reset_epoch_s=2e9)
+    made: errors.Error = kind("No", extra="torch") if kind is errors.MissingExtra else kind("No.")
+    return made
+
+
+def asked(*calls: tuple[str, str, dict[str, Any]]) -> list[httpx.Response]:
+    app = wiring.build(Settings(access_log=False), Library(), Engine(), OpenGate())  # type: ignore[arg-type]
+
+    async def ask() -> list[httpx.Response]:
+        async with client(app) as http:
+            return [await http.request(method, path, **more) for method, path, more in calls]
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def contract() -> dict[str, Any]:
+    return dict(asked(("GET", "/openapi.json", {}))[0].json())
+
+
+def wrong(contract: dict[str, Any], schema: dict[str, Any], value: Any, where: str = "") -> Iterator[str]:
+    """What of a value the schema does not tell, or tells otherwise; a member that no schema names is wrong, too."""
+    if "$ref" in schema:
+        schema = contract["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "anyOf" in schema:
+        tries = [list(wrong(contract, one, value, where)) for one in schema["anyOf"]]
+        if all(tries):
+            yield f"{where or 'the answer'} is none of {len(tries)}: {min(tries, key=len)}"
+        return
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+    kind = schema.get("type")
+    if kind == "null" or value is None:
+        if kind is not None and (kind == "null") != (value is None):
+            yield f"{where} is {value!r}, not {kind}"
+        return
+    if kind is not None and (not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        yield f"{where} is {value!r}, not {kind}"
+    elif kind == "object" and "properties" in schema:
+        yield from (f"{where}.{name} is missing" for name in schema.get("required", ()) if name not in value)
+        for name, member in value.items():
+            if name not in schema["properties"]:
+                yield f"{where}.{name} is not told of"
+            else:
+                yield from wrong(contract, schema["properties"][name], member, f"{where}.{name}")
+    elif kind == "array":
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            yield f"{where} has {len(value)} members"
+        for member in value:
+            yield from wrong(contract, schema.get("items", {}), member, f"{where}[]")
+
+
+def unlike(contract: dict[str, Any], method: str, path: str, response: httpx.Response) -> list[str]:
+    """What the answer of an operation is that the document does not say."""
+    operation = contract["paths"][path][method.lower()]
+    if str(response.status_code) not in operation["responses"]:
+        return [f"{response.status_code} is not told of"]
+    told = operation["responses"][str(response.status_code)]
+    kinds = {kind.partition(";")[0]: content for kind, content in told["content"].items()}
+    kind = response.headers["content-type"].partition(";")[0]
+    if kind not in kinds:
+        return [f"{kind} is not told of"]
+    headers = told.get("headers", {}).keys() & {"Retry-After", "X-Request-Id"}
+    found = [f"no header {name}" for name in headers if name not in response.headers]
+    return found + (list(wrong(contract, kinds[kind]["schema"], response.json())) if kind.endswith("/json") else [])
+
+
+PHOTO = yolo_made.photo()
+IN_BASE64 = base64.b64encode(PHOTO).decode()
+RAW, FILE, IMAGE = {"content": PHOTO}, {"files": {"file": PHOTO}}, {"files": {"image": PHOTO}}
+SEVERAL = {"json": {"inputs": [IN_BASE64, IN_BASE64]}}
+INSTANCES = {"json": {"instances": [IN_BASE64, IN_BASE64]}}
+WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "huggingface": ("/models/{path}", "/models/{}", RAW),
+    "several": ("/models/{path}", "/models/{}", SEVERAL),
+    "instances": ("/models/{path}", "/models/{}", INSTANCES),
+    "root": ("/", "/?model={}", RAW),
+    "legacy": ("/v1/predict/{model}", "/v1/predict/{}", IMAGE),
+    "flat": ("/v1/predict/{model}", "/v1/predict/{}?response=l2", IMAGE),
+    "hub": ("/", "/?model={}", FILE),
+    "hub, flat": ("/", "/?model={}&response=l2", FILE),
+    "platform": ("/api/models/{model}/predict", "/api/models/{}/predict", FILE),
+    "platform, shared": ("/predict", "/predict?model={}", FILE),
+    **{form: ("/predict", f"/predict?model={{}}&format={form}", FILE) for form in ("coco", "geojson", "csv", "yolo")},
+    "drawn": ("/predict", "/predict?model={}&annotated=true", FILE),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_task_is_answered_in_the_shape_that_the_contract_tells(contract: dict[str, Any], way: str) -> None:
+    path, address, more = WAYS[way]
+    responses = asked(*(("POST", address.format(name), more) for name in MADE))
+    fine = [name for name, response in zip(MADE, responses, strict=True) if response.status_code == 200]
+    assert "boxes" in fine
+    assert set(MADE) - set(fine) <= {"depth", "labels", "semantic"}
+    found = {name: unlike(contract, "POST", path, response) for name, response in zip(MADE, responses, strict=True)}
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_who_wants_nothing_loaded_gets_what_the_contract_tells(contract: dict[str, Any]) -> None:
+    response = asked(("POST", "/models/StillLoading", RAW | {"headers": {"x-load-model": "0"}}))[0]
+    assert (response.status_code, unlike(contract, "POST", "/models/{path}", response)) == (200, [])
+
+
+@pytest.mark.parametrize("way", ["huggingface", "root", "legacy", "hub", "platform"])
+def test_every_error_is_told_of(contract: dict[str, Any], way: str) -> None:
+    path, address, more = WAYS[way]
+    kinds = [kind.__name__ for kind in STATUS]
+    responses = asked(*(("POST", address.format(name), more) for name in kinds))
+    assert {response.status_code for response in responses} >= {400, 401, 403, 404, 415, 429, 500, 501, 503, 504}
+    found = {name: unlike(contract, "POST", path, response) for name, response in zip(kinds, responses, strict=True)}
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        ("/health", "/health"),
+        ("/info", "/info"),
+        ("/metrics", "/metrics"),
+        ("/v1/usage", "/v1/usage"),
+        ("/v1/usage", "/v1/usage?days=x"),
+        ("/models/{path}", "/models/boxes/info"),
+        ("/models/{path}", "/models/boxes/health"),
+        ("/models/{path}", "/models/nobodys/info"),
+        ("/models/{path}", "/models/boxes"),
+        ("/status/{path}", "/status/boxes"),
+        ("/hf-inference/status/{path}", "/hf-inference/status/boxes"),
+        ("/framework/{path}", "/framework/transformers"),
+        ("/v1/models", "/v1/models"),
+        ("/v1/models/{model}", "/v1/models/boxes"),
+        ("/v1/models/{model}", "/v1/models/nobodys"),
+        ("/api/models", "/api/models"),
+        ("/api/models/{model}", "/api/models/boxes"),
+        ("/api/models/{model}", "/api/models/nobodys"),
+        ("/api/models/{owner}/{project}", "/api/models/some/one"),
+        ("/api/models/{owner}/{project}/{model}", "/api/models/some/one/boxes"),
+        ("/api/projects/{owner}", "/api/projects/some"),
+    ],
+)
+def test_what_can_be_read_has_the_shape_that_the_contract_tells(
+    contract: dict[str, Any], path: str, address: str
+) -> None:
+    assert unlike(contract, "GET", path, asked(("GET", address, {}))[0]) == []
+
+
+def test_the_contract_names_every_operation_once_and_its_examples_are_true(contract: dict[str, Any]) -> None:
+    rows = [(path, one) for path, methods in contract["paths"].items() for one in methods.values()]
+    names = [one["operationId"] for _, one in rows]
+    assert len(set(names)) == len(names)
+    assert {"get_health", "predict", "predict_root", "predict_models_path", "describe_v1_models"} <= set(names)
+    for path, one in rows:
+        content = one["responses"]["200"].get("content", {}).get("application/json", {})
+        for name, example in content.get("examples", {}).items():
+            assert list(wrong(contract, content["schema"], example["value"])) == [], (path, name)
+    text = json.dumps(contract)
+    assert {part.split('"')[0] for part in text.split('"$ref": "#/components/schemas/')[1:]} <= set(
+        contract["components"]["schemas"]
+    )
+    assert unlike(contract, "POST", "/v1/auth", asked(("POST", "/v1/auth", {}))[0]) == []
