@@ -248,8 +248,25 @@ def test_the_contract_names_every_operation_once_and_its_examples_are_true(contr
         content = one["responses"]["200"].get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {}).items():
             assert list(wrong(contract, content["schema"], example["value"])) == [], (path, name)
-    text = json.dumps(contract)
-    assert {part.split('"')[0] for part in text.split('"$ref": "#/components/schemas/')[1:]} <= set(
-        contract["components"]["schemas"]
-    )
+    for kind in ("schemas", "headers", "parameters"):
+        told = {part.split('"')[0] for part in json.dumps(contract).split(f'"$ref": "#/components/{kind}/')[1:]}
+        assert told
+        assert told <= contract["components"][kind].keys()
     assert unlike(contract, "POST", "/v1/auth", asked(("POST", "/v1/auth", {}))[0]) == []
+
+
+def test_a_bare_image_has_its_arguments_in_the_query_string_and_the_headers(contract: dict[str, Any]) -> None:
+    def told(path: str) -> dict[str, Any]:
+        listed = contract["paths"][path]["post"]["parameters"]
+        known = contract["components"]["parameters"]
+        found = [known[one["$ref"].rpartition("/")[2]] for one in listed if "$ref" in one]
+        assert len({(one["in"], one["name"]) for one in found}) == len(found)
+        return {one["name"]: one for one in found}
+
+    names = told("/models/{path}")
+    assert names["top_k"]["schema"]["type"] == "integer"
+    assert names["X-Wait-For-Model"]["in"] == "header"
+    assert "X-Wait-For-Model" not in told("/v1/predict/{model}")
+    assert {"conf", "function_to_apply", "X-Use-Cache"} <= told("/").keys()
+    response = asked(("POST", "/v1/predict/boxes?normalize=true", RAW))[0]
+    assert response.json()["data"][0]["box"]["x1"] == 118 / 8

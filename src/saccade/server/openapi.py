@@ -68,6 +68,16 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 """What an argument is, where its range does not tell."""
 
+SENT: Mapping[str, tuple[Mapping[str, Any], str]] = {
+    "X-Use-Cache": (SWITCH, "Whether a remembered answer will do; true unless said otherwise."),
+    "X-Wait-For-Model": (SWITCH, "Whether to wait for a model that is not ready instead of getting a 503."),
+    "X-Load-Model": (SWITCH, "Whether a model that is not in memory may be loaded; true unless said otherwise."),
+    "X-Request-Timeout": (NUMBER, "Seconds that the caller is willing to wait."),
+    "X-Request-Priority": ({"type": "integer"}, "From -100 (last) to 100 (first); above 0 needs an admin key."),
+}
+COMMON = ("X-Request-Timeout", "X-Request-Priority")
+"""Those of the headers that every API heeds."""
+
 
 def document(dialects: Sequence[Dialect], base_url: str) -> dict[str, Any]:
     """OpenAPI 3.1 for everything that the server answers."""
@@ -84,6 +94,7 @@ def document(dialects: Sequence[Dialect], base_url: str) -> dict[str, Any]:
         "components": {
             "schemas": answers.SCHEMAS,
             "headers": answers.HEADERS,
+            "parameters": {name: one for dialect in dialects for name, one in _accepted(dialect).items()},
             "securitySchemes": {
                 "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -104,14 +115,27 @@ def operation(dialect: Dialect, route: Route, method: str) -> dict[str, Any]:
         "summary": "Predict" if predicts else "Describe",
         "tags": [title(dialect)],
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in PARAMETER.findall(route.path)
+            *({"name": name, "in": "path", "required": True, "schema": TEXT} for name in PARAMETER.findall(route.path)),
+            *({"$ref": f"#/components/parameters/{name}"} for name in (_accepted(dialect) if predicts else ())),
         ],
         "responses": {"200": answers.answer(dialect.name, route)}
         | {status: answers.refusal(dialect.name, status, ERRORS[status]) for status in statuses},
     }
     if predicts:
         found["requestBody"] = {"required": True, "content": body(dialect)}
+    return found
+
+
+def _accepted(dialect: Dialect) -> dict[str, dict[str, Any]]:
+    """What may stand beside a body in the query string and the headers; a bare image has no other place for it."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, schema in arguments(dialect).items():
+        told = {"description": schema["description"]} if "description" in schema else {}
+        bare = {key: value for key, value in schema.items() if key != "description"}
+        found[f"{dialect.name}.{name}"] = {"name": name, "in": "query", **told, "schema": bare}
+    for name, (schema, description) in SENT.items() if found else ():
+        if dialect.name == "huggingface" or name in COMMON:
+            found[name] = {"name": name, "in": "header", "description": description, "schema": schema}
     return found
 
 
@@ -131,7 +155,10 @@ def _joined(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     bodies, others = (one["requestBody"]["content"] for one in (first, second))
     members = [content["application/json"]["schema"].get("properties", {}) for content in (others, bodies)]
     merged = {"application/json": {"schema": {"type": "object", "properties": members[0] | members[1]}}}
+    named = {one["$ref"].rpartition(".")[2] for one in first["parameters"]}
+    more = [one for one in second["parameters"] if one["$ref"].rpartition(".")[2] not in named]
     return first | {
+        "parameters": first["parameters"] + more,
         "tags": first["tags"] + second["tags"],
         "requestBody": {"required": True, "content": others | bodies | merged},
         "responses": {
