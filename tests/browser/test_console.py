@@ -489,3 +489,14 @@ def test_the_console_can_be_used_with_the_keyboard_alone(page: Page, house: Serv
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_the_list_of_the_apis_fits_a_phone_and_asks_for_nothing_that_is_not_there(page: Page, house: Served) -> None:
+    lost: list[str] = []
+    page.on("response", lambda answer: lost.append(answer.url) if answer.status >= 400 else None)
+    page.set_viewport_size({"width": 320, "height": 700})
+    page.goto(f"{house.url}/docs")
+    page.get_by_role("heading", name="Hugging Face Inference API").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+    page.wait_for_timeout(300)
+    assert lost == []

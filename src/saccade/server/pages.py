@@ -245,6 +245,7 @@ def page(title: str, body: str, status: int = 200) -> Response:
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
         f'<link rel="stylesheet" href="/static/plain.css"></head><body><main>{body}</main></body></html>'
     )
     return HTMLResponse(text, status, headers=GUARDED)
