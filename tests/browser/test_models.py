@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,38 @@ def test_the_numbers_beside_a_plot_are_seen_whole(page: Page, house: Served) -> 
     )
     room = plot.evaluate("(plot) => plot.querySelector('.u-over').offsetLeft")
     assert room >= wide + 10
+
+
+def test_names_of_any_length_stay_on_a_phones_screen(page: Page, house: Served) -> None:
+    name = "team/" + "x" * 150
+    page.set_viewport_size({"width": 360, "height": 700})
+
+    def renamed(route: Any) -> None:
+        told = route.fetch(url=f"{house.url}/v1/console/models/yolo11n").json()
+        route.fulfill(json=told | {"name": name, "labels": ["y" * 100], "aliases": [name]})
+
+    day = {
+        "day": datetime.now(UTC).date().isoformat(),
+        "key": name,
+        "key_id": "a",
+        "model": name,
+        "calls": 1,
+        "errors": 0,
+    }
+    used = {"limit": None, "used": 1, "days": [day, day | {"model": "other"}]}
+    page.route("**/v1/console/models/team/*", renamed)
+    page.route("**/v1/usage?*", lambda route: route.fulfill(json=used))
+    for address, seen in (
+        (f"#/models/{name}", ".labels"),
+        (f"#/models/{name}/deploy", ".start"),
+        ("#/usage", ".u-over"),
+    ):
+        page.goto(f"{house.url}/{address}")
+        page.locator(seen).wait_for(state="attached")
+        if page.locator("summary").count():
+            page.locator("summary").first.click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, address
+        for part in ("h1", ".crumbs", ".labels span", ".u-legend"):
+            for one in page.locator(part).all():
+                box = one.bounding_box()
+                assert box is None or box["x"] + box["width"] <= 360, (address, part)
