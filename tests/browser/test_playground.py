@@ -271,3 +271,16 @@ def test_who_comes_back_finds_the_photo_as_it_was_left_and_nothing_is_asked_anew
     page.evaluate("() => sessionStorage.setItem('saccade-key', 'another')")
     page.goto(f"{house.url}/#/play")
     expect(page.get_by_text("Drop a photo or video here")).to_be_visible()
+
+
+def test_of_a_file_that_is_gone_since_it_was_chosen_the_page_says_so(
+    page: Page, house: Served, photo: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "photo.jpg"
+    file.write_bytes(photo.read_bytes())
+    look(page, house, file)
+    file.unlink()
+    page.get_by_label("Overlap").fill("0.9")
+    expect(page.locator(".problem")).to_contain_text("The file was changed or removed since it was chosen.")
+    expect(page.get_by_text("The server does not answer")).to_have_count(0)
+    expect(page.get_by_role("button", name="Try again")).to_have_count(0)

@@ -55,12 +55,19 @@ export async function call(path, { method = "GET", json, body, headers = {}, sig
     answer = await fetch(base + path, { method, body, headers: sent, signal });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    if (await gone(body)) throw new ApiError(400, "The file was changed or removed since it was chosen. Choose it again.");
     tell("lost");
     throw new ApiError(0, "The server does not answer.");
   }
   if (answer.ok) return answer;
   if (answer.status === 401 && path !== "/v1/session") tell("refused");
   throw new ApiError(answer.status, await reason(answer), answer.headers);
+}
+
+// Whether a file of a form cannot be read any more; browsers tell that as they tell a lost server.
+async function gone(body) {
+  const files = body instanceof FormData ? [...body.values()].filter((value) => value instanceof Blob) : [];
+  return Promise.all(files.map((file) => file.slice(0, 1).arrayBuffer())).then(() => false, () => true);
 }
 
 export async function get(path, options) {
