@@ -105,8 +105,9 @@ class Database:
         self.engine = _engine(url or f"sqlite:///{Path(home) / FILE}")
         try:
             self._migrate()
-        except sql.exc.SQLAlchemyError as error:
-            cause = getattr(error, "orig", None) or error
+        except (Unreachable, sql.exc.SQLAlchemyError) as error:
+            failed = error.__cause__ if isinstance(error, Unreachable) else error
+            cause = getattr(failed, "orig", None) or failed
             if not url:
                 why = cause if isinstance(cause, sqlite3.Error) else type(cause).__name__
                 raise BadSettings(
@@ -119,14 +120,18 @@ class Database:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """Reads what is committed; never waits for writers."""
-        with self.engine.connect() as connection:
+        """Reads what is committed; never waits for writers. Raises Unreachable."""
+        with _told(), self.engine.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that commits at the end; on SQLite it holds the write lock from the beginning."""
-        with self.engine.execution_options(saccade_write=True).begin() as connection:
+        """A transaction that commits at the end; on SQLite it holds the write lock from the beginning.
+
+        Raises:
+            Unreachable: the database is gone, locked, full, damaged, or may only be read.
+        """
+        with _told(), self.engine.execution_options(saccade_write=True).begin() as connection:
             yield connection
 
     def upsert(self, table: sql.Table) -> postgresql.Insert | sqlite.Insert:
@@ -146,7 +151,7 @@ class Database:
 
         New ones are made as they are now: Alembic costs a third of a second and 11 MB, and only old ones need it.
         """
-        with contextlib.suppress(sql.exc.OperationalError, sql.exc.ProgrammingError), self.read() as connection:
+        with contextlib.suppress(Unreachable), self.read() as connection:
             if _version(connection) == HEAD:
                 return
         with self.write() as connection:
@@ -186,11 +191,22 @@ def _version(connection: Connection) -> Any:
     return connection.execute(sql.select(versions.c.version_num)).scalar()
 
 
-def unusable(error: sql.exc.DBAPIError) -> Unreachable:
-    """What a caller is told when the database fails: a full disk, a lock that somebody holds, a server that is gone."""
-    # SQLite's words hold nothing of the machine; those of others name hosts and users.
-    why = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
-    return Unreachable(f"The server's database cannot be used now ({why}). Try again once its operator has seen to it.")
+def unusable(what: str, why: str) -> Unreachable:
+    """What a caller is told when keys or quotas cannot be looked up."""
+    return Unreachable(f"The server's {what} cannot be used now ({why}). Try again once its operator has seen to it.")
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Whatever the database fails by is told in a sentence, but for what no database would take."""
+    try:
+        yield
+    except (sql.exc.DataError, sql.exc.IntegrityError):
+        raise
+    except sql.exc.DBAPIError as error:
+        # SQLite's words hold nothing of the machine; those of others name hosts and users.
+        why = str(error.orig) if isinstance(error.orig, sqlite3.Error) else type(error.orig).__name__
+        raise unusable("database", why) from error
 
 
 def _advice(cause: object) -> str:
@@ -226,6 +242,10 @@ def _engine(url: str) -> Engine:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", _sqlite_begun)
+    else:
+        from saccade.server.psycopg import connected
+
+        event.listen(engine, "do_connect", lambda _dialect, _record, args, options: connected(*args, **options))
     return engine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 
 from saccade.call import Answer
-from saccade.errors import Forbidden, NoKey
+from saccade.errors import Forbidden, NoKey, Unreachable
 from saccade.server.access import ANYBODY, Caller, OpenGate, Standing, Ticket, key_in, spent
 from saccade.server.answering import iso_time
 from saccade.server.database import Database, unusable, usage
@@ -31,6 +32,9 @@ T = TypeVar("T")
 OPEN_S = 0.5
 """How long a server without keys believes that it still has none. Keys themselves are looked up at every request, so
 that a revoked one is refused everywhere at once."""
+
+PATIENCE_S = 20.0
+"""Longest wait for the database, in line behind others too; longer than a writer waits for another process."""
 
 COUNT_S = 1.0
 """How often counted usage is written down."""
@@ -69,14 +73,21 @@ class Counting:
 
     async def threaded(self, work: Callable[[], T]) -> T:
         """Runs something that waits for the database off the event loop. Raises Unreachable."""
+        loop = asyncio.get_running_loop()
+        waiting = loop.run_in_executor(self._threads, work)
+        late = loop.call_later(PATIENCE_S, waiting.cancel)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except sql.exc.OperationalError as error:
-            raise unusable(error) from error
+            return await waiting
+        except asyncio.CancelledError:
+            if late.when() > loop.time():
+                raise
+            raise unusable("database", "it does not answer in time") from None
+        finally:
+            late.cancel()
 
     async def close(self) -> None:
         """Ends connections."""
-        self._threads.shutdown()
+        self._threads.shutdown(cancel_futures=True)
         self.windows.close()
         self.database.close()
 
@@ -162,7 +173,8 @@ class KeyGate(Counting):
         """Writes down what was counted and ends connections."""
         if self._counting is not None:
             self._counting.cancel()
-        await self.threaded(self._write_counts)
+        with contextlib.suppress(Unreachable):
+            await self.threaded(self._write_counts)
         await super().close()
 
     @staticmethod
@@ -199,7 +211,8 @@ class KeyGate(Counting):
     async def _count_later(self) -> None:
         await asyncio.sleep(COUNT_S)
         self._counting = None
-        await self.threaded(self._write_counts)
+        with contextlib.suppress(Unreachable):  # what was counted is kept
+            await self.threaded(self._write_counts)
 
     def _write_counts(self) -> None:
         """What cannot be written now is kept for the next time."""
@@ -213,8 +226,8 @@ class KeyGate(Counting):
                 self._write(counts)
                 counts = Counter()
                 self.keys.touch(used)
-            except sql.exc.DBAPIError as error:
-                log.warning("usage is written down later: %s", unusable(error).message)
+            except Unreachable as error:
+                log.warning("usage is written down later: %s", error.message)
                 self._unwritten = counts, used
 
     def _write(self, counts: Counter[tuple[str, str, str, bool]]) -> None:

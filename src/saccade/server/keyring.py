@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import sqlalchemy as sql
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -17,7 +16,7 @@ from starlette.routing import Route
 from saccade import __version__
 from saccade.errors import BadOptions, Forbidden, TooLarge
 from saccade.server.access import Caller
-from saccade.server.database import Database, unusable
+from saccade.server.database import Database
 from saccade.server.gate import KeyGate
 from saccade.server.keys import Key, Keys
 from saccade.server.settings import Settings
@@ -62,8 +61,6 @@ def opened(settings: Settings) -> Iterator[Keys]:
     database = Database(settings.database_url, settings.home)
     try:
         yield Keys(database)
-    except sql.exc.OperationalError as error:
-        raise unusable(error) from error
     finally:
         database.close()
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from saccade.errors import BadSettings, MissingExtra
+from saccade.server.database import unusable
 from saccade.server.quotas import Taken
 
 NAME = "saccade:window:"
+
+PATIENCE_S = 2.0
+"""What is asked of Redis takes it microseconds; callers without a limit wait in line behind those who have one."""
+
+PAUSE_S = 5.0
+"""A Redis that hangs is left alone for so long, and who needs it is refused at once."""
 
 TAKE = """
 local clock = redis.call('TIME')
@@ -42,33 +52,54 @@ class RedisWindows:
         except ModuleNotFoundError as error:
             raise MissingExtra("Redis", extra="redis") from error
         try:
-            self._redis: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+            self._redis: Any = redis.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
             self._redis.ping()
         except (redis.RedisError, ValueError) as error:
             raise BadSettings(
                 f"Redis cannot be used ({type(error).__name__}). Check the setting 'redis_url', and that Redis runs."
             ) from error
         self._take = self._redis.register_script(TAKE)
+        self._failures, self._silence = redis.RedisError, redis.TimeoutError
+        self._rests_until = 0.0
 
     def take(self, key_id: str, limit: int, window_s: int, calls: int) -> Taken:
         """All of the calls, or none."""
         token = secrets.token_hex(8)
-        taken, live, oldest = self._take(keys=[NAME + key_id], args=[limit, window_s, calls, token])
+        with self._told():
+            taken, live, oldest = self._take(keys=[NAME + key_id], args=[limit, window_s, calls, token])
         return Taken(f"{token}:{calls}" if taken else "", int(live), float(oldest) + window_s)
 
     def give_back(self, key_id: str, token: str) -> None:
         """Undoes a take."""
         name, _, calls = token.partition(":")
-        self._redis.zrem(NAME + key_id, *(f"{name}:{call + 1}" for call in range(int(calls))))
+        with self._told():
+            self._redis.zrem(NAME + key_id, *(f"{name}:{call + 1}" for call in range(int(calls))))
 
     def look(self, key_id: str, window_s: int) -> Taken:
         """How the window stands, taking nothing."""
-        seconds, micros = self._redis.time()
-        now = seconds + micros / 1e6
-        live = self._redis.zcount(NAME + key_id, f"({now - window_s:.6f}", "+inf")
-        oldest = self._redis.zrangebyscore(NAME + key_id, f"({now - window_s:.6f}", "+inf", 0, 1, withscores=True)
+        with self._told():
+            seconds, micros = self._redis.time()
+            now = seconds + micros / 1e6
+            live = self._redis.zcount(NAME + key_id, f"({now - window_s:.6f}", "+inf")
+            oldest = self._redis.zrangebyscore(NAME + key_id, f"({now - window_s:.6f}", "+inf", 0, 1, withscores=True)
         return Taken("", int(live), (oldest[0][1] if oldest else now - window_s) + window_s)
 
     def close(self) -> None:
         """Ends connections."""
         self._redis.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Whatever Redis fails by is told in a sentence, by its kind: its words may hold an address with a password.
+
+        Raises:
+            Unreachable: it is gone, full, hangs, or may only be read.
+        """
+        if time.monotonic() < self._rests_until:
+            raise unusable("Redis", self._silence.__name__)
+        try:
+            yield
+        except self._failures as error:
+            if isinstance(error, self._silence):
+                self._rests_until = time.monotonic() + PAUSE_S
+            raise unusable("Redis", type(error).__name__) from error
