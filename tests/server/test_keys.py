@@ -187,6 +187,14 @@ def test_missing_unknown_expired_and_revoked_keys_get_the_same_answer(store: Dat
     assert called(app, secret)[0].status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/first/one", "/v1/usage", "/v1/keys", "/info"])
+def test_who_has_no_key_is_told_how_to_send_one(store: Database, keys: Keys, path: str) -> None:
+    keys.create("x")
+    answer = asked(made(store), ("POST" if "first" in path else "GET", path, {"content": b"x"}))[0]
+    assert answer.status_code == 401
+    assert answer.headers.get_list("www-authenticate") == ['Bearer realm="saccade"']
+
+
 def test_a_revoked_key_opens_nothing_from_the_next_request_on(store: Database, keys: Keys) -> None:
     front, other = made(store), made(store)
     key, secret = keys.create("x", scopes=["models", "admin"])
@@ -426,6 +434,16 @@ def test_several_images_of_one_request_are_several_calls_taken_all_or_none(store
     statuses = [answer.status_code for answer in asked(app, *[("POST", "/first/one?count=3", more)] * 2)]
     assert statuses == [200, 429]
     assert [answer.status_code for answer in called(app, secret, times=3)] == [200, 200, 429]
+
+
+def test_what_a_spent_quota_says_is_what_its_headers_say(store: Database, keys: Keys) -> None:
+    _, secret = keys.create("x", quota_calls=2, quota_window_s=1)
+    app, headers = made(store), {"x-api-key": secret}
+    refused = called(app, secret, times=3)[2]
+    assert "Try again in 1 seconds." in refused.text
+    batch = asked(app, ("POST", "/first/one?count=3", {"content": b"x", "headers": headers}))[0]
+    assert batch.status_code == 429
+    assert "So many never fit: send at most 2 images with one request." in batch.text
 
 
 def test_usage_agrees_with_what_is_enforced(store: Database, keys: Keys) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,9 +32,11 @@ def spent(standing: Standing, calls: int) -> QuotaSpent:
     """The refusal of so many calls to a key that stands like this."""
     wait_s = max(0.0, standing.reset_epoch_s - time.time())
     many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
+    advice = f"Try again in {max(1, math.ceil(wait_s))} seconds."
+    if calls > standing.limit:
+        advice = f"So many never fit: send at most {standing.limit} images with one request."
     return QuotaSpent(
-        f"Rate limit reached: {standing.limit} calls in {standing.window_s} seconds{many}. "
-        f"Try again in {wait_s:.0f} seconds.",
+        f"Rate limit reached: {standing.limit} calls in {standing.window_s} seconds{many}. {advice}",
         limit=standing.limit,
         retry_after_s=wait_s,
         reset_epoch_s=standing.reset_epoch_s,

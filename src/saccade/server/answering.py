@@ -30,6 +30,9 @@ USUAL_HEADERS = (
     "authorization, content-type, user-agent, x-api-key, x-use-cache, x-wait-for-model, x-load-model, x-hf-bill-to, "
     "x-request-id, x-request-timeout, x-request-priority, x-compute-type, accept"
 )
+CHALLENGE = (b"www-authenticate", b'Bearer realm="saccade"')
+"""What HTTP wants with every 401; clients like Java's fail without it, and browsers ask for nothing at this scheme."""
+
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -138,6 +141,8 @@ async def send_answer(send: Send, outgoing: Outgoing, extra: HeaderList) -> int:
     named = {name for name, _ in own}
     head = [(b"content-type", outgoing.media_type.encode("latin-1", "replace")), *own]
     head += [pair for pair in extra if pair[0] not in named]
+    if outgoing.status == 401:
+        head.append(CHALLENGE)
     if outgoing.stream is None:
         if outgoing.status not in (204, 304):
             head.append((b"content-length", str(len(outgoing.body)).encode()))

@@ -240,7 +240,8 @@ class App:
             nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", []), *extra]
+                challenge = [answering.CHALLENGE] if status == 401 else []
+                message["headers"] = [*message.get("headers", []), *extra, *challenge]
             size += len(message.get("body", b""))
             await send(message)
 
