@@ -103,6 +103,12 @@ def test_a_number_outside_its_range_is_refused_with_the_range(keys: Keys, fields
         keys.create("x", **fields)
 
 
+def test_the_id_of_a_key_means_that_key_whatever_others_are_called(keys: Keys) -> None:
+    meant, _ = keys.create("x")
+    keys.create(meant.id)
+    assert keys.revoke(meant.id).name == "x"
+
+
 def test_a_key_that_is_not_there_is_not_found_and_one_without_a_change_is_a_mistake(
     store: Database, keys: Keys
 ) -> None:

@@ -121,7 +121,8 @@ class Keys:
             UnknownKey: no key is meant.
             BadOptions: several keys are meant.
         """
-        meant = [key for key in self.all() if which in (key.id, key.name, key.prefix)]
+        there = self.all()
+        meant = [key for key in there if key.id == which] or [key for key in there if which in (key.name, key.prefix)]
         if not meant:
             raise _unknown(which)
         if len(meant) > 1:
