@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import gzip
 import http.client
+import json
 import signal
 import socket
 import threading
@@ -17,7 +20,7 @@ from typing import Any, cast
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.server.simulated_house import CLIENT, DEVICES, House, asked, predicted, settled
+from tests.server.simulated_house import CLIENT, DEVICES, PICTURE, House, asked, predicted, settled
 
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record
@@ -103,6 +106,31 @@ def test_the_callers_key_is_asked_for_here_and_stays_here(houses: tuple[House, H
     assert predicted(near, "wrong", "door").status_code in (401, 403)
     assert predicted(near, key, "door").status_code == 200
     asked(near, key, "DELETE", "/v1/endpoints/door")
+
+
+@pytest.mark.parametrize("model", ["cars", "patient"])
+def test_every_image_of_a_request_that_a_region_answers_is_a_call(houses: tuple[House, House, str], model: str) -> None:
+    near, _, key = houses
+    wish = {"name": f"many-{model}", "model": model, "region": "far", "calls_per_hour": 4}
+    asked(near, key, "POST", "/v1/endpoints", wish)
+    settled(near, key, wish["name"])
+    picture = base64.b64encode(PICTURE).decode()
+
+    def left(images: int) -> tuple[int, str]:
+        body = gzip.compress(json.dumps({"inputs": [picture] * images}).encode())
+        answer = CLIENT.post(
+            f"{near.url}/endpoints/{wish['name']}/",
+            headers={"x-api-key": key, "content-type": "application/json", "content-encoding": "gzip"},
+            content=body,
+        )
+        used = sum(row["calls"] for row in asked(near, key, "GET", "/v1/usage")["days"] if row["model"] == model)
+        return answer.status_code, used - before
+
+    before = sum(row["calls"] for row in asked(near, key, "GET", "/v1/usage")["days"] if row["model"] == model)
+    assert left(3) == (200, 3)
+    assert left(2) == (429, 3)
+    assert left(1) == (200, 4)
+    asked(near, key, "DELETE", f"/v1/endpoints/{wish['name']}")
 
 
 def test_what_this_server_may_do_in_a_region_its_callers_may_not(

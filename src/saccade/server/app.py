@@ -427,14 +427,14 @@ class App:
             Forbidden, QuotaSpent: the caller may not call it, or not now.
         """
         try:
-            return await self._parse(dialect, incoming)
+            return await self.parse(dialect, incoming)
         except NotHere as missing:
             if missing.offered:
                 if caller is None:
                     raise
                 await self.gate.give_back(await self.gate.take(caller, [missing.offered]))
             await self.fetched(missing.ref)
-            return await self._parse(dialect, incoming)
+            return await self.parse(dialect, incoming)
 
     async def close(self) -> None:
         """Ends the engines and writes out what was collected."""
@@ -465,7 +465,8 @@ class App:
         except TimeoutError:
             raise StillLoading(f"Model {ref} is currently loading", retry_after_s=20.0) from None
 
-    async def _parse(self, dialect: Dialect, incoming: Incoming) -> Ask:
+    async def parse(self, dialect: Dialect, incoming: Incoming) -> Ask:
+        """The dialect's reading of the request, as far as the desk knows its models. Raises CallError."""
         threaded = len(incoming.body) > OFF_LOOP_BYTES
         return await read(self.desk, lambda desk: dialect.parse(incoming, desk), threaded)
 

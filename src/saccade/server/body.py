@@ -65,11 +65,14 @@ class Body:
             Overloaded: too many bodies are held already.
             Departed: the caller left.
         """
-        encoding = self._headers.get("content-encoding", "identity").strip().lower() or "identity"
-        if encoding != "identity" and encoding not in PACKED:
-            raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
+        encoding = self._encoding()
         body = await self.packed(timeout_s)
         return body if encoding == "identity" else await self._unpacked(body, PACKED[encoding])
+
+    async def opened(self, packed: bytes) -> bytes:
+        """What :meth:`packed` gave, unpacked. Raises what :meth:`read` raises."""
+        encoding = self._encoding()
+        return packed if encoding == "identity" else await self._unpacked(packed, PACKED[encoding])
 
     async def packed(self, timeout_s: float) -> bytes:
         """The whole body as it was sent. Raises what :meth:`read` raises."""
@@ -86,6 +89,12 @@ class Body:
         """Takes the body off the shelf."""
         self._shelf.give(self._held)
         self._held = 0
+
+    def _encoding(self) -> str:
+        encoding = self._headers.get("content-encoding", "identity").strip().lower() or "identity"
+        if encoding != "identity" and encoding not in PACKED:
+            raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
+        return encoding
 
     async def _whole(self) -> bytes:
         parts: list[bytes] = []

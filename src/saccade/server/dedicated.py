@@ -295,6 +295,9 @@ class DedicatedDesk(FrontDesk):
         except UnknownModel as error:
             running = self._fleet.running(self._name)
             if running is None or running.card is None:
+                if self._fleet.record(self._name).plan.region:
+                    # Its region knows more of it; here a request is only read to count its images.
+                    return Card(name=self._model, task="detect", family="elsewhere", runtime="elsewhere")
                 raise UnknownModel(error.message) from None  # nothing is fetched for an endpoint
             if gone := await self.gone():
                 text = f"Service Unavailable: the endpoint '{self._name}' has failed ({gone})"

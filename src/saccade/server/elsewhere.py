@@ -360,7 +360,7 @@ class Passing:
         if self._app.is_house(head.method, head.path) and head.path != HEALTH:
             await self._app(scope, receive, send)
             return
-        status, error_name, reason = 500, "", ""
+        status, error_name, reason, images = 500, "", "", 1
         watch, body = Watch(receive, scope), None
         try:
             caller = await self._app.gate.caller(head.headers)
@@ -368,7 +368,10 @@ class Passing:
             body = Body(receive, head.headers, self._app.shelf, self._app.settings.max_body_bytes, watch)
             # All of it before a connection to the region is taken, of which there are few for all callers.
             content = await body.packed(self._app.settings.body_timeout_s)
-            ticket = await self._app.gate.take(caller, [self._plan.model]) if head.method == "POST" else None
+            ticket = None
+            if head.method == "POST":
+                images = await self._images(head, await body.opened(content))
+                ticket = await self._app.gate.take(caller, [self._plan.model] * images)
             try:
                 status = await self._relay(scope, content, send, head)
             except Exception:
@@ -392,10 +395,21 @@ class Passing:
                 body.release()
             seconds = time.perf_counter() - begun
             self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
-            self._app.count(head, status, seconds, 1, reason)
+            self._app.count(head, status, seconds, images, reason)
             self._app.journal.note(
                 head.method, self._app.address(head.path), status, seconds, 0, head.request_id, error=error_name
             )
+
+    async def _images(self, head: Incoming, content: bytes) -> int:
+        """How many calls the request makes; what cannot be read is refused by the region, and is one."""
+        found = self._app.paths.find(head.method, head.path)
+        if not found.candidates:
+            return 1
+        candidate, incoming = chosen(found, head, content)
+        try:
+            return max(1, len((await self._app.parse(candidate.dialect, incoming)).calls))
+        except Error:
+            return 1
 
     async def _relay(self, scope: Scope, content: bytes, send: Send, head: Incoming) -> int:
         region = self._regions.region(self._plan.region)
