@@ -131,6 +131,7 @@ def test_a_key_that_is_not_there_is_not_found_and_one_without_a_change_is_a_mist
         {"name": ""},
         {"name": "x" * 81},
         {"name": "a\nb"},
+        {"models": ["a\0b"]},
         {"scopes": ["root"]},
         {"scopes": []},
         {"quota_calls": -1},

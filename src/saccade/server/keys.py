@@ -209,7 +209,7 @@ def _checked_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 def _checked_patterns(what: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """One by one, also where several are written with commas. An empty list must not become a key for everything."""
     found = tuple(part.strip() for pattern in patterns for part in pattern.split(","))
-    if not found or not all(found):
+    if not all(part and part.isprintable() for part in found) or not found:
         raise BadOptions(f'A key\'s {what} are names or patterns, at least one, such as ["yolo*"]; ["*"] means all.')
     return found
 
