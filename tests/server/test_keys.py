@@ -476,6 +476,23 @@ def test_usage_agrees_with_what_is_enforced(store: Database, keys: Keys) -> None
         assert asked(app, ("GET", f"/v1/usage?days={wrong}", {"headers": headers}))[0].status_code == 400
 
 
+def test_an_abandoned_call_is_in_the_usage_as_it_is_in_the_quota(store: Database, keys: Keys) -> None:
+    _, secret = keys.create("x")
+    app, headers = made(store), {"x-api-key": secret}
+
+    async def leave() -> Any:
+        async with client(app) as http:
+            call = asyncio.create_task(http.post("/first/one", content=b"sleep9", headers=headers))
+            await asyncio.sleep(0.5)
+            call.cancel()
+            await asyncio.wait({call})
+            return (await http.get("/v1/usage", headers=headers)).json()
+
+    told = asyncio.run(leave())
+    assert told["used"] == 1
+    assert [(row["calls"], row["errors"]) for row in told["days"]] == [(1, 0)]
+
+
 def test_a_key_may_have_a_limit_of_its_own_or_none(store: Database, keys: Keys) -> None:
     app = made(store, quota_calls=1)
     _, more = keys.create("more", quota_calls=3, quota_window_s=60)

@@ -390,6 +390,9 @@ class App:
             exchange.standing = (await self.gate.give_back(ticket)).standing
             self.gate.count(ticket, ())
             raise
+        except asyncio.CancelledError:
+            self.gate.count(ticket, (UNSEEN,))  # an abandoned call is not given back, so the usage has it, too
+            raise
         # A video of fewer frames than its stride has no entries, and is a call that succeeded all the same.
         self.gate.count(ticket, exchange.answers or (UNSEEN,))
         return outgoing
