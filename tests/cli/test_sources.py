@@ -39,6 +39,24 @@ def test_patterns_reach_into_folders(tree: Path) -> None:
     assert names("**/*.webp", "?.jpg") == ["sub/c.webp", "b.jpg"]
 
 
+def test_a_pattern_in_quotes_may_begin_at_home(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tree / "sub"))
+    assert names("~/*.webp") == [str(tree / "sub" / "c.webp")]
+
+
+def test_a_home_of_nobody_is_a_file_that_is_not_there(tree: Path) -> None:
+    (source,) = expand(["~nobody-here/a.jpg"])
+    with pytest.raises(BadInput, match="No such file"):
+        source.read()
+
+
+def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    (source,) = expand(["-"])
+    with pytest.raises(BadInput, match="standard input: it is closed"):
+        source.read()
+
+
 def test_a_dash_is_standard_input(tree: Path) -> None:
     (source,) = expand(["-"])
     assert (source.path, source.stem) == (None, "stdin")
@@ -57,7 +75,7 @@ def test_an_address_is_not_fetched_and_the_way_is_told(tree: Path, word: str) ->
         expand([word])
 
 
-@pytest.mark.parametrize("word", ["0", "rtsp://10.0.0.9/live"])
+@pytest.mark.parametrize("word", ["0", "rtsp://10.0.0.9/live", "RTSPS://10.0.0.9/live", "udp://10.0.0.9:5000"])
 def test_a_camera_is_not_asked_and_the_way_is_told(tree: Path, word: str) -> None:
     with pytest.raises(BadInput, match=r"cameras and streams are not read\. Record"):
         expand([word])

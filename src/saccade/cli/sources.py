@@ -16,7 +16,7 @@ SUFFIXES = frozenset(
     ".asf .avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split()
 )
 """Names that a folder is searched for; a file that is named outright is read whatever its name."""
-STREAMS = ("rtsp://", "rtmp://")
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "srt://", "tcp://", "udp://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class Source:
             BadInput: it cannot be read; the message names it and says why.
         """
         if self.path is None:
+            if sys.stdin is None:
+                raise BadInput("cannot read standard input: it is closed")
             return sys.stdin.buffer.read()
         try:
             return self.path.read_bytes()
@@ -68,16 +70,17 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
             raise BadInput(
                 f"{word}: addresses are not fetched. Download it first: curl -L '{word}' | saccade predict -"
             )
-    path = Path(word).expanduser()
+    spelt = os.path.expanduser(word)
+    path = Path(spelt)
     if path.is_dir():
         found = sorted(child for child in _children(path, album) if child.suffix.lower() in SUFFIXES)
         if not found:
             raise BadInput(f"{word}: the folder holds no image or video. Name a file, or a folder with images.")
         yield from (Source(str(child), child) for child in found)
-    elif path.exists() or not glob.has_magic(word):
+    elif path.exists() or not glob.has_magic(spelt):
         yield Source(word, path)
     else:
-        matches = [match for match in sorted(glob.glob(word, recursive=True)) if os.path.isfile(match)]
+        matches = [match for match in sorted(glob.glob(spelt, recursive=True)) if os.path.isfile(match)]
         if not matches:
             raise BadInput(f"{word}: no file matches this pattern. Check the spelling, or quote the pattern.")
         yield from (Source(match, Path(match)) for match in matches)
