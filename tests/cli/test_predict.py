@@ -300,3 +300,33 @@ def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path,
     assert len(found(told)) == 10
     assert "film.avi" in shown.decode()
     assert "/10" in shown.decode()
+
+
+@pytest.mark.parametrize("option", ["--conf", "--iou"])
+def test_a_threshold_that_is_no_number_is_refused(typed: Typed, models: Path, photos: Path, option: str) -> None:
+    told = typed("predict", photos, "-m", "lamps", "--models", models, option, "nan")
+    assert told.exit_code == 2
+    assert "nan is not in the range 0<=x<=1" in told.stderr
+
+
+def test_save_that_takes_the_photo_for_its_folder_says_so(typed: Typed, models: Path, photos: Path) -> None:
+    for words in (("--save", photos / "dark.png"), (photos, "--save", photos / "dark.png")):
+        told = typed("predict", "-m", "lamps", "--models", models, *words)
+        assert told.exit_code == 2
+        assert "--save takes the folder that follows it" in told.stderr
+
+
+def test_an_empty_name_of_a_folder_to_save_in_is_refused(typed: Typed, models: Path, photos: Path) -> None:
+    told = typed("predict", photos, "-m", "lamps", "--models", models, "--save", "")
+    assert told.exit_code == 2
+    assert "--save is an empty text" in told.stderr
+
+
+def test_a_tilde_behind_an_equals_sign_is_the_home(
+    typed: Typed, models: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    told = typed("predict", photos, "-m", "lamps", f"--models={models}", "--save=~/kept")
+    assert told.exit_code == 0, told.output
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["bright.jpg", "dark.jpg"]
+    assert not (tmp_path / "~").exists()

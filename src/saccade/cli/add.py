@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saccade.cli.house import Function, library, progress, settings
+from saccade.cli.house import Function, Place, library, progress, settings
 from saccade.errors import BadOptions
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ def checkpoint_options(function: Function) -> Function:
     )(function)
     return click.option(
         "--ultralytics",
-        type=click.Path(exists=True, dir_okay=False),
+        type=Place(exists=True, dir_okay=False),
         help="For a .pt checkpoint: the Python of an environment that has ultralytics, which exports it.",
     )(function)
 
 
 @click.command(name="add")
 @click.argument("name")
-@click.argument("path", type=click.Path(exists=True))
-@click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")
+@click.argument("path", type=Place(exists=True))
+@click.option("--home", type=Place(file_okay=False), help="Where saccade keeps models and caches.")
 @checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def COMMAND(

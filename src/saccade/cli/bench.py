@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import click
 
-from saccade.cli.house import compiled, counted, fetched, library, model_options, settings
+from saccade.cli.house import Place, compiled, counted, fetched, library, model_options, settings
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 
@@ -31,7 +31,7 @@ READY = re.compile(r"saccade ready on (http://\S+)")
 
 @click.command(name="bench")
 @click.argument("ref", default="picodet-s")
-@click.option("--image", type=click.Path(exists=True, dir_okay=False), help="The photo to send (default: a made one).")
+@click.option("--image", type=Place(exists=True, dir_okay=False), help="The photo to send (default: a made one).")
 @click.option("--calls", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Calls per measurement.")
 @click.option("--concurrency", default="1,4,16", show_default=True, help="Callers at one time, with commas between.")
 @click.option("--url", help="Measure the server that runs there, instead of starting one. This machine only.")

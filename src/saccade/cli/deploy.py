@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from saccade.cli.house import Place
 from saccade.cli.serve import Grouped, given_in, setting_options
 
 
@@ -15,7 +16,7 @@ from saccade.cli.serve import Grouped, given_in, setting_options
 @setting_options
 @click.option("--address", default="auto", show_default=True, help="The cluster's address, as of 'ray start --head'.")
 @click.option("--down", is_flag=True, help="Take saccade off the cluster instead; keys and endpoints are remembered.")
-@click.option("--config", type=click.Path(dir_okay=False), help="The settings file (default: saccade.toml here).")
+@click.option("--config", type=Place(dir_okay=False), help="The settings file (default: saccade.toml here).")
 def COMMAND(address: str, down: bool, config: str | None, **flags: Any) -> None:
     """Run the shared API on a Ray cluster and return; dedicated endpoints that ran before come back.
 

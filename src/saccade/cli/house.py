@@ -21,16 +21,33 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+class Number(click.FloatRange):
+    """A number within its range; NaN is within none, though it compares as if it were within each."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
+        return number
+
+
+class Place(click.Path):
+    """A path; ``~`` is the user's home also where the shell leaves it, as in ``--save=~/out``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
 def model_options(function: Function) -> Function:
     """``--models`` and ``--home``: where models come from and where saccade keeps its own."""
     function = click.option(
         "--models",
         "folders",
         multiple=True,
-        type=click.Path(exists=True),
+        type=Place(exists=True),
         help="Folder with models of your own, or one model file; may be repeated.",
     )(function)
-    return click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")(
+    return click.option("--home", type=Place(file_okay=False), help="Where saccade keeps models and caches.")(
         function
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from saccade.cli import table
-from saccade.cli.house import settings
+from saccade.cli.house import Number, Place, settings
 
 SCOPES = ("models", "endpoints", "admin")
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
@@ -21,7 +21,7 @@ def COMMAND() -> None:
 
 
 def _home(function: click.decorators.FC) -> click.decorators.FC:
-    return click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps its keys.")(function)
+    return click.option("--home", type=Place(file_okay=False), help="Where saccade keeps its keys.")(function)
 
 
 @COMMAND.command()
@@ -34,7 +34,7 @@ def _home(function: click.decorators.FC) -> click.decorators.FC:
 @click.option("--endpoint", "endpoints", multiple=True, metavar="PATTERN", help="Only these dedicated endpoints.")
 @click.option("--limit", metavar="CALLS[/TIME]", help="Its own limit, such as 100/hour; 0 for none.")
 @click.option(
-    "--expires-days", type=click.FloatRange(min=0, min_open=True), help="It opens nothing after so many days."
+    "--expires-days", type=Number(min=0, min_open=True), help="It opens nothing after so many days."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_home

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from saccade.cli.house import compiled, fetched, library, model_options, settings
+from saccade.cli.house import Number, Place, compiled, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput, BadOptions, CallError, RunFailed
 
@@ -36,8 +36,8 @@ FOLDER = "predictions"
 @click.command(name="predict")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--model", "-m", "ref", default="picodet-s", show_default=True, help="Which model looks.")
-@click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
-@click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
+@click.option("--conf", type=Number(0, 1), help="Keep scores above this.")
+@click.option("--iou", type=Number(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
 @click.option("--imgsz", type=click.IntRange(32, 4096), help="Longer side of the network's input, in pixels.")
 @click.option("--classes", help="Keep only these class ids, for example 0,2,5.")
 @click.option("--max-det", type=click.IntRange(1), help="Most objects per image.")
@@ -53,7 +53,8 @@ FOLDER = "predictions"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.option(
     "--save",
-    type=click.Path(file_okay=False),
+    type=Place(),
+    callback=lambda ctx, param, folder: _folder(folder),
     is_flag=False,
     flag_value=FOLDER,
     metavar="[DIR]",
@@ -127,6 +128,18 @@ class Found:
     frame: int | None = None
     saved: Path | None = None
     error: str | None = None
+
+
+def _folder(save: str | None) -> str | None:
+    """Where to save. Raises BadOptions: it is no folder; the option takes the word that follows it."""
+    if save == "":
+        raise BadOptions(f"--save is an empty text. Name a folder, or put --save last, for the folder '{FOLDER}'.")
+    if save is not None and Path(save).is_file():
+        raise BadOptions(
+            f"--save takes the folder that follows it, and '{save}' is a file. Name a folder, or put --save behind the "
+            f"sources, for the folder '{FOLDER}'."
+        )
+    return save
 
 
 def _ids(text: str | None) -> tuple[int, ...] | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from saccade.cli.house import library, settings
+from saccade.cli.house import Place, library, settings
 
 
 @click.command(name="remove")
 @click.argument("ref")
-@click.option("--home", type=click.Path(file_okay=False), help="Where saccade keeps models and caches.")
+@click.option("--home", type=Place(file_okay=False), help="Where saccade keeps models and caches.")
 def COMMAND(ref: str, home: str | None) -> None:
     """Remove an added or fetched model; files in your own --models folders are never touched.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+from saccade.cli.house import Place
 from saccade.errors import BadSettings
 from saccade.server import settings as rooms
 
@@ -76,7 +77,7 @@ def _option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 @click.command(name="serve", cls=Grouped)
 @setting_options
-@click.option("--config", type=click.Path(dir_okay=False), help="The settings file (default: saccade.toml here).")
+@click.option("--config", type=Place(dir_okay=False), help="The settings file (default: saccade.toml here).")
 @click.option(
     "--ray", "ray_address", is_flag=False, flag_value="", metavar="[ADDRESS]",
     help="Serve on a Ray cluster: at ADDRESS, or one that is started on this machine.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from saccade.cli.house import compiled, fetched, library, model_options, settings
+from saccade.cli.house import Number, compiled, fetched, library, model_options, settings
 
 if TYPE_CHECKING:
     from saccade.engine.tuned import Trial
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(name="tune")
 @click.argument("ref", default="picodet-s")
-@click.option("--seconds", type=click.FloatRange(0.01, 600), default=1.0, show_default=True, help="Length of a round.")
+@click.option("--seconds", type=Number(0.01, 600), default=1.0, show_default=True, help="Length of a round.")
 @click.option("--precision", type=click.Choice(["auto", "f32"]), help="f32: try nothing that changes the numbers.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="What to compute on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")

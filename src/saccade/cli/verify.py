@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from saccade.cli.house import compiled, counted, fetched, library, model_options, settings
+from saccade.cli.house import Number, compiled, counted, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 @click.command(name="verify")
 @click.argument("ref")
 @click.argument("sources", nargs=-1, metavar="[IMAGE]...")
-@click.option("--conf", type=click.FloatRange(0, 1), help="Keep scores above this.")
-@click.option("--iou", type=click.FloatRange(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
+@click.option("--conf", type=Number(0, 1), help="Keep scores above this.")
+@click.option("--iou", type=Number(0, 1), help="Overlap at which the weaker of two boxes is dropped.")
 @click.option("--imgsz", type=click.IntRange(32, 4096), help="Longer side of the network's input, in pixels.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @model_options
