@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +39,17 @@ def test_every_way_is_tried_the_best_is_kept_and_used(models: Path, tmp_path: Pa
         outcome.best.threads,
         outcome.best.precision,
     )
+
+
+def test_ctrl_c_does_not_wait_for_the_end_of_a_round(models: Path, tmp_path: Path) -> None:
+    words = ["tune", "lamps", "--models", str(models), "--home", str(tmp_path), "--seconds", "600"]
+    with subprocess.Popen([sys.executable, "-m", "saccade", *words], stderr=subprocess.PIPE) as running:
+        time.sleep(3)
+        running.send_signal(signal.SIGINT)
+        try:
+            assert running.wait(60) == 1
+        finally:
+            running.kill()
 
 
 def test_what_was_measured_counts_for_these_files_and_this_budget_only(models: Path, tmp_path: Path) -> None:

@@ -116,16 +116,21 @@ def _ways(compute: Compute) -> Iterator[Compute]:
 def _rate(run: Callable[[], object], side_by_side: int, round_s: float) -> float:
     """Runs per second, so many side by side."""
     begun = time.perf_counter()
+    end = begun + round_s
 
     def until() -> int:
         count = 0
-        while count == 0 or time.perf_counter() - begun < round_s:
+        while count == 0 or time.perf_counter() < end:
             run()
             count += 1
         return count
 
     with ThreadPoolExecutor(side_by_side) as pool:
-        runs = sum(done.result() for done in [pool.submit(until) for _ in range(side_by_side)])
+        try:
+            runs = sum(done.result() for done in [pool.submit(until) for _ in range(side_by_side)])
+        except BaseException:  # with Ctrl-C nobody waits for the end of the round
+            end = begun
+            raise
     return runs / (time.perf_counter() - begun)
 
 
