@@ -40,6 +40,11 @@ def test_the_file_in_the_home_counts_when_the_working_directory_has_none(tmp_pat
     assert load({}, {"SACCADE_HOME": str(tmp_path / "home")}, tmp_path / "here").max_pixels == 5
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "saccade.toml").write_bytes(b"\xef\xbb\xbfport = 81\r\n")
+    assert load({}, {}, tmp_path).port == 81
+
+
 @pytest.mark.parametrize(
     ("flag", "line"), [("~nobody-has-this-name/x", ""), (None, "home = '~nobody-has-this-name/x'")]
 )
