@@ -229,6 +229,15 @@ def test_an_index_that_does_not_answer_is_said_to_be_unreachable(
         packages.pull("toy")
 
 
+def test_an_index_that_is_a_folder_is_said_to_be_none(tmp_path: Path, registry: Registry, model: bytes) -> None:
+    packages = store(tmp_path, registry, model)
+    packages.index = Index.from_pip(
+        {"HOME": str(tmp_path), "PIP_EXTRA_INDEX_URL": "file:///more", "PIP_INDEX_URL": "file:///mirror/simple"}
+    )
+    with pytest.raises(Unreachable, match=r"no http address.*PIP_INDEX_URL"):
+        packages.pull("toy")
+
+
 def test_an_archive_that_is_gone_leads_to_the_other_ways(tmp_path: Path, registry: Registry, model: bytes) -> None:
     with pytest.raises(UnknownModel, match=r"no toy_models.*saccade add.*--models"):
         store(tmp_path, registry, model).pull("toy")

@@ -91,6 +91,11 @@ class Archives:
             UnknownModel: no index has this archive.
             Unreachable: an index does not answer.
         """
+        if not self.indexes:
+            raise Unreachable(
+                f"pip is set to take packages from a place that is no http address, so {piece.archive} cannot be "
+                "fetched. Set PIP_INDEX_URL to the address of an index."
+            )
         unreachable = False
         for url in self.indexes:
             try:
