@@ -47,9 +47,7 @@ def model_options(function: Function) -> Function:
         type=Place(exists=True),
         help="Folder with models of your own, or one model file; may be repeated.",
     )(function)
-    return click.option("--home", type=Place(file_okay=False), help="Where saccade keeps models and caches.")(
-        function
-    )
+    return click.option("--home", type=Place(file_okay=False), help="Where saccade keeps models and caches.")(function)
 
 
 def settings(**flags: object) -> Settings:

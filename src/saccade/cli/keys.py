@@ -33,9 +33,7 @@ def _home(function: click.decorators.FC) -> click.decorators.FC:
 @click.option("--model", "models", multiple=True, metavar="PATTERN", help="Only these models, for example yolo*.")
 @click.option("--endpoint", "endpoints", multiple=True, metavar="PATTERN", help="Only these dedicated endpoints.")
 @click.option("--limit", metavar="CALLS[/TIME]", help="Its own limit, such as 100/hour; 0 for none.")
-@click.option(
-    "--expires-days", type=Number(min=0, min_open=True), help="It opens nothing after so many days."
-)
+@click.option("--expires-days", type=Number(min=0, min_open=True), help="It opens nothing after so many days.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @_home
 def create(
