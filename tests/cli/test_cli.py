@@ -49,6 +49,23 @@ def test_what_is_missing_is_installed_where_saccade_is(typed: Typed) -> None:
     assert f"{sys.executable} -m pip install 'saccade[postgres]'" in told.stderr
 
 
+def test_a_runtime_that_is_broken_is_told_with_the_reason(models: Path, photos: Path, tmp_path: Path) -> None:
+    words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home")]
+    program = f"import sys; sys.modules['openvino'] = None; sys.argv[1:] = {words}; from saccade.cli import main; main()"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "cannot be imported: import of openvino halted" in told.stderr
+    assert "saccade[openvino]" not in told.stderr
+
+
+def test_on_windows_the_way_is_told(tmp_path: Path) -> None:
+    program = "import sys; from saccade.cli import main; sys.platform = 'win32'; sys.argv[1:] = ['models']; main()"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert "Linux and macOS" in told.stderr
+    assert "WSL" in told.stderr
+
+
 def test_a_command_that_is_nearly_right_is_told_the_right_one(typed: Typed) -> None:
     assert "Did you mean 'predict'?" in typed("predct", "photo.jpg").stderr
 

@@ -104,6 +104,8 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    if sys.platform.startswith("win"):
+        sys.exit("Error: saccade runs on Linux and macOS. On Windows install it inside WSL, which is a Linux.")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII alone

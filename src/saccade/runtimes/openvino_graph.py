@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
-from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
+from saccade.errors import RunFailed, SetupError, UnsupportedModel
 from saccade.runtimes.session import filled_up, suited
 
 
@@ -34,8 +34,11 @@ def library() -> ModuleType:
         module = import_module("openvino")
         import_module("openvino.preprocess")
         return module
-    except ImportError:
-        raise MissingExtra("The runtime 'openvino'", extra="openvino") from None
+    except ImportError as error:
+        raise SetupError(
+            f"OpenVINO, without which saccade runs no model, cannot be imported: {error}. Install it anew with: "
+            "pip install --force-reinstall openvino"
+        ) from None
     finally:
         if without:
             del modules[tools]
