@@ -192,6 +192,7 @@ def test_a_home_model_folder_or_host_that_cannot_be_used_is_named(tmp_path: Path
     for words, error in (
         ("--home", refused(tmp_path / "file" / "home")),
         ("nowhere", refused(tmp_path, models=(str(tmp_path / "nowhere"),))),
+        ("~nobody-has-this-name", refused(tmp_path, models=("~nobody-has-this-name/models",))),
         (".onnx", refused(tmp_path, models=(str(tmp_path / "file"),))),
         ("'no.such.host.invalid'", refused(tmp_path, host="no.such.host.invalid", no_auth=True)),
         ("203.0.113.7", refused(tmp_path, host="203.0.113.7", no_auth=True)),

