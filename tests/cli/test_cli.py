@@ -51,7 +51,9 @@ def test_what_is_missing_is_installed_where_saccade_is(typed: Typed) -> None:
 
 def test_a_runtime_that_is_broken_is_told_with_the_reason(models: Path, photos: Path, tmp_path: Path) -> None:
     words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home")]
-    program = f"import sys; sys.modules['openvino'] = None; sys.argv[1:] = {words}; from saccade.cli import main; main()"
+    program = (
+        f"import sys; sys.modules['openvino'] = None; sys.argv[1:] = {words}; from saccade.cli import main; main()"
+    )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "cannot be imported: import of openvino halted" in told.stderr
