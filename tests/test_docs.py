@@ -168,3 +168,11 @@ def shell(line: str, folder: Path, **variables: str) -> str:
     done = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, env=environ, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_licences_of_others_files_travel_with_them() -> None:
+    vendor = ROOT / "src" / "saccade" / "server" / "static" / "vendor"
+    told = (vendor / "LICENSES.txt").read_text()
+    assert all(word in told for word in ("Jason Miller", "Leon Sorokin", "Permission is hereby granted"))
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert str((vendor / "LICENSES.txt").relative_to(ROOT)) in given["license-files"]
