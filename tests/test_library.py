@@ -81,6 +81,16 @@ def test_a_repository_and_a_graph_with_outside_weights_are_added_whole(tmp_path:
     assert library.cards() == []
 
 
+def test_a_read_only_folder_becomes_one_that_its_owner_can_remove(tmp_path: Path) -> None:
+    source = hub_folder(tmp_path / "vit")
+    source.chmod(0o555)
+    library = Library(tmp_path / "home")
+    card = library.add("vit", source)
+    assert Path(card.files[0]).parent.stat().st_mode & 0o700 == 0o700
+    source.chmod(0o755)
+    library.remove("vit")
+
+
 @pytest.mark.parametrize("location", ["model.onnx_data", "model.onnx.data", "model.data", "weights"])
 def test_outside_weights_keep_the_name_by_which_the_graph_calls_them(tmp_path: Path, location: str) -> None:
     import onnx

@@ -234,6 +234,8 @@ def placed(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.rmtree(draft, ignore_errors=True)
         shutil.copytree(source, draft)
+        for folder in (draft, *filter(Path.is_dir, draft.rglob("*"))):  # of a read-only folder nothing could be removed
+            folder.chmod(folder.stat().st_mode | 0o700)
     else:
         shutil.copyfile(source, draft)
     draft.rename(target)
