@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from saccade import runtimes
 from saccade.card import Card
-from saccade.ops.grids import Grids, levels_of, table_of
+from saccade.ops.grids import Grids, levels_of, ranked_above, table_of
 from saccade.runtimes import openvino_grids
 from saccade.runtimes.openvino_graph import core, with_split_convolutions
 from saccade.runtimes.session import Compute, Session
@@ -92,6 +92,27 @@ def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = Fa
     return toy.save(path, table, *([toy.conv("x", 6, 3, 4)] if prototypes else []))
 
 
+def ranked(path: Path, batch: int) -> Path:
+    """A graph that ends with the best ten places of one class."""
+    toy = Toy((batch, 3, *HW))
+    boxes, logits = [], []
+    for step in STEPS:
+        shape = toy.constant(np.array([batch, 4, -1]))
+        y, x = np.mgrid[0.5 : HW[0] // step, 0.5 : HW[1] // step]
+        centres = toy.constant(np.stack((x.ravel(), y.ravel()) * 2)[None].astype(np.float32))
+        turn = toy.constant(np.array([-1, -1, 1, 1], np.float32).reshape(1, 4, 1))
+        sides = toy.add("Mul", toy.add("Reshape", toy.conv("x", 4, 3, step), shape), turn)
+        boxes.append(toy.add("Mul", toy.add("Add", centres, sides), toy.constant(np.float32(step))))
+        logits.append(toy.add("Reshape", toy.conv("x", 1, 3, step), toy.constant(np.array([batch, -1]))))
+    scores = toy.add("Sigmoid", toy.add("Concat", *logits, axis=1))
+    best, places = toy.add("TopK", scores, toy.constant(np.array([10])), outputs=2, axis=1)
+    axis = toy.constant(np.array([2]))
+    best, places = toy.add("Unsqueeze", best, axis), toy.add("Unsqueeze", places, axis)
+    every = toy.add("Transpose", toy.add("Concat", *boxes, axis=2), perm=[0, 2, 1])
+    chosen = toy.add("GatherElements", every, toy.add("Concat", *[places] * 4, axis=2), axis=1)
+    return toy.save(path, toy.add("Concat", chosen, best, toy.add("Sub", best, best), axis=2))
+
+
 def opened(path: Path, grids: Grids | None, compute: Compute = EXACT) -> Session:
     card = Card(name="toy", task="detect", family="none", runtime="openvino", files=(str(path),))
     return runtimes.find("openvino")(card, {}, compute, grids)
@@ -138,6 +159,15 @@ def test_a_graph_whose_end_computes_something_else_stays_whole(tmp_path: Path) -
     assert table.shape == (1, 4 + CLASSES, sum(HW[0] * HW[1] // s**2 for s in STEPS))
     (table,) = told(detector(tmp_path / "toy.onnx"), Grids("angle"))
     assert table.ndim == 3
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_detector_that_ranks_its_places_answers_with_its_grids(tmp_path: Path, batch: int) -> None:
+    path, form = ranked(tmp_path / "toy.onnx", batch), Grids(ranked=10)
+    (whole,), grids = told(path, None), told(path, form)
+    levels = levels_of([part[:1] for part in grids], form)
+    assert [level[1].shape for level in levels] == [(1, HW[0] // s, HW[1] // s, 1) for s in STEPS]
+    np.testing.assert_allclose(ranked_above(levels, form, HW, 0.0), whole[0], rtol=1e-4, atol=1e-3)
 
 
 def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials: list[bool]) -> None:

@@ -120,7 +120,7 @@ def _found(graph: Any, grids: Grids) -> Names:
     }
     answer = _answer(table, ends, given)
     for order in _orders(levels, answer[0].shape, grids, given):
-        parts: list[Level] = [tuple(given[name].transpose(0, 2, 3, 1) for name in level) for level in order]
+        parts: list[Level] = [tuple(given[name][:1].transpose(0, 2, 3, 1) for name in level) for level in order]
         with suppress(ValueError):  # no numbers of such a role
             told = _told(parts, grids, (size[2], size[3]))
             if told.shape == answer[0].shape and np.allclose(told, answer[0], RELATIVE, ABSOLUTE):
