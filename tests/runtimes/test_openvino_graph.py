@@ -180,10 +180,21 @@ def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials:
     assert sorted((tmp_path / "compiled").rglob("*.blob")) == compiled, "the graph was compiled anew"
     assert [part.shape for part in first] == [part.shape for part in again]
     (verdict,) = (tmp_path / "compiled").rglob(openvino_grids.VERDICT)
-    for damaged in (b"{", json.dumps([["gone", "lost"]]).encode()):
+    written = json.loads(verdict.read_bytes())
+    others = [level[::-1] for level in written["names"]], [["gone", "lost"]], [[]]
+    for damaged in (b"{", *(json.dumps({**written, "names": names}).encode() for names in others)):
         verdict.write_bytes(damaged)
         again = told(path, Grids(), kept)
         assert [part.shape for part in first] == [part.shape for part in again]
+
+
+def test_what_was_found_holds_for_these_files_and_this_head_alone(tmp_path: Path) -> None:
+    kept = Compute(precision="f32", threads=2, cache_dir=str(tmp_path / "compiled"))
+    path = detector(tmp_path / "toy.onnx", prototypes=True)
+    assert len(told(path, Grids("coefficients"), kept)) == 3 * 3 + 1
+    assert [part.ndim for part in told(path, Grids(), kept)] == [3, 4], "a head of another form was taken apart"
+    path = detector(tmp_path / "toy.onnx", steps=(8, 16, 31), prototypes=True)
+    assert [part.ndim for part in told(path, Grids("coefficients"), kept)] == [3, 4], "another file was taken apart"
 
 
 def test_an_answer_that_is_held_is_not_written_over(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
     house = None if compute.cache_dir is None else room(compute.cache_dir, card, "openvino")
     whole = graph
     if grids is not None:
-        graph = without_ends(graph, grids, house, _in_half(compute))
+        graph = without_ends(graph, grids, card.files, house, _in_half(compute))
     lends = graph is not whole
     graph = with_split_convolutions(graph)
     put_arithmetic_into(graph, card, pixels)

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from hashlib import blake2b
 from importlib import import_module
 from itertools import islice, permutations, product
 from pathlib import Path
@@ -24,7 +25,7 @@ from saccade.runtimes.openvino_graph import core, library, name_new
 
 log = logging.getLogger(__name__)
 
-VERDICT = "grids-1.json"
+VERDICT = "grids-2.json"
 """What was found about a graph, beside its compiled forms; the number changes with the arithmetic."""
 
 TRIAL_HW = (256, 384)
@@ -38,21 +39,22 @@ Names = list[list[str]]
 """Of the nodes that give the parts of each level, the finest first; empty: the graph stays whole."""
 
 
-def without_ends(graph: Any, grids: Grids, folder: Path | None, half: bool) -> Any:
+def without_ends(graph: Any, grids: Grids, files: Sequence[str], folder: Path | None, half: bool) -> Any:
     """The graph with the heads' last convolutions in place of the output with detections, level by level, as
     (n, height, width, numbers); the graph itself if it has no such heads. ``half``: as bits of bfloat16.
 
-    What was found is kept in the folder, so that the next opening does not have to try it again.
+    What was found is kept in the folder, so that the next opening of these files does not have to try it again.
     """
     nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
-    known = _recalled(folder)
+    question = repr((grids, [_moment(file) for file in files]))
+    known = _recalled(folder, question)
     if known is None or not all(name in nodes for level in known for name in level):
         try:
             known = _found(graph, grids)
         except (RuntimeError, TypeError, ValueError) as error:
             log.debug("the heads of a graph cannot be looked at: %s", type(error).__name__)
             known = []
-        _remember(folder, known)
+        _remember(folder, question, known)
     if not known:
         return graph
     operations = import_module("openvino.opset13")
@@ -66,21 +68,40 @@ def without_ends(graph: Any, grids: Grids, folder: Path | None, half: bool) -> A
     return library().Model(results, graph.get_parameters(), graph.get_friendly_name())
 
 
-def _recalled(folder: Path | None) -> Names | None:
-    if folder is None:
-        return None
-    with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / VERDICT).read_bytes(), type=Names)
+def _moment(file: str) -> tuple[int, int] | None:
+    with suppress(OSError):
+        facts = Path(file).stat()
+        return facts.st_size, facts.st_mtime_ns
     return None
 
 
-def _remember(folder: Path | None, names: Names) -> None:
+class _Verdict(msgspec.Struct, frozen=True):
+    names: Names
+    mark: str
+
+
+def _mark(question: str, names: Names) -> str:
+    """Of an answer and what it was the answer to: nodes of another graph, or changed on the disk, would give boxes that
+    look like any others."""
+    return blake2b(repr((question, names)).encode(), digest_size=16).hexdigest()
+
+
+def _recalled(folder: Path | None, question: str) -> Names | None:
+    if folder is None:
+        return None
+    with suppress(OSError, msgspec.DecodeError):
+        verdict = msgspec.json.decode((folder / VERDICT).read_bytes(), type=_Verdict)
+        return verdict.names if verdict.mark == _mark(question, verdict.names) else None
+    return None
+
+
+def _remember(folder: Path | None, question: str, names: Names) -> None:
     if folder is None:
         return
     with suppress(OSError):  # nothing can be kept there
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{VERDICT}.{os.getpid()}"
-        draft.write_bytes(msgspec.json.encode(names))
+        draft.write_bytes(msgspec.json.encode(_Verdict(names, _mark(question, names))))
         draft.replace(folder / VERDICT)
 
 
