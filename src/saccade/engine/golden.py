@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import media
+from saccade.ops.grids import as_floats
 from saccade.results import ByteArray
 
 TOLERANCE = 0.05
@@ -47,7 +48,7 @@ def scene() -> ByteArray:
 
 def sight(outputs: Sequence[NDArray[Any]]) -> list[tuple[float, float]]:
     """Mean and spread of each output, in which one cannot mistake zeros or not-a-number for an answer."""
-    floats = [np.asarray(output, dtype=np.float64) for output in outputs]
+    floats = [np.asarray(as_floats(output), dtype=np.float64) for output in outputs]
     return [(float(values.mean()), float(values.std())) if values.size else (0.0, 0.0) for values in floats]
 
 

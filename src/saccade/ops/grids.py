@@ -134,9 +134,14 @@ def _numbers(parts: Sequence[Tensor], places: Sequence[Rows]) -> FloatArray:
     chosen = np.concatenate(
         [part.reshape(-1, part.shape[3]).take(rows, axis=0) for part, rows in zip(parts, places, strict=True)]
     )
-    if chosen.dtype == np.uint16:
-        return (chosen.astype(np.uint32) << 16).view(np.float32)
-    return np.asarray(chosen, np.float32)
+    return as_floats(chosen)
+
+
+def as_floats(part: Tensor) -> FloatArray:
+    """The part's numbers; copied if they are bits of bfloat16."""
+    if part.dtype == np.uint16:
+        return (part.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(part, np.float32)
 
 
 def _distances(sides: FloatArray) -> FloatArray:
