@@ -234,3 +234,33 @@ def test_convolutions_whose_channels_are_split_become_one_for_each_part(tmp_path
     after = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
     for expected, part in zip(before, after, strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("axes", "bias", "split"),
+    [
+        ((8,), (1, 8, 1), True),
+        ((6, 4, 4), (1, 8, 1, 1, 1), True),
+        ((5, 5), (8, 1, 1), True),
+        ((5, 8), (8,), False),
+        ((2, 4), (1, 1, 2, 4), False),
+    ],
+    ids=["one axis", "three axes", "two axes", "as wide as there are channels", "as large as there are channels"],
+)
+def test_what_is_added_to_a_convolution_before_a_split_is_added_where_it_was(
+    tmp_path: Path, axes: tuple[int, ...], bias: tuple[int, ...], split: bool
+) -> None:
+    toy = Toy((1, 3, *axes))
+    weights = toy.constant(toy.numbers.normal(size=(8, 3, *[1] * len(axes))).astype(np.float32))
+    added = toy.constant(toy.numbers.normal(size=bias).astype(np.float32))
+    active = toy.add("Relu", toy.add("Add", toy.add("Conv", "x", weights), added))
+    parts = toy.add("Split", active, toy.constant(np.array([6, 2])), outputs=2, axis=1)
+    graph = core().read_model(str(toy.save(tmp_path / "toy.onnx", *parts)))
+    given = np.random.default_rng(1).normal(size=(1, 3, *axes)).astype(np.float32)
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    before = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
+    with_split_convolutions(graph)
+    assert Counter(node.get_type_name() for node in graph.get_ops())["Convolution"] == 1 + split
+    after = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
+    for expected, part in zip(before, after, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)

@@ -141,7 +141,11 @@ def _split_up(split: Any) -> None:
         return
     weights, biases = _data(convolution.input_value(1)), _data(bias.output(0))
     sizes = [part.get_partial_shape()[1] for part in split.outputs()]
-    if weights is None or biases is None or biases.size != len(weights) or any(size.is_dynamic for size in sizes):
+    if weights is None or biases is None or any(size.is_dynamic for size in sizes):
+        return
+    # What is added along another axis than that of the channels is no bias, even if it is as long.
+    by_channel = library().PartialShape([1, len(weights), *[1] * (weights.ndim - 2)])
+    if bias.get_output_partial_shape(0) not in (by_channel, by_channel[1:]):
         return
     attributes = convolution.get_attributes()
     settings = {key: attributes[key] for key in ("strides", "pads_begin", "pads_end", "dilations", "auto_pad")}
@@ -150,7 +154,7 @@ def _split_up(split: Any) -> None:
         stop = start + size.get_length()
         own = operations.constant(np.ascontiguousarray(weights[start:stop]))
         node = operations.convolution(convolution.input_value(0), own, **settings)
-        node = operations.add(node, operations.constant(biases.reshape(1, -1, 1, 1)[:, start:stop].copy()))
+        node = operations.add(node, operations.constant(biases.reshape(by_channel.to_shape())[:, start:stop].copy()))
         made = activate(node)
         part.replace(made.output(0))
         name_new(made, convolution.input_value(0), f"{split.get_friendly_name()}/{start}")
