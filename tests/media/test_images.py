@@ -153,6 +153,37 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
         assert decode(saved(grey, form)).rgb[0, 0].tolist() == [156, 156, 156], form
 
 
+def tiff(order: str, pixels: bytes, *tags: tuple[int, int]) -> bytes:
+    """One strip, and its tags: each a number and its value, from which (273, 0) tells where the strip begins."""
+    start = 8 + 2 + 12 * len(tags) + 4
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
+    for tag, value in tags:
+        head += struct.pack(order + "HHII", tag, 4, 1, start if tag == 273 else value)
+    return head + bytes(4) + pixels
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_planes_of_sixteen_bits_are_no_bytes(order: str, channels: int) -> None:
+    samples = photo().transpose(2, 0, 1)[:channels].astype(np.uint16) * 257
+    tags = ((256, 53), (257, 37), (258, 16), (259, 1), (262, 2 if channels == 3 else 1), (273, 0), (277, channels))
+    data = tiff(order, samples.astype(f"{order}u2").tobytes(), *tags, (278, 37), (279, samples[0].nbytes), (284, 2))
+    if channels == 3:  # a strip for each plane
+        data = data.replace(*(struct.pack(f"{order}HHI", 273, 4, count) for count in (1, 3)))
+        starts = [len(data) - samples.nbytes + plane * samples[0].nbytes for plane in range(3)]
+        at = data.index(struct.pack(f"{order}HHI", 273, 4, 3)) + 8
+        data = data[:at] + struct.pack(f"{order}I", len(data)) + data[at + 4 :] + struct.pack(f"{order}3I", *starts)
+    expected = np.broadcast_to(photo()[..., :channels], (37, 53, 3))
+    np.testing.assert_array_equal(decode(data).rgb, expected)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_where_zero_is_white_the_picture_is_no_negative(bits: int) -> None:
+    samples = np.array([[0, 1 << (bits - 2), (1 << bits) - 1]], f"<u{bits // 8}")
+    tags = ((256, 3), (257, 1), (258, bits), (259, 1), (262, 0), (273, 0), (277, 1), (278, 1), (279, samples.nbytes))
+    assert decode(tiff("<", samples.tobytes(), *tags)).rgb[0, :, 0].tolist() == [255, 191, 0]
+
+
 @pytest.mark.parametrize(
     ("data", "levels"),
     [
@@ -232,6 +263,19 @@ def test_tiff_tags_that_share_the_same_megabytes_are_refused() -> None:
     data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(8_000_000)
     with pytest.raises(BadInput, match="tags"):
         decode(data)
+
+
+@pytest.mark.parametrize(("width", "height", "tile"), [(64000, 1000, (16, 4_000_000)), (2000, 2000, (16, 400_000))])
+def test_tiles_many_times_as_large_as_the_picture_are_refused(width: int, height: int, tile: tuple[int, int]) -> None:
+    tags = ((256, width), (257, height), (258, 8), (259, 8), (262, 1), (277, 1), (322, tile[0]), (323, tile[1]))
+    with pytest.raises(BadInput, match="tiles"):
+        decode(tiff("<", bytes(100_000), *tags, (273, 0)))
+
+
+def test_a_line_of_pixels_may_lie_in_large_tiles() -> None:
+    packed = zlib.compress(bytes(512 * 512))
+    tags = ((256, 1), (257, 500), (258, 8), (259, 8), (262, 1), (277, 1), (322, 512), (323, 512), (324, 134))
+    assert decode(tiff("<", packed, *tags, (325, len(packed)))).rgb.shape == (500, 1, 3)
 
 
 def test_a_jpeg_of_a_million_segments_is_refused() -> None:

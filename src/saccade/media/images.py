@@ -20,7 +20,7 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 
 from saccade.errors import BadInput, TooLarge
-from saccade.media import exif, gif, netpbm, png
+from saccade.media import exif, gif, netpbm, png, tiff
 from saccade.media.headers import Header, probe
 from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
 from saccade.results import ByteArray
@@ -152,7 +152,8 @@ def _pillow(data: bytes, header: Header, limits: Limits) -> ByteArray:
 
     ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _grey16(np.asarray(picture), header)
+        samples = np.asarray(picture)
+        return _grey16(~samples if header.format == "TIFF" and tiff.is_negative(picture) else samples, header)
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"), dtype=np.uint8)
 
 
@@ -161,6 +162,8 @@ def _opened(data: bytes, header: Header) -> ImageFile:
     module, name = PILLOW_READERS[header.format]
     reader = getattr(importlib.import_module(module), name)
     picture: ImageFile = reader(io.BytesIO(data))
+    if header.format == "TIFF" and header.bits == 16:
+        tiff.widen_planes(picture)
     return picture
 
 

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from saccade.errors import BadInput
 
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+    from PIL.TiffImagePlugin import TiffImageFile
+
 MAX_ENTRIES: Final = 4096
 MAX_TILE_EXCESS: Final = 4_194_304
+MAX_TILED_EXCESS: Final = 64_000_000
+MOST_OVERLAP: Final = 4
+"""Times that all tiles may cover the picture, out of which they jut at two sides."""
 
-WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 256, 257, 258, 277, 322, 323, 339
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANES = 256, 257, 258, 262, 277, 284
+TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 322, 323, 339
 LETTERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 WANTED: Final = (WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT)
 IEEE_FLOAT: Final = 3
+WHITE_IS_ZERO: Final = 0
+SEPARATE: Final = 2
 
 SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 MAX_VALUES: Final = 1_000_000
@@ -33,13 +43,37 @@ class Page:
 
 
 def first_page(data: bytes) -> Page | None:
-    """The first page, or None when the tags make no sense."""
+    """The first page, or None when the tags make no sense.
+
+    Raises: BadInput when far more pixels have to be unpacked than the page has, or the tags are larger than the file.
+    """
     tags = _tags(data)
     width, height = tags.get(WIDTH, 0), tags.get(HEIGHT, 0)
-    tile = tags.get(TILE_WIDTH, 0) * tags.get(TILE_HEIGHT, 0)
-    if tile > width * height + MAX_TILE_EXCESS:
+    tile_width, tile_height = tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0)
+    if tile_width * tile_height > width * height + MAX_TILE_EXCESS:
         return None
+    if tile_width and tile_height:
+        tiled = -(-width // tile_width) * tile_width * -(-height // tile_height) * tile_height
+        if tiled > MOST_OVERLAP * width * height + MAX_TILED_EXCESS:
+            raise BadInput("the TIFF image is refused: its tiles hold many times the pixels of the whole")
     return Page(width, height, tags.get(BITS, 1), tags.get(SAMPLES, 1), tags.get(SAMPLE_FORMAT, 1) == IEEE_FLOAT)
+
+
+def widen_planes(picture: ImageFile) -> None:
+    """Has 16-bit samples read as such where each channel lies by itself, not packed: Pillow takes them for bytes."""
+    tags = cast("TiffImageFile", picture).tag_v2
+    if tags.get(PLANES) != SEPARATE or any(tile.codec_name != "raw" for tile in picture.tile):
+        return
+    wide = ";16B" if tags.prefix == b"MM" else ";16" if picture.mode == "I;16" else ";16L"
+    for index, tile in enumerate(picture.tile):
+        if isinstance(tile.args, tuple) and len(tile.args[0]) == 1:
+            picture.tile[index] = tile._replace(args=(tile.args[0] + wide, *tile.args[1:]))
+
+
+def is_negative(picture: ImageFile) -> bool:
+    """Whether 0 is white, which Pillow heeds in samples of at most 8 bits only."""
+    tags = cast("TiffImageFile", picture).tag_v2
+    return picture.mode.startswith("I;16") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
 def _tags(data: bytes) -> dict[int, int]:
