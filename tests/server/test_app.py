@@ -171,9 +171,19 @@ def test_packed_bodies_are_unpacked(encoding: str) -> None:
     assert response.json()["said"] == ["hello"]
 
 
+@pytest.mark.parametrize("end", [b"", bytes(9)])
+def test_a_body_of_several_gzip_members_is_read_to_its_end(end: bytes) -> None:
+    body = b"".join(gzip.compress(part) for part in (b"hel", b"", b"lo")) + end
+    response = asked(made(), "POST", "/first/one", content=body, headers={"content-encoding": "gzip"})
+    assert response.json()["said"] == ["hello"]
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "status"),
     [
+        (gzip.compress(b"", mtime=0) * 2_000, "gzip", 400),
+        (gzip.compress(b"hello", mtime=0) + gzip.compress(b"hello" * 100, mtime=0)[:-12], "gzip", 400),
+        (gzip.compress(bytes(600_000), mtime=0) * 2, "gzip", 413),
         (gzip.compress(bytes(10_000_000), mtime=0), "gzip", 413),
         (b"no gzip at all", "gzip", 400),
         (gzip.compress(b"hello" * 100, mtime=0)[:-12], "gzip", 400),

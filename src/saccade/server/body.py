@@ -14,6 +14,10 @@ from saccade.server.watch import Watch
 PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content encodings that are undone, with zlib's window bits for each."""
 
+MEMBER = b"\x1f\x8b\x08"
+MAX_MEMBERS = 100
+"""A gzip body may be several, one behind the other (RFC 1952, section 2.2); for each, those behind it are copied."""
+
 OFF_LOOP_BYTES = 4 << 10
 """Packed bodies over this size are unpacked in a thread, so that other calls go on meanwhile: they may hold a thousand
 times as much."""
@@ -117,7 +121,7 @@ class Body:
         self._held += size
 
     async def _unpacked(self, packed: bytes, window_bits: int) -> bytes:
-        unpack, rest, parts, size = zlib.decompressobj(window_bits), packed, list[bytes](), 0
+        unpack, rest, parts, size, members = zlib.decompressobj(window_bits), packed, list[bytes](), 0, 1
         while not unpack.eof:
             most = min(STEP_BYTES, self._max_bytes + 1 - size)
             try:
@@ -135,6 +139,11 @@ class Body:
             self._shelf.take(len(part))
             self._held += len(part)
             parts.append(part)
+            if unpack.eof and unpack.unused_data.startswith(MEMBER):
+                members += 1
+                if members > MAX_MEMBERS:
+                    raise BadInput(f"The request body is packed in more than {MAX_MEMBERS} pieces: pack it as one.")
+                unpack, rest = zlib.decompressobj(window_bits), unpack.unused_data
         return b"".join(parts)
 
     def _too_large(self, found: str) -> TooLarge:
