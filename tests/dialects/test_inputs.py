@@ -42,6 +42,15 @@ def test_a_form_gives_its_files_in_order_and_its_fields_by_name() -> None:
     assert form.file("image") is None
 
 
+def test_a_file_field_that_was_left_empty_in_a_browser_is_none() -> None:
+    head = 'Content-Disposition: form-data; name="{}"; filename="{}"\r\nContent-Type: application/octet-stream'
+    form = inputs.multipart(
+        FORM,
+        form_body((head.format("file", ""), b""), (head.format("image", ""), b"x"), (head.format("img", "a"), b"")),
+    )
+    assert [(upload.name, upload.data) for upload in form.files] == [("image", b"x"), ("img", b"")]
+
+
 @pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a form.\r\nOf two lines, --xYzZY\r\n--xYzZYandmore\r\n"])
 def test_what_stands_before_the_first_boundary_says_nothing(before: bytes) -> None:
     form = inputs.multipart(FORM, before + form_body(('Content-Disposition: form-data; name="conf"', b"0.3")))

@@ -492,6 +492,8 @@ class _Reader:
                 data = _tolerant_base64(data)
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not data and options.get(b"filename") == b"":
+            return  # what browsers send for a field in which no file was chosen
         if b"filename" not in options:
             if len(data) > MAX_FIELD_BYTES:
                 raise BadInput("A text field of the multipart form is too large. Send images as files.")
