@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from saccade.errors import BadInput
-from saccade.media import decode, probe
+from saccade.media import decode, heif, probe
 from saccade.media.boxes import boxes, inside
 
 TILE = 256
@@ -64,6 +64,21 @@ def container(made_of: Mapping[int, Sequence[int]], cells: tuple[int, int], size
 
     head = box(b"ftyp", b"heic\0\0\0\0mif1heic")
     return head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", coded)
+
+
+@pytest.mark.parametrize("kind", [b"Exi\xff", b"\x80xif", b"Exi\xc3"])
+def test_a_part_whose_kind_is_no_text_is_refused_and_ends_no_process(kind: bytes) -> None:
+    data = heif_files.TILE
+    start = data.index(b"meta") - 4
+    item = box(b"infe", struct.pack(">IHH4sx", 2 << 24, 9, 0, kind))
+    info = box(b"iinf", struct.pack(">IH", 0, 1), item)
+    with pytest.raises(BadInput, match="no text"):
+        probe(data[:start] + box(b"meta", bytes(4), info) + data[start:])
+
+
+def test_a_part_may_bear_a_name_in_any_language() -> None:
+    item = box(b"infe", struct.pack(">IHH4s", 2 << 24, 200, 0, b"Exif"), "größer".encode() + b"\0")
+    heif.check_names(box(b"meta", bytes(4), box(b"iinf", struct.pack(">IH", 0, 1), item)))
 
 
 def test_a_picture_of_tiles_that_jut_out_is_decoded() -> None:

@@ -222,6 +222,7 @@ def _avif(data: bytes) -> Header | None:
 
 def _heif(data: bytes) -> Header | None:
     """Raises: BadInput when far more pixels have to be decoded than the picture has."""
+    heif.check_names(data)
     header = _spatial_extent(data, "HEIF")
     if header is not None and heif.pixels(data) > MOST_OVERLAP * header.width * header.height:
         raise BadInput("the HEIF image is refused: its parts hold many times the pixels of the whole")

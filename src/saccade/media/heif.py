@@ -33,6 +33,22 @@ def pixels(data: bytes) -> int:
     raise BadInput(f"the HEIF image is refused: it is made of parts of parts, more than {MAX_DEPTH} deep")
 
 
+def check_names(data: bytes) -> None:
+    """Raises: BadInput when the kind or a name of an item is no text: pi-heif ends the process at such a kind."""
+    for start, end in inside(data, b"meta", b"iinf"):
+        for kind, first, last in boxes(data, start + FULL + (4 if data[start] else 2), end):
+            if kind != b"infe":
+                continue
+            names = first + FULL + (6 if data[first] > 2 else 4)
+            try:
+                data[names : names + 4].decode("ascii")
+                data[names:last].decode()
+            except UnicodeDecodeError:
+                raise BadInput(
+                    "the HEIF image is damaged: the kind or the name of one of its parts is no text"
+                ) from None
+
+
 def _areas(data: bytes) -> dict[int, int]:
     """The pixels of each item, as the largest of its ``ispe`` says; decoders refuse data that differ from it."""
     areas: dict[int, int] = {}
