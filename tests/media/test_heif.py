@@ -76,6 +76,13 @@ def test_a_part_whose_kind_is_no_text_is_refused_and_ends_no_process(kind: bytes
         probe(data[:start] + box(b"meta", bytes(4), info) + data[start:])
 
 
+def test_a_grey_picture_of_fewer_bits_than_its_header_says_is_refused_and_not_read_past_its_end() -> None:
+    data = bytearray(heif_files.MODES["L"])
+    data[data.index(b"hvcC") + 4 + 17] |= 1
+    with pytest.raises(BadInput, match="fewer bits"):
+        decode(bytes(data))
+
+
 def test_a_part_may_bear_a_name_in_any_language() -> None:
     item = box(b"infe", struct.pack(">IHH4s", 2 << 24, 200, 0, b"Exif"), "größer".encode() + b"\0")
     heif.check_names(box(b"meta", bytes(4), box(b"iinf", struct.pack(">IH", 0, 1), item)))

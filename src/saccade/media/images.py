@@ -128,14 +128,20 @@ def _heif(data: bytes, limits: Limits) -> ByteArray:
     """libheif turns the picture itself and brings more than 8 bits down to 8."""
     from pi_heif import open_heif  # type: ignore[import-untyped]  # 0.1 s to import, and few images need it
 
-    picture = open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+    # What pi-heif would do with the samples writes past their end where the header says more bits than they have.
+    picture = open_heif(io.BytesIO(data), convert_hdr_to_8bit=True, hdr_to_16bit=False, remove_stride=False)
     width, height = picture.size
     check_pixels(width, height, limits.max_pixels, "HEIF image")
-    samples = np.array(picture)  # a copy, for the picture takes its samples with it; deep grey stays 16-bit anyway
-    pixels = (samples >> 8 if samples.dtype.itemsize == 2 else samples).astype(np.uint8, copy=False)
-    if pixels.ndim == 2 or pixels.shape[2] < 3:
-        pixels = np.repeat(pixels.reshape(*pixels.shape[:2], -1)[:, :, :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[:, :, :3])
+    stride, (width, height) = picture.stride, picture.size
+    channels, is_deep = len(picture.mode.partition(";")[0]), ";" in picture.mode
+    taken = width * channels * (2 if is_deep else 1)
+    if taken > stride:
+        raise BadInput("the HEIF image is damaged: its samples have fewer bits than its header says")
+    # A copy, for the picture takes its samples with it.
+    rows = np.array(np.frombuffer(picture.data, np.uint8)[: height * stride].reshape(height, stride)[:, :taken])
+    samples = np.minimum(rows.view("<u2") >> picture.info["bit_depth"] - 8, 255).astype(np.uint8) if is_deep else rows
+    pixels = samples.reshape(height, width, channels)
+    return np.ascontiguousarray(pixels[:, :, :3] if channels > 2 else np.repeat(pixels[:, :, :1], 3, axis=2))
 
 
 def _pillow(data: bytes, header: Header, limits: Limits) -> ByteArray:
