@@ -307,6 +307,12 @@ def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
         (b"P3 is not a pixmap", "plain text"),
         (bytes(range(256)), "no known image format"),
         (b"\x00\x00\x00\x18ftypmp42" + bytes(16), "video"),
+        (b"\x00\x00\x00\x18ftypcrx \0\0\0\1crx isom", "raw file"),
+        (b"FUJIFILMCCD-RAW 0201", "raw file"),
+        (bytes(128) + b"DICM" + bytes(16), "DICOM"),
+        (b'--x1\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8', "multipart form"),
+        (b"{\0\x47\x01", "no known image format"),
+        (b"\x00\x00\x02\x00\x01\x00" + bytes(16), "cursor"),
     ],
 )
 def test_bytes_that_are_no_image_are_named_for_what_they_are(data: bytes, words: str) -> None:
@@ -319,6 +325,19 @@ def test_floating_point_samples_are_refused_with_advice() -> None:
     data = saved(Pillow.fromarray(np.ones((4, 4), np.float32)), "TIFF")
     with pytest.raises(BadInput, match="floating-point"):
         decode(data)
+
+
+def test_a_jpeg_of_twelve_bits_is_told_so_and_not_called_damaged() -> None:
+    data = bytearray(saved(Pillow.fromarray(photo()), "JPEG"))
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(BadInput, match="12-bit"):
+        decode(bytes(data))
+
+
+def test_a_sound_tiff_of_an_unusual_kind_is_not_called_damaged() -> None:
+    tags = ((256, 2), (257, 1), (258, 16), (259, 1), (262, 1), (273, 0), (277, 2), (278, 1), (279, 8))
+    with pytest.raises(BadInput, match="2 samples of 16 bits"):
+        decode(tiff("<", bytes(8), *tags))
 
 
 def test_a_photo_drawn_in_hundreds_of_passes_is_refused() -> None:

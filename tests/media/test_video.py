@@ -151,6 +151,15 @@ def test_a_cut_off_video_is_refused_and_not_answered_by_half(film: bytes) -> Non
             frames(film[: int(len(film) * part)])
 
 
+def test_a_video_of_a_codec_that_is_not_read_is_told_which_and_not_called_damaged() -> None:
+    file = io.BytesIO()
+    Pillow.new("RGB", (64, 48)).save(file, "AVIF", save_all=True, append_images=[Pillow.new("RGB", (64, 48), "red")])
+    data = file.getvalue()
+    film = data.replace(b"ftypavis", b"ftypisom", 1).replace(b"pict", b"vide")
+    with pytest.raises(BadInput, match="AV1"):
+        list(frames(film))
+
+
 def test_a_stride_below_one_is_a_mistake_of_the_program(film: bytes) -> None:
     with pytest.raises(ValueError, match="stride"):
         frames(film, 0)

@@ -43,6 +43,9 @@ PILLOW_READERS: Final = {
 }
 """Reader classes by format. They are called directly: Image.open would import and try every plugin there is."""
 
+UNUSUAL: Final = ("unknown pixel mode", "unknown data organization", "unknown raw mode", "unsupported bmp")
+"""How Pillow begins what it says of files that may be sound."""
+
 SRGB_BOX: Final = re.compile(rb"colr\x01..\x00\x00\x00\x10", re.DOTALL)
 """JPEG 2000 in plain sRGB: OpenCV gives Pillow's pixels there, and unlike Pillow releases the lock meanwhile."""
 
@@ -109,7 +112,9 @@ def _jpeg(data: bytes, header: Header, limits: Limits) -> ByteArray:
     What it will not read without a warning goes to Pillow, which forgives stray bytes but not missing rows. CMYK goes
     there too, for its conversion to RGB.
     """
-    if header.components in (1, 3) and header.bits == 8:
+    if header.bits != 8:
+        raise BadInput(f"the JPEG image has {header.bits}-bit samples; only 8 bits are accepted: convert it first")
+    if header.components in (1, 3):
         try:
             return np.asarray(simplejpeg.decode_jpeg(data, "RGB"), dtype=np.uint8)
         except ValueError:
@@ -185,6 +190,11 @@ def _grey16(samples: np.ndarray, header: Header) -> ByteArray:
 def _undecodable(header: Header, error: Exception | None) -> BadInput:
     """What to tell the sender; the library's own words may hold addresses of memory, so they stay out."""
     words = str(error).lower() if error else ""
+    if words.startswith(UNUSUAL):
+        return BadInput(
+            f"the {header.format} image is of an unusual kind ({header.components} samples of {header.bits} bits for "
+            "each pixel), which is not read: save it as RGB or grey with 8 bits"
+        )
     if isinstance(error, EOFError) or "truncated" in words or "premature" in words or "not enough" in words:
         return BadInput(f"the {header.format} image is truncated: part of its data is missing; send the whole file")
     return BadInput(f"the {header.format} image is damaged and cannot be decoded: save or export it again")

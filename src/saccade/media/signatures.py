@@ -9,10 +9,16 @@ ACCEPTED: Final = "JPEG, PNG, WebP, GIF, TIFF, BMP, AVIF, HEIC, JPEG 2000, ICO, 
 AVIF_BRANDS: Final = {b"avif", b"avis"}
 HEIF_BRANDS: Final = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
+CANON_RAW: Final = b"crx "
+DICOM: Final = b"DICM"
+DICOM_PREAMBLE: Final = 128
+
 QUICKTIME_BOXES: Final = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}
 ASF_GUID: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 TS_PACKET: Final = 188
 M2TS_PACKET: Final = 192
+
+RAW: Final = "a camera's raw file, which is not accepted: export it as JPEG"
 
 FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF", "a PDF document"),
@@ -32,6 +38,14 @@ FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"ID3", "an audio file"),
     (b"OggS", "an Ogg file"),
     (b"fLaC", "an audio file"),
+    (b"FLV\x01", "a Flash video, which is not accepted"),
+    (b"\x00\x00\x02\x00", "a Windows cursor, which is not accepted"),
+    (b"icns", "an Apple icon, which is not accepted"),
+    (b"PF\n", "a PFM image of floating-point numbers, which is not accepted"),
+    (b"Pf\n", "a PFM image of floating-point numbers, which is not accepted"),
+    (b"FUJIFILMCCD-RAW", RAW),
+    (b"IIRO", RAW),
+    (b"IIU\x00", RAW),
 )
 """First bytes of things that are not images of ours, and what to call them."""
 
@@ -55,7 +69,7 @@ def container(data: bytes) -> str | None:
     """The name of the video container, or None. GIF counts as an image here."""
     head = data[:16]
     if head[4:8] == b"ftyp":
-        return None if _boxed_image(data) else "MP4"
+        return None if _boxed_image(data) or head[8:12] == CANON_RAW else "MP4"
     if head[4:8] in QUICKTIME_BOXES:
         return "QuickTime"
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -78,7 +92,13 @@ def looks_like(data: bytes) -> str:
     for signature, name in FOREIGN:
         if data.startswith(signature):
             return f"it looks like {name}"
+    if data[4:12] == b"ftyp" + CANON_RAW:
+        return f"it looks like {RAW}"
+    if data.startswith(DICOM, DICOM_PREAMBLE):
+        return "it looks like a DICOM file, which is not accepted: export it as PNG"
     text = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"--") and b"content-disposition:" in text:
+        return "it looks like a multipart form: leave its Content-Type header to the HTTP library"
     if b"<svg" in text:
         return "it looks like an SVG drawing (vector graphics), which is not accepted: export it as PNG"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
@@ -87,7 +107,7 @@ def looks_like(data: bytes) -> str:
         return "it looks like an XML document"
     if text.startswith((b"data:image/", b"/9j/", b"ivborw0kgo", b"r0lgod", b"uklgr")):
         return "it looks like base64 text: send the decoded bytes, or put the text in a JSON body"
-    if text.startswith((b"{", b"[")):
+    if text.startswith((b"{", b"[")) and b"\0" not in text:
         return "it looks like JSON"
     if text.startswith((b"http://", b"https://")):
         return "it looks like an address, not an image"

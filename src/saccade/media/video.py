@@ -31,6 +31,8 @@ from saccade.results import ByteArray
 
 ACCEPTED: Final = "MP4, MOV, M4V, AVI, MKV, WebM, GIF, WMV, ASF, MPEG and TS"
 CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80", ".mkv": "VP80", ".avi": "MJPG"}
+UNREAD: Final = {b"av01": "AV1", b"vvc1": "VVC", b"vvi1": "VVC"}
+"""Codecs that the FFmpeg within OpenCV cannot decode, by their FourCC."""
 USUAL_FPS: Final = 25.0
 MAX_BOXES: Final = 100_000
 MAX_INDEX_BYTES: Final = 64 << 20
@@ -112,9 +114,18 @@ def _walk(capture: cv2.VideoCapture, stride: int, limits: Limits) -> Iterator[By
                     break
                 yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         if read == 0:
-            raise BadInput("the video is damaged: none of its frames can be decoded")
+            codec = capture.get(cv2.CAP_PROP_FOURCC)
+            raise BadInput(_undecodable(int(codec).to_bytes(4, "little") if 0 < codec < 1 << 32 else b""))
     finally:
         capture.release()
+
+
+def _undecodable(codec: bytes) -> str:
+    """What to tell the sender of a video without a single frame that could be decoded."""
+    if codec.lower() in UNREAD:
+        name = UNREAD[codec.lower()]
+        return f"the video is packed with {name}, which is not read: convert it, for example to MP4 with H.264"
+    return "the video is damaged: none of its frames can be decoded"
 
 
 def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
@@ -135,7 +146,7 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
     with _as_file(data) as path:
         capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise BadInput(f"the {container} video is damaged or truncated: it cannot be opened")
+        raise BadInput(f"the {container} video cannot be opened: it is damaged or truncated, or holds sound alone")
     try:
         described = _described(capture)
         check_pixels(described.width, described.height, limits.max_pixels, "video")
