@@ -16,7 +16,7 @@ import httpcore
 import httpx
 import numpy as np
 import pytest
-from server_fakes import client
+from server_fakes import EchoEngine, client
 
 from saccade import media
 from saccade.call import Answer, Call
@@ -146,13 +146,11 @@ class Names:
         return Wire()
 
 
-class Eyes:
+class Eyes(EchoEngine):
     """An engine that decodes what it is given and finds one thing as large as the picture."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-
-    async def start(self) -> None: ...
 
     async def predict(self, call: Call) -> Answer:
         self.calls.append(call)
@@ -170,18 +168,6 @@ class Eyes:
             np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32), np.zeros(1, np.int32), ("thing",)
         )
         return Answer(result=found, image_hw=(height, width), model=call.model)
-
-    async def load(self, ref: str) -> None: ...
-
-    def state(self, ref: str) -> str:
-        return "warm"
-
-    def info(self) -> dict[str, Any]:
-        return {"device": "cpu", "threads": 1, "models": []}
-
-    async def drain(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 class Shelf:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from server_fakes import client
+from server_fakes import EchoEngine, client
 from tests.dialects import yolo_made
 
 from saccade import errors
@@ -63,10 +63,8 @@ class Library:
         return [self.card(name) for name in MADE]
 
 
-class Engine:
+class Engine(EchoEngine):
     """Answers as the model's name says."""
-
-    async def start(self) -> None: ...
 
     async def predict(self, call: Call) -> Answer:
         if call.model not in MADE:
@@ -78,18 +76,6 @@ class Engine:
 
     async def stream(self, call: Call) -> AsyncIterator[Answer]:
         yield await self.predict(call)
-
-    async def load(self, ref: str) -> None: ...
-
-    def state(self, ref: str) -> str:
-        return "warm"
-
-    def info(self) -> dict[str, Any]:
-        return {"device": "cpu", "threads": 1, "models": []}
-
-    async def drain(self) -> None: ...
-
-    async def close(self) -> None: ...
 
 
 def failed(kind: Any) -> errors.Error:
