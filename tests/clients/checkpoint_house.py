@@ -32,7 +32,11 @@ class Converted:
         found = self.store.find(ref)
         if found is None:
             raise UnknownModel(f"There is no model '{ref}'.")
-        return self.converter.convert(found)
+        return self.converter.find(found) or found
+
+    def ready(self, card: Card) -> Card:
+        """The Card of its graph, made now if need be."""
+        return self.converter.convert(card)
 
     def cards(self) -> list[Card]:
         return [self.card(card.name) for card in self.store.cards()]
