@@ -44,9 +44,13 @@ def test_every_way_is_tried_the_best_is_kept_and_used(models: Path, tmp_path: Pa
 def test_ctrl_c_does_not_wait_for_the_end_of_a_round(models: Path, tmp_path: Path) -> None:
     words = ["tune", "lamps", "--models", str(models), "--home", str(tmp_path), "--seconds", "600"]
     with subprocess.Popen([sys.executable, "-m", "saccade", *words], stderr=subprocess.PIPE) as running:
-        time.sleep(3)
-        running.send_signal(signal.SIGINT)
         try:
+            end = time.monotonic() + 120
+            while not any(tmp_path.rglob("*.blob")):  # the graph is compiled before the first round
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            time.sleep(1)
+            running.send_signal(signal.SIGINT)
             assert running.wait(60) == 1
         finally:
             running.kill()
