@@ -134,7 +134,7 @@ def _from_form(form: inputs.Form) -> Content:
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
     pictures = [upload.data for upload in form.files if upload.name not in NESTED]
-    chosen = next((data for data in pictures if data), None)  # a browser sends an empty file where none was chosen
+    chosen = next((data for data in pictures if data), None)  # an empty one gives way to whatever else was sent
     if chosen is None and text is not None:
         picture = _picture(text)
     elif pictures:

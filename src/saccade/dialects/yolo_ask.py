@@ -182,7 +182,7 @@ def _in_json(body: bytes) -> dict[str, Value] | None:
 
 
 def _in_form(form: inputs.Form, words: Words, files: Sequence[str]) -> Picture | None:
-    """A browser sends an empty file for a field in which none was chosen; then what came as text counts."""
+    """The first file that is not empty, else what came as text."""
     sent = [(name, data) for name in files if (data := form.file(name, f"{name}[]")) is not None]
     for name, data in sent:
         if data:

@@ -91,11 +91,7 @@ def with_plain_slices(graph: Any) -> Any:
     gathers = [node for node in graph.get_ops() if node.get_type_name() == "GatherElements"]
     if not any(node.input_value(0).get_node().get_type_name() == "Slice" for node in gathers):
         return graph
-    # The arguments of exported slices are often small computations.
-    passes = import_module("openvino.passes")
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())
-    manager.run_passes(graph)
+    fold(graph)  # the arguments of exported slices are often small computations
     for gather in gathers:
         piece = gather.input_value(0).get_node()
         if piece.get_type_name() == "Slice" and piece.input_value(0).get_partial_shape().rank.is_static:
@@ -103,6 +99,14 @@ def with_plain_slices(graph: Any) -> Any:
             if len(arguments) == 4 and all(node.get_type_name() == "Constant" for node in arguments):
                 piece.output(0).replace(_strided(piece.input_value(0), *(node.get_data() for node in arguments)))
     return graph
+
+
+def fold(graph: Any) -> None:
+    """Computes in place what does not depend on the inputs."""
+    passes = import_module("openvino.passes")
+    manager = passes.Manager()
+    manager.register_pass(passes.ConstantFolding())
+    manager.run_passes(graph)
 
 
 def _strided(source: Any, starts: Any, stops: Any, steps: Any, axes: Any) -> Any:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.ops.grids import Grids, Level, ranked_above, table_of
-from saccade.runtimes.openvino_graph import core, library, name_new
+from saccade.runtimes.openvino_graph import core, fold, library, name_new
 
 log = logging.getLogger(__name__)
 
@@ -124,10 +124,7 @@ def _found(graph: Any, grids: Grids) -> Names:
         return []
     size = [(1, 3, *TRIAL_HW)[axis] if length.is_dynamic else length.get_length() for axis, length in enumerate(shape)]
     trial.reshape({0: size})
-    passes = import_module("openvino.passes")
-    manager = passes.Manager()
-    manager.register_pass(passes.ConstantFolding())
-    manager.run_passes(trial)
+    fold(trial)
     table = _table(trial)
     if table is None:
         return []
@@ -152,7 +149,7 @@ def _found(graph: Any, grids: Grids) -> Names:
 def _ends(table: Any) -> list[Any]:
     """The last convolutions, with their biases, of all ways that lead to the table; none if something else begins one.
 
-    A convolution of constant weights behind a softmax belongs to the arithmetic.
+    A convolution without a bias, like the one behind a softmax, belongs to the arithmetic.
     """
     ends: list[Any] = []
     seen: set[str] = set()

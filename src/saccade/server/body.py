@@ -69,9 +69,8 @@ class Body:
             Overloaded: too many bodies are held already.
             Departed: the caller left.
         """
-        encoding = self._encoding()
-        body = await self.packed(timeout_s)
-        return body if encoding == "identity" else await self._unpacked(body, PACKED[encoding])
+        self._encoding()  # one that is not known is refused before anything is read
+        return await self.opened(await self.packed(timeout_s))
 
     async def opened(self, packed: bytes) -> bytes:
         """What :meth:`packed` gave, unpacked. Raises what :meth:`read` raises."""

@@ -62,11 +62,6 @@ class NotHere(UnknownModel):
         self.offered = offered
 
 
-def missing(ref: str, error: UnknownModel) -> NotHere:
-    """The same, for the app."""
-    return NotHere(error.message, ref=ref, offered=error.offered)
-
-
 class FrontDesk:
     """The Desk of this server. It touches no file: what it was not told yet must be asked for first."""
 
@@ -153,9 +148,12 @@ class FrontDesk:
     async def _look_up(self, ref: str | None) -> Card:
         name = ref or ""
         try:
-            return await aside(lambda: self.library.card(name))
+            return await self._card(name)
         except UnknownModel as error:
-            raise missing(name, error) from error
+            raise NotHere(error.message, ref=name, offered=error.offered) from error
+
+    async def _card(self, ref: str) -> Card:
+        return await aside(lambda: self.library.card(ref))
 
     async def _look_around(self, ref: str | None) -> Sequence[Card]:
         return await aside(self.library.cards)

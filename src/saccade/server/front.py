@@ -29,7 +29,7 @@ from saccade.server import channel
 from saccade.server.access import Gate
 from saccade.server.app import App, host_of, installed
 from saccade.server.database import Database
-from saccade.server.desk import FrontDesk, missing
+from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
 from saccade.server.house import Directory, Engine, House
 from saccade.server.inquiries import Inquiries
@@ -62,11 +62,8 @@ class Desk(FrontDesk):
         """The server's, not this process's, which may have taken another's place."""
         return time.monotonic() - self._house.facts.ready_at
 
-    async def _look_up(self, ref: str | None) -> Card:
-        try:
-            return await self._house.card(ref or "", fetch=False)
-        except UnknownModel as error:
-            raise missing(ref or "", error) from error
+    async def _card(self, ref: str) -> Card:
+        return await self._house.card(ref, fetch=False)
 
     async def _look_around(self, ref: str | None) -> Sequence[Card]:
         """The only model there is; none where there are several: the pages that list them are relayed."""
