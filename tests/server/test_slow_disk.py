@@ -64,7 +64,7 @@ async def timed(request: Any) -> tuple[int, float]:
 
 
 async def quickest(ask: Callable[[], Any]) -> tuple[int, float]:
-    """The worst status and the shortest time of three: what waits for the folder waits each time, a busy machine not."""
+    """The worst status and the shortest time of three: what waits for the folder waits each time."""
     told = [await timed(ask()) for _ in range(3)]
     return max(status for status, _ in told), min(took_s for _, took_s in told)
 
