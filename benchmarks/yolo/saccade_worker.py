@@ -12,6 +12,7 @@ import msgspec
 from saccade import media
 from saccade.call import Options
 from saccade.dialects.yolo_items import items
+from saccade.discover import share_out
 from saccade.model import Model
 from saccade.runtimes.session import Compute
 from saccade.stores.local import Local
@@ -19,6 +20,7 @@ from saccade.stores.local import Local
 
 def main(graph: str, precision: str, threads: str) -> None:
     """Reads ``{"path", "conf", "iou"}`` a line; writes ``{"wall_ms", "cpu_ms", "items", "post_ms"}`` a line."""
+    share_out(1)  # as saccade's own programs do
     store = Local([Path(graph)])
     compute = Compute(precision="f32" if precision == "f32" else "auto", threads=int(threads))
     model = Model(store.card(store.entries()[0]), compute)

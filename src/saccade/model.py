@@ -17,6 +17,7 @@ from saccade.errors import UnsupportedModel
 from saccade.families.family import Gridded, Prepared, Worded
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
+from saccade.ops.branches import seconds_on
 from saccade.ops.masks import chosen, rendered
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Masks, Result
@@ -90,13 +91,10 @@ class Model:
         ran = time.perf_counter()
         result = self.read(outputs, prepared.frame, options)
         done = time.perf_counter()
-        timings = Timings(
-            preprocess_ms=(ready - started) * 1e3, inference_ms=(ran - ready) * 1e3, postprocess_ms=(done - ran) * 1e3
-        )
         return Answer(
             result=result,
             image_hw=prepared.frame.image_hw,
-            timings=timings,
+            timings=timed(started, ready, ran, done, outputs),
             model=self.card.name,
             revision=self.card.revision,
             input_hw=prepared.frame.input_hw,
@@ -107,6 +105,16 @@ class Model:
         self.session.close()
         if self.words is not None:
             self.words.close()
+
+
+def timed(begun: float, ready: float, ran: float, done: float, outputs: Sequence[NDArray[Any]]) -> Timings:
+    """The stages between these moments, in seconds; what a head computes late is inference, too."""
+    late = seconds_on(outputs)
+    return Timings(
+        preprocess_ms=(ready - begun) * 1e3,
+        inference_ms=(ran - ready + late) * 1e3,
+        postprocess_ms=(done - ran - late) * 1e3,
+    )
 
 
 class Words:

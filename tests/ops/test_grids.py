@@ -20,12 +20,17 @@ def grids_of(form: Grids, classes: int = 5, bins: int = 16) -> list[NDArray[np.f
     """Levels of three steps, with numbers that bfloat16 can hold."""
     numbers = np.random.default_rng(classes)
     counts = [4 * bins, classes, *([EXTRAS[form.extra]] if form.extra else [])]
-    parts = [
-        (numbers.normal(size=(1, INPUT_HW[0] // step, INPUT_HW[1] // step, count)) * 3).astype(np.float32)
-        for step in (8, 16, 32)
-        for count in counts
-    ]
-    return [(part.view(np.uint32) & 0xFFFF0000).view(np.float32) for part in parts]
+    parts = []
+    for step in (8, 16, 32):
+        shape = (1, INPUT_HW[0] // step, INPUT_HW[1] // step)
+        level = [(numbers.normal(size=(*shape, count)) * 3).astype(np.float32) for count in counts]
+        parts += with_best([(part.view(np.uint32) & 0xFFFF0000).view(np.float32) for part in level])
+    return parts
+
+
+def with_best(level: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Sides, classes, the largest of these, further numbers."""
+    return [*level[:2], level[1].max(axis=3, keepdims=True), *level[2:]]
 
 
 def bits(part: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -66,7 +71,8 @@ def test_boxes_keypoints_and_angles_lie_where_the_place_in_the_grid_is() -> None
     classes = np.zeros((1, 2, 3, 1), np.float32)
 
     def told(form: Grids, *extra: float) -> list[float]:
-        level: Level = (sides, classes, *([np.full((1, 2, 3, len(extra)), extra, np.float32)] if extra else []))
+        extras = [np.full((1, 2, 3, len(extra)), extra, np.float32)] if extra else []
+        level: Level = tuple(with_best([sides, classes, *extras]))
         found: list[float] = table_of([level], form, INPUT_HW)[:, 1].tolist()
         return found
 
@@ -82,6 +88,8 @@ def test_a_head_that_finds_every_object_once_gives_the_best_of_its_places_with_e
 ) -> None:
     numbers = np.random.default_rng(7)
     outputs = [numbers.normal(size=part.shape).astype(np.float32) for part in grids_of(form, bins=1)]  # no two alike
+    for start in range(0, len(outputs), form.width):
+        outputs[start + 2] = outputs[start + 1].max(axis=3, keepdims=True)
     levels = levels_of(outputs, form)
     table = table_of(levels, form, INPUT_HW)
     places = sorted(range(table.shape[1]), key=lambda place: -table[4:9, place].max())[: form.ranked]
@@ -102,5 +110,7 @@ def test_outputs_that_a_graph_has_finished_are_no_levels() -> None:
     assert levels_of([table, prototypes], Grids("coefficients")) == []
     assert levels_of([prototypes, table], Grids("coefficients")) == []
     assert levels_of([table], Grids()) == []
+    heads = [np.zeros((1, channels, 80, 80), np.float32) for channels in (64, 64, 64)]
+    assert levels_of(heads, Grids()) == [], "heads with the channels before the grid"
     levels = grids_of(Grids("coefficients"))
     assert len(levels_of([*levels, prototypes], Grids("coefficients"))) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper, save
 
 from saccade import runtimes
 from saccade.card import Card
-from saccade.ops.grids import Grids, levels_of, ranked_above, table_of
-from saccade.runtimes import openvino_grids
+from saccade.ops.branches import Deferred, Layer
+from saccade.ops.grids import Grids, levels_of, ranked_above, rows_above, table_of
+from saccade.runtimes import openvino_branches, openvino_grids
 from saccade.runtimes.openvino_graph import core, with_split_convolutions
 from saccade.runtimes.session import Compute, Session
 
@@ -44,11 +45,13 @@ class Toy:
         self.nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
         return names[0] if outputs == 1 else names
 
-    def conv(self, source: str, channels: int, before: int, step: int = 1) -> str:
-        weights = self.numbers.normal(size=(channels, before, step, step)) / (step * before**0.5)
+    def conv(self, source: str, channels: int, before: int, step: int = 1, side: int = 0) -> str:
+        """A convolution whose squares touch, or, given their side, one that keeps the size of the grid."""
+        width = side or step
+        weights = self.numbers.normal(size=(channels, before, width, width)) / (width * before**0.5)
         bias = self.numbers.normal(size=channels)
         constants = [self.constant(value.astype(np.float32)) for value in (weights, bias)]
-        return str(self.add("Conv", source, *constants, strides=[step, step]))
+        return str(self.add("Conv", source, *constants, strides=[step, step], pads=[side // 2] * 4))
 
     def silu(self, source: str) -> str:
         return str(self.add("Mul", source, self.add("Sigmoid", source)))
@@ -61,13 +64,24 @@ class Toy:
         return path
 
 
-def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = False) -> Path:
-    """A graph that ends as exported detectors do; told wrong steps, its boxes are of another scale."""
+def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = False, deep: bool = False) -> Path:
+    """A graph that ends as exported detectors do; told wrong steps, its boxes are of another scale.
+
+    ``deep``: the numbers of its heads come out of branches of three layers.
+    """
     toy = Toy((1, 3, *HW))
     flat = []
+
+    def head(source: str, channels: int, step: int) -> str:
+        if not deep:
+            return toy.conv(source, channels, 3, step)
+        first = toy.silu(toy.conv(source, 9, 8, side=3))
+        return toy.conv(toy.add("Relu", toy.conv(first, 9, 9, side=3)), channels, 9, side=1)
+
     for step in STEPS:
-        sides, classes = toy.conv("x", 4 * BINS, 3, step), toy.conv("x", CLASSES, 3, step)
-        parts = [sides, classes, *([toy.conv("x", 6, 3, step)] if prototypes else [])]
+        source = toy.silu(toy.conv("x", 8, 3, step)) if deep else "x"
+        sides, classes = head(source, 4 * BINS, step), head(source, CLASSES, step)
+        parts = [sides, classes, *([head(source, 6, step)] if prototypes else [])]
         shape = toy.constant(np.array([1, 4 * BINS + CLASSES + 6 * prototypes, -1]))
         flat.append(toy.add("Reshape", toy.add("Concat", *parts, axis=1), shape))
     sizes = toy.constant(np.array([4 * BINS, CLASSES, *([6] if prototypes else [])]))
@@ -133,9 +147,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     found = openvino_grids._found
 
     def counted(*given: Any) -> Any:
-        names = found(*given)
-        seen.append(bool(names))
-        return names
+        heads = found(*given)
+        seen.append(bool(heads.levels))
+        return heads
 
     monkeypatch.setattr(openvino_grids, "_found", counted)
     return seen
@@ -151,6 +165,68 @@ def test_a_detector_answers_with_its_grids_where_its_family_can_finish_them(tmp_
     assert len(grids) == len(levels) * form.width + len(whole) - 1
     for rest, expected in zip(grids[len(levels) * form.width :], whole[1:], strict=True):
         np.testing.assert_allclose(rest, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", [Grids(), Grids("coefficients")], ids=["boxes", "coefficients"])
+@pytest.mark.parametrize("precision", ["f32", "auto"])
+def test_the_branches_of_sides_and_further_numbers_are_computed_late(
+    tmp_path: Path, form: Grids, precision: Literal["f32", "auto"]
+) -> None:
+    path = detector(tmp_path / "toy.onnx", prototypes=bool(form.extra), deep=True)
+    compute = Compute(precision=precision, threads=2)
+    whole = told(path, None)[0][0]
+    session = opened(path, form, compute)
+    picture = np.random.default_rng(0).normal(size=(1, 3, *HW)).astype(np.float32)
+    levels = levels_of(session.run({"x": picture}), form)
+    assert [[isinstance(part, Deferred) for part in level] for level in levels] == [
+        [True, False, False, *[True] * bool(form.extra)]
+    ] * 3
+    assert len(session._lanes.many.compiled.outputs) == 3 * 3 + bool(form.extra), "features are given once"  # type: ignore[attr-defined]
+    close = {"rtol": 1e-4, "atol": 1e-3} if precision == "f32" else {"rtol": 0.05, "atol": 0.5}
+    np.testing.assert_allclose(table_of(levels, form, HW), whole, **close)
+    for conf in np.sort(table_of(levels, form, HW)[4 : 4 + CLASSES].max(axis=0))[[-3, -15]].tolist():
+        rows = rows_above(levels, form, HW, conf)
+        same = [int(np.abs(whole[4 : 4 + CLASSES].T - row[4 : 4 + CLASSES]).sum(axis=1).argmin()) for row in rows]
+        assert len(set(same)) == len(rows) >= 3
+        np.testing.assert_allclose(rows, whole[:, same].T, **close)
+    session.close()
+
+
+def test_a_branch_that_is_not_what_it_looks_like_stays_in_the_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain_to = openvino_branches.chain_to
+
+    def misread(end: Any) -> Any:
+        chain = chain_to(end)
+        if chain is None or len(chain.layers[-1].bias) != 6:
+            return chain
+        first = chain.layers[0]
+        shifted = Layer(first.weights, first.bias + np.float32(0.1), first.side, first.activation)
+        return openvino_branches.Chain(chain.features, chain.entry, (shifted, *chain.layers[1:]))
+
+    monkeypatch.setattr(openvino_grids, "chain_to", misread)
+    path, form = detector(tmp_path / "toy.onnx", prototypes=True, deep=True), Grids("coefficients")
+    levels = levels_of(told(path, form), form)
+    assert [[isinstance(part, Deferred) for part in level] for level in levels] == [[True, False, False, False]] * 3
+    np.testing.assert_allclose(table_of(levels, form, HW), told(path, None)[0][0], rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"strides": [2, 2]}, {"dilations": [2, 2], "pads": [2] * 4}, {"pads": [1, 1, 0, 0]}, {"group": 3}],
+    ids=["step", "dilation", "lopsided", "groups"],
+)
+def test_convolutions_of_another_kind_are_no_layers(tmp_path: Path, change: dict[str, Any]) -> None:
+    toy = Toy((1, 9, 12, 12))
+    weights = toy.constant(toy.numbers.normal(size=(9, 9 // change.get("group", 1), 3, 3)).astype(np.float32))
+    bias = toy.constant(toy.numbers.normal(size=9).astype(np.float32))
+    odd = toy.add("Conv", "x", weights, bias, **{"pads": [1] * 4, **change})
+    path = toy.save(tmp_path / "toy.onnx", toy.conv(toy.silu(odd), 5, 9, side=3), toy.conv(odd, 4, 9))
+    nodes = {node.get_friendly_name(): node for node in core().read_model(str(path)).get_ops()}
+    ends = [node for node in nodes.values() if node.get_type_name() == "Add" and len(node.get_output_shape(0)) == 4]
+    chains = [chain for end in ends if (chain := openvino_branches.chain_to(end)) is not None]
+    assert [[layer.side for layer in chain.layers] for chain in chains] == [[3]]
 
 
 def test_a_graph_whose_end_computes_something_else_stays_whole(tmp_path: Path) -> None:
@@ -181,8 +257,8 @@ def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials:
     assert [part.shape for part in first] == [part.shape for part in again]
     (verdict,) = (tmp_path / "compiled").rglob(openvino_grids.VERDICT)
     written = json.loads(verdict.read_bytes())
-    others = [level[::-1] for level in written["names"]], [["gone", "lost"]], [[]]
-    for damaged in (b"{", *(json.dumps({**written, "names": names}).encode() for names in others)):
+    others = [level[::-1] for level in written["heads"]["levels"]], [["gone", "lost"]], [[]]
+    for damaged in (b"{", *(json.dumps({**written, "heads": {"levels": names}}).encode() for names in others)):
         verdict.write_bytes(damaged)
         again = told(path, Grids(), kept)
         assert [part.shape for part in first] == [part.shape for part in again]
@@ -191,7 +267,7 @@ def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials:
 def test_what_was_found_holds_for_these_files_and_this_head_alone(tmp_path: Path) -> None:
     kept = Compute(precision="f32", threads=2, cache_dir=str(tmp_path / "compiled"))
     path = detector(tmp_path / "toy.onnx", prototypes=True)
-    assert len(told(path, Grids("coefficients"), kept)) == 3 * 3 + 1
+    assert len(told(path, Grids("coefficients"), kept)) == 3 * 4 + 1
     assert [part.ndim for part in told(path, Grids(), kept)] == [3, 4], "a head of another form was taken apart"
     path = detector(tmp_path / "toy.onnx", steps=(8, 16, 31), prototypes=True)
     assert [part.ndim for part in told(path, Grids("coefficients"), kept)] == [3, 4], "another file was taken apart"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade import media
-from saccade.ops.grids import as_floats
+from saccade.ops.branches import as_floats
 from saccade.results import ByteArray
 
 TOLERANCE = 0.05

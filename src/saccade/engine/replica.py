@@ -29,8 +29,7 @@ from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.engine.pace import measured, recall, remember
 from saccade.errors import CallError, DeadlinePassed, Error, RunFailed, place
 from saccade.media import Limits
-from saccade.meter import Timings
-from saccade.model import Model
+from saccade.model import Model, timed
 from saccade.results import ByteArray
 from saccade.runtimes.session import Compute
 
@@ -210,9 +209,7 @@ class Replica:
         return Answer(
             result=result,
             image_hw=prepared.frame.image_hw,
-            timings=Timings(
-                preprocess_ms=(ready - begun) * 1e3, inference_ms=(ran - ready) * 1e3, postprocess_ms=(done - ran) * 1e3
-            ),
+            timings=timed(begun, ready, ran, done, outputs),
             model=self.model.card.name,
             revision=self.model.card.revision,
             input_hw=prepared.frame.input_hw,

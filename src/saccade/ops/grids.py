@@ -5,7 +5,8 @@ Here it is done for the places that may be kept. A head looks at grids of severa
 distances to the sides of a box, each as a distribution over whole cells (Li et al., "Generalized Focal Loss",
 arXiv:2006.04388), a logit for each class, and, with some tasks, further numbers.
 
-Arrays are (1, height, width, numbers) of float32, or of uint16 that holds the bits of bfloat16.
+Arrays are (1, height, width, numbers) of float32, or of uint16 that holds the bits of bfloat16. In place of sides and
+further numbers may be the features that a branch computes them from (:mod:`saccade.ops.branches`), also only there.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from numpy.typing import NDArray
 
 from saccade.ops.activations import sigmoid, softmax
 from saccade.ops.boxes import Rows, best_first, corners_of
+from saccade.ops.branches import Deferred, as_floats, numbers_at
 from saccade.results import FloatArray
 
 Tensor: TypeAlias = NDArray[Any]
 Level: TypeAlias = tuple[Tensor, ...]
-"""Sides, classes and, if there are any, further numbers of one grid."""
+"""Sides, classes, the largest of the classes and, if there are any, further numbers of one grid."""
+
+BEST = 2
+"""Which array of a level holds the largest of the classes."""
 
 HALF = np.float32(0.5)
 SLACK = 1e-3
@@ -46,7 +51,7 @@ class Grids:
     @property
     def width(self) -> int:
         """How many arrays a level has."""
-        return 3 if self.extra else 2
+        return 4 if self.extra else 3
 
 
 def levels_of(outputs: Sequence[Tensor], grids: Grids) -> list[Level]:
@@ -54,7 +59,7 @@ def levels_of(outputs: Sequence[Tensor], grids: Grids) -> list[Level]:
     levels: list[Level] = []
     for start in range(0, len(outputs) - grids.width + 1, grids.width):
         level = tuple(outputs[start : start + grids.width])
-        if any(part.ndim != 4 or part.shape[1:3] != level[0].shape[1:3] for part in level):
+        if any(part.ndim != 4 or part.shape[1:3] != level[0].shape[1:3] for part in level) or level[BEST].shape[3] != 1:
             break
         levels.append(level)
     return levels
@@ -68,7 +73,7 @@ def table_of(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int]) -
 
 def rows_above(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int], conf: float) -> FloatArray:
     """(n, 4 + classes + extra): the columns of :func:`table_of` in which a probability may be above ``conf``."""
-    return _finished(levels, [_places_above(classes, conf) for _, classes, *_ in levels], grids, input_hw)
+    return _finished(levels, [_places_above(best, conf) for _, _, best, *_ in levels], grids, input_hw)
 
 
 def ranked_above(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int], conf: float) -> FloatArray:
@@ -88,19 +93,14 @@ def ranked_above(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int
     return np.concatenate(told, axis=1)
 
 
-def _places_above(classes: Tensor, conf: float) -> Rows:
-    """The places in their order with a class whose probability may be above ``conf``."""
-    count = classes.shape[3]
-    flat = classes.reshape(-1)
+def _places_above(best: Tensor, conf: float) -> Rows:
+    """The places in their order where the probability of the best class may be above ``conf``."""
+    flat = best.reshape(-1)
     if conf <= 0:
-        return np.arange(len(flat) // max(1, count))
+        return np.arange(len(flat))
     if conf >= 1:
         return np.arange(0)
-    bound = np.float32(math.log(conf / (1 - conf)) - SLACK)
-    places: Rows = np.flatnonzero(_above(flat, bound)) // count
-    if count > 1 and len(places) > 1:
-        places = places[np.concatenate(([True], places[1:] != places[:-1]))]
-    return places
+    return np.flatnonzero(_above(flat, np.float32(math.log(conf / (1 - conf)) - SLACK)))
 
 
 def _above(logits: Tensor, bound: np.float32) -> NDArray[np.bool_]:
@@ -113,7 +113,8 @@ def _above(logits: Tensor, bound: np.float32) -> NDArray[np.bool_]:
 
 def _finished(levels: Sequence[Level], places: Sequence[Rows], grids: Grids, input_hw: tuple[int, int]) -> FloatArray:
     """(n, 4 + classes + extra) of the places named in each level."""
-    sides, classes, *extras = (_numbers(parts, places) for parts in zip(*levels, strict=True))
+    told = [_numbers(level, rows) for level, rows in zip(levels, places, strict=True)]
+    sides, classes, *extras = (np.concatenate(parts) for parts in zip(*told, strict=True))
     counts = [len(rows) for rows in places]
     widths = np.repeat([level[0].shape[2] for level in levels], counts)
     steps = np.repeat(np.array([input_hw[0] / level[0].shape[1] for level in levels], np.float32), counts)[:, None]
@@ -129,19 +130,14 @@ def _finished(levels: Sequence[Level], places: Sequence[Rows], grids: Grids, inp
     return np.concatenate((boxes * steps, sigmoid(classes), *extras), axis=1)
 
 
-def _numbers(parts: Sequence[Tensor], places: Sequence[Rows]) -> FloatArray:
-    """(n, numbers) of the places named in each level's part."""
-    chosen = np.concatenate(
-        [part.reshape(-1, part.shape[3]).take(rows, axis=0) for part, rows in zip(parts, places, strict=True)]
-    )
-    return as_floats(chosen)
-
-
-def as_floats(part: Tensor) -> FloatArray:
-    """The part's numbers; copied if they are bits of bfloat16."""
-    if part.dtype == np.uint16:
-        return (part.astype(np.uint32) << 16).view(np.float32)
-    return np.asarray(part, np.float32)
+def _numbers(level: Level, rows: Rows) -> list[FloatArray]:
+    """(n, numbers) of the sides, the classes and, if there are any, the further numbers at these places."""
+    parts = [part for index, part in enumerate(level) if index != BEST]
+    late = numbers_at([part for part in parts if isinstance(part, Deferred)], rows)
+    return [
+        late.pop(0) if isinstance(part, Deferred) else as_floats(part.reshape(-1, part.shape[3]).take(rows, axis=0))
+        for part in parts
+    ]
 
 
 def _distances(sides: FloatArray) -> FloatArray:

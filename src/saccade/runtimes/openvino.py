@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
+from saccade.ops.branches import deferred
 from saccade.ops.grids import Grids
 from saccade.runtimes.compiled_files import alone, look_through, room, seal
 from saccade.runtimes.openvino_graph import (
@@ -38,7 +39,7 @@ from saccade.runtimes.openvino_graph import (
     with_plain_slices,
     with_split_convolutions,
 )
-from saccade.runtimes.openvino_grids import without_ends
+from saccade.runtimes.openvino_grids import Part, without_ends
 from saccade.runtimes.session import Compute, Session, cut_off
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -68,16 +69,15 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
     """See :class:`saccade.runtimes.session.Runtime`."""
     graph = _read(card)
     house = None if compute.cache_dir is None else room(compute.cache_dir, card, "openvino")
-    whole = graph
+    parts: list[Part] = []
     if grids is not None:
-        graph = without_ends(graph, grids, card.files, house, _in_half(compute))
-    lends = graph is not whole
+        graph, parts = without_ends(graph, grids, card.files, house, compute.threads, _in_half(compute))
     graph = with_split_convolutions(graph)
     put_arithmetic_into(graph, card, pixels)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
     kept = None if house is None else str(house)
-    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept), lends)
+    return OpenVinoSession(graph, card.name, msgspec.structs.replace(compute, shapes=shapes, cache_dir=kept), parts)
 
 
 def FURNISH() -> None:
@@ -88,9 +88,12 @@ def FURNISH() -> None:
 class OpenVinoSession:
     """A compiled graph; see :class:`saccade.runtimes.session.Session`."""
 
-    def __init__(self, graph: Any, name: str, compute: Compute, lends: bool = False) -> None:
+    def __init__(self, graph: Any, name: str, compute: Compute, parts: Sequence[Part] = ()) -> None:
+        """``parts``: arrays of levels that the first outputs stand for."""
         self._graph = graph
-        self._lends = lends
+        self._parts = parts
+        self._ends = max((part.output + 1 for part in parts), default=0)
+        self._lends = bool(parts)
         self._name = name
         self._compute = compute
         self._inputs = [Input(node, index) for index, node in enumerate(graph.inputs)]
@@ -133,10 +136,10 @@ class OpenVinoSession:
             lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
             if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
                 try:
-                    return cut_off(lanes.lone.run(feeds), tensors, feeds)
+                    return self._laid(cut_off(lanes.lone.run(feeds), tensors, feeds))
                 finally:
                     self._alone.release()
-            return cut_off(lanes.many.run(feeds), tensors, feeds)
+            return self._laid(cut_off(lanes.many.run(feeds), tensors, feeds))
         except RuntimeError:
             shapes = ", ".join(str(feed.shape) for feed in feeds)
             raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
@@ -152,6 +155,14 @@ class OpenVinoSession:
             self._fixed.clear()
             self._lanes = None
             self._graph = None
+
+    def _laid(self, outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+        """The levels' arrays, if the graph ends with such, and the other outputs."""
+        arrays = [
+            outputs[part.output] if part.branch is None else deferred(outputs[part.output], part.branch)
+            for part in self._parts
+        ]
+        return arrays + outputs[self._ends :]
 
     def _feeds(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """One contiguous array of the graph's type per input, in the graph's order."""

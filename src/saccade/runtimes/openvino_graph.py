@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,14 +136,14 @@ def _split_up(split: Any) -> None:
     activated = split.input_value(0)
     if len(activated.get_target_inputs()) > 1:
         return
-    biased, activate = _before_activation(activated)
+    biased, _, activate = before_activation(activated)
     if biased is None or biased.get_node().get_type_name() != "Add":
         return
     convolution, bias = (value.get_node() for value in biased.get_node().input_values())
     readers = [reader.get_node().get_type_name() for reader in convolution.output(0).get_target_inputs()]
     if convolution.get_type_name() != "Convolution" or set(readers) - {"Add", "ShapeOf"} or readers.count("Add") > 1:
         return
-    weights, biases = _data(convolution.input_value(1)), _data(bias.output(0))
+    weights, biases = data_of(convolution.input_value(1)), data_of(bias.output(0))
     sizes = [part.get_partial_shape()[1] for part in split.outputs()]
     if weights is None or biases is None or any(size.is_dynamic for size in sizes):
         return
@@ -177,24 +177,24 @@ def name_new(made: Any, source: Any, name: str) -> None:
             waiting += [value.get_node() for value in node.input_values()]
 
 
-def _before_activation(activated: Any) -> tuple[Any | None, Any]:
-    """What goes into an activation, and how to make such an activation anew; None if it is none that is known."""
+def before_activation(activated: Any) -> tuple[Any | None, Literal["silu", "relu"] | None, Any]:
+    """What goes into an activation, which it is, and how to make one anew; None if it is none that is known."""
     operations = import_module("openvino.opset13")
     node = activated.get_node()
     match node.get_type_name():
         case "Swish" if node.get_input_size() == 1:
-            return node.input_value(0), operations.swish
+            return node.input_value(0), "silu", operations.swish
         case "Relu":
-            return node.input_value(0), operations.relu
+            return node.input_value(0), "relu", operations.relu
         case "Multiply":
             for gate, value in (node.input_values(), reversed(node.input_values())):
                 sigmoid = gate.get_node()
                 if sigmoid.get_type_name() == "Sigmoid" and sigmoid.input_value(0) == value:
-                    return value, lambda made: operations.multiply(made, operations.sigmoid(made))
-    return None, None
+                    return value, "silu", lambda made: operations.multiply(made, operations.sigmoid(made))
+    return None, None, None
 
 
-def _data(value: Any) -> NDArray[Any] | None:
+def data_of(value: Any) -> NDArray[Any] | None:
     """The numbers of a constant, also of one that is only given another shape; None if it is something else."""
     node = value.get_node()
     if node.get_type_name() == "Reshape":
@@ -203,7 +203,7 @@ def _data(value: Any) -> NDArray[Any] | None:
 
 
 def _number(value: Any) -> int | None:
-    data = _data(value)
+    data = data_of(value)
     return int(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
 
 

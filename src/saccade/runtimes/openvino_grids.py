@@ -1,31 +1,35 @@
 """Graphs of detectors without the arithmetic that ends them, for families that do it themselves for what they keep.
 
 Which convolutions end the heads is looked up in the graph. That their numbers, finished as the family does it, are what
-the graph answers with is tried with random numbers, and only then the end is left out.
+the graph answers with is tried with random numbers, and only then the end is left out. So are the convolutions before
+it that only sides or further numbers need: the graph ends with the features that these are computed from, and what
+comes of them at the places that matter is tried in the same way.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from importlib import import_module
 from itertools import islice, permutations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.ops.grids import Grids, Level, ranked_above, table_of
+from saccade.ops.branches import Branch
+from saccade.ops.grids import Grids, Level, Tensor, ranked_above, table_of
+from saccade.runtimes.openvino_branches import Everywhere, chain_to, true_to
 from saccade.runtimes.openvino_graph import core, fold, library, name_new
 
 log = logging.getLogger(__name__)
 
-VERDICT = "grids-2.json"
+VERDICT = "grids-3.json"
 """What was found about a graph, beside its compiled forms; the number changes with the arithmetic."""
 
 TRIAL_HW = (256, 384)
@@ -36,36 +40,72 @@ RELATIVE, ABSOLUTE = 1e-4, 2e-3
 """How far the two may lie apart, in pixels and probabilities."""
 
 Names = list[list[str]]
-"""Of the nodes that give the parts of each level, the finest first; empty: the graph stays whole."""
 
 
-def without_ends(graph: Any, grids: Grids, files: Sequence[str], folder: Path | None, half: bool) -> Any:
-    """The graph with the heads' last convolutions in place of the output with detections, level by level, as
-    (n, height, width, numbers); the graph itself if it has no such heads. ``half``: as bits of bfloat16.
+class Heads(msgspec.Struct, frozen=True):
+    """``levels``: names of the nodes that give the parts of each level, the finest first; empty: the graph stays whole.
+    ``late``: those of them that branches give."""
 
-    What was found is kept in the folder, so that the next opening of these files does not have to try it again.
+    levels: Names = []
+    late: list[str] = []
+
+
+class Part(NamedTuple):
+    """One array of a level: an output of the graph, or what a branch makes of it."""
+
+    output: int
+    branch: Branch | None = None
+
+
+def without_ends(
+    graph: Any, grids: Grids, files: Sequence[str], folder: Path | None, threads: int, half: bool
+) -> tuple[Any, list[Part]]:
+    """The graph without the arithmetic that makes its table of detections, and the arrays that stand for it, level by
+    level; its other outputs come behind these. If it has no such heads, the graph itself, and no arrays.
+
+    ``half``: arrays are bits of bfloat16. What was found is kept in the folder, so that the next opening of these files
+    does not have to try it again.
     """
     nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
     question = repr((grids, [_moment(file) for file in files]))
     known = _recalled(folder, question)
-    if known is None or not all(name in nodes for level in known for name in level):
+    if known is None or not all(name in nodes for level in known.levels for name in level):
         try:
             known = _found(graph, grids)
         except (RuntimeError, TypeError, ValueError) as error:
             log.debug("the heads of a graph cannot be looked at: %s", type(error).__name__)
-            known = []
+            known = Heads()
         _remember(folder, question, known)
-    if not known:
-        return graph
+    if not known.levels:
+        return graph, []
     operations = import_module("openvino.opset13")
-    results = []
-    for name in (name for level in known for name in level):
-        part = operations.transpose(nodes[name], np.array([0, 2, 3, 1]))
-        results.append(operations.result(operations.convert(part, "bf16") if half else part))
-        name_new(results[-1], nodes[name].output(0), f"{name}/grid")
+    classes = {level[1] for level in known.levels}
+    outputs: dict[str, int] = {}
+    results: list[Any] = []
+
+    def ended(source: Any, label: str, best: bool = False) -> int:
+        """Which output of the new graph gives this one of the old, or the largest of its channels."""
+        if label not in outputs:
+            outputs[label] = len(results)
+            node = operations.reduce_max(source, np.array([1]), keep_dims=True) if best else source
+            node = operations.transpose(node, np.array([0, 2, 3, 1]))
+            results.append(operations.result(operations.convert(node, "bf16") if half else node))
+            name_new(results[-1], source, label)
+        return outputs[label]
+
+    parts = []
+    for name in (name for level in known.levels for name in level):
+        chain = chain_to(nodes[name]) if name in known.late else None
+        if chain is None:
+            parts.append(Part(ended(nodes[name].output(0), f"{name}/grid")))
+        else:
+            branch = Branch(chain.layers, Everywhere(chain.layers, threads, half))
+            parts.append(Part(ended(chain.features, f"{chain.label}/features"), branch))
+        if name in classes:
+            parts.append(Part(ended(nodes[name].output(0), f"{name}/best", best=True)))
     table = _table(graph)
     results += [result for result in graph.get_results() if result != table]
-    return library().Model(results, graph.get_parameters(), graph.get_friendly_name())
+    return library().Model(results, graph.get_parameters(), graph.get_friendly_name()), parts
 
 
 def _moment(file: str) -> tuple[int, int] | None:
@@ -76,32 +116,32 @@ def _moment(file: str) -> tuple[int, int] | None:
 
 
 class _Verdict(msgspec.Struct, frozen=True):
-    names: Names
+    heads: Heads
     mark: str
 
 
-def _mark(question: str, names: Names) -> str:
+def _mark(question: str, heads: Heads) -> str:
     """Of an answer and what it was the answer to: nodes of another graph, or changed on the disk, would give boxes that
     look like any others."""
-    return blake2b(repr((question, names)).encode(), digest_size=16).hexdigest()
+    return blake2b(repr((question, heads)).encode(), digest_size=16).hexdigest()
 
 
-def _recalled(folder: Path | None, question: str) -> Names | None:
+def _recalled(folder: Path | None, question: str) -> Heads | None:
     if folder is None:
         return None
     with suppress(OSError, msgspec.DecodeError):
         verdict = msgspec.json.decode((folder / VERDICT).read_bytes(), type=_Verdict)
-        return verdict.names if verdict.mark == _mark(question, verdict.names) else None
+        return verdict.heads if verdict.mark == _mark(question, verdict.heads) else None
     return None
 
 
-def _remember(folder: Path | None, question: str, names: Names) -> None:
+def _remember(folder: Path | None, question: str, heads: Heads) -> None:
     if folder is None:
         return
     with suppress(OSError):  # nothing can be kept there
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f"{VERDICT}.{os.getpid()}"
-        draft.write_bytes(msgspec.json.encode(_Verdict(names, _mark(question, names))))
+        draft.write_bytes(msgspec.json.encode(_Verdict(heads, _mark(question, heads))))
         draft.replace(folder / VERDICT)
 
 
@@ -114,36 +154,51 @@ def _table(graph: Any) -> Any | None:
     return None
 
 
-def _found(graph: Any, grids: Grids) -> Names:
-    """The names of the nodes that give what the arithmetic begins with, if it is that of :mod:`saccade.ops.grids`."""
+def _found(graph: Any, grids: Grids) -> Heads:
+    """The nodes that give what the arithmetic begins with, if it is that of :mod:`saccade.ops.grids`."""
     trial = graph.clone()
     if len(trial.inputs) != 1:
-        return []
+        return Heads()
     shape = trial.inputs[0].get_partial_shape()
     if shape.rank.is_dynamic or len(shape) != 4 or (shape[1].is_static and shape[1].get_length() != 3):
-        return []
+        return Heads()
     size = [(1, 3, *TRIAL_HW)[axis] if length.is_dynamic else length.get_length() for axis, length in enumerate(shape)]
     trial.reshape({0: size})
     fold(trial)
     table = _table(trial)
     if table is None:
-        return []
+        return Heads()
     ends = _ends(table)
     levels = _by_level(ends, grids)
     if not levels or len({node.get_friendly_name() for node in ends}) != len(ends):
-        return []
+        return Heads()
+    whole = trial.clone()
     numbers = np.random.default_rng(0)
     given = {
         node.get_friendly_name(): numbers.normal(size=node.output(0).get_shape()).astype(np.float32) for node in ends
     }
     answer = _answer(table, ends, given)
     for order in _orders(levels, answer[0].shape, grids, given):
-        parts: list[Level] = [tuple(given[name][:1].transpose(0, 2, 3, 1) for name in level) for level in order]
+        parts = [_level(given[name][:1].transpose(0, 2, 3, 1) for name in level) for level in order]
         with suppress(ValueError):  # no numbers of such a role
             told = _told(parts, grids, (size[2], size[3]))
             if told.shape == answer[0].shape and np.allclose(told, answer[0], RELATIVE, ABSOLUTE):
-                return order
-    return []
+                return Heads(order, _late(whole, order))
+    return Heads()
+
+
+def _level(parts: Iterable[Tensor]) -> Level:
+    sides, classes, *extras = parts
+    return sides, classes, classes.max(axis=3, keepdims=True), *extras
+
+
+def _late(graph: Any, levels: Names) -> list[str]:
+    """Those nodes of sides and further numbers that branches give."""
+    nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
+    names = [name for _, *rest in ((level[1], level[0], *level[2:]) for level in levels) for name in rest]
+    chains = {name: chain for name in names if (chain := chain_to(nodes[name])) is not None}
+    true = true_to(list(chains.values()), [nodes[name] for name in chains]) if chains else []
+    return [name for name, holds in zip(chains, true, strict=True) if holds]
 
 
 def _ends(table: Any) -> list[Any]:
@@ -175,7 +230,7 @@ def _by_level(ends: Sequence[Any], grids: Grids) -> list[list[Any]]:
     levels: dict[tuple[int, ...], list[Any]] = {}
     for node in ends:
         levels.setdefault(tuple(node.output(0).get_shape()[2:]), []).append(node)
-    if any(len(level) != grids.width for level in levels.values()):
+    if any(len(level) != (3 if grids.extra else 2) for level in levels.values()):
         return []
     return [levels[size] for size in sorted(levels, reverse=True)]
 
