@@ -24,8 +24,8 @@ from saccade.results import FloatArray
 
 Activation: TypeAlias = Literal["", "silu", "relu"]
 
-MANY = 12
-"""When more than one of so many places are asked for, all are computed sooner."""
+FEW, MANY = 75, 14
+"""When more than these and one of so many places are asked for, all are computed sooner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def numbers_at(parts: Sequence[Deferred], places: Rows) -> list[FloatArray]:
         branch, (_, height, width, _) = part.branch, part.shape
         if not len(places):
             told.append(np.zeros((0, branch.channels), np.float32))
-        elif branch.everywhere is not None and len(places) * MANY > height * width:
+        elif branch.everywhere is not None and len(places) > FEW + height * width // MANY:
             told.append(branch.everywhere(part)[places])
         else:
             key = (part.__array_interface__["data"][0], branch.sides)
