@@ -11,6 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -90,6 +91,12 @@ def resident_bytes(pid: int | None = None, root: Path = Path("/")) -> int:
     """Memory that a process (None: this one) really holds; 0 when it is gone."""
     words = _words(root / "proc" / ("self" if pid is None else str(pid)) / "statm")
     return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
+
+
+def trim() -> None:
+    """Gives back to the machine what the C library keeps of memory that was freed, where it can be asked to."""
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def nvidia_driver() -> None:

@@ -8,7 +8,6 @@ runs the others again.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import socket
@@ -21,7 +20,7 @@ from typing import NoReturn, TextIO
 import msgspec
 
 from saccade import model
-from saccade.discover import resident_bytes, share_out
+from saccade.discover import resident_bytes, share_out, trim
 from saccade.engine import wire
 from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
@@ -142,8 +141,7 @@ class Worker:
         now = time.monotonic()
         if replica.idle and now - self._trimmed_at > TRIM_S and replica.answered_since_trim():
             self._trimmed_at = now
-            with suppress(AttributeError, OSError):
-                ctypes.CDLL(None).malloc_trim(0)
+            trim()
 
     def _refuse(self, kind: str, message: str) -> NoReturn:
         self._send(wire.Refused(kind, message))

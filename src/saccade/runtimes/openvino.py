@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
+from saccade.discover import trim
 from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
 from saccade.ops.branches import deferred
 from saccade.ops.grids import Grids
@@ -258,6 +259,7 @@ class OpenVinoSession:
         if not self._free_shape:
             # Only other shapes would be compiled from it; it holds all weights once more.
             self._graph = None
+        trim()
 
     def _compile_late(self, lanes: _Lanes) -> None:
         with suppress(RuntimeError):
