@@ -122,6 +122,7 @@ def engine(house: House) -> Iterator[Candidate]:
     if house.checkpoint is not None:
         yield loop("engine", "bare loop, auto, rectangles", house, house.dynamic(), "auto")
         yield loop("engine", "bare loop, auto, dynamic graph", house, house.dynamic(), "auto", shapes="0")
+        yield loop("engine", "bare loop, auto, dynamic graph as exported", house, house.dynamic(), "auto", "0", "whole")
     yield Candidate("engine", "bare ASGI (the callers' own cost)", words=(str(HERE / "serve_bare.py"),))
 
 
@@ -226,10 +227,12 @@ def ours(group: str, house: House, *models: str) -> Iterator[Candidate]:
             yield Candidate(group, name, "", words, path=f"/v1/predict/{model}", form="image")
 
 
-def loop(group: str, name: str, house: House, model: str, precision: str, shapes: str = "4") -> Candidate:
+def loop(
+    group: str, name: str, house: House, model: str, precision: str, shapes: str = "4", ends: str = "late"
+) -> Candidate:
     """The bare loop over the photos."""
     photos = [str(photo) for photo in house.photos]
-    words = (str(HERE / "loop.py"), str(house.folder), model, precision, shapes, *photos)
+    words = (str(HERE / "loop.py"), str(house.folder), model, precision, shapes, ends, *photos)
     return Candidate(group, name, words=words, loop=True)
 
 

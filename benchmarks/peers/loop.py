@@ -1,7 +1,8 @@
 """The floor: JPEG bytes → JSON bytes with saccade's own parts and no server, no queue and no other process.
 
-``loop.py FOLDER MODEL PRECISION SHAPES PHOTO…`` writes ``ready``, then for each line ``{"callers", "calls"}`` of
-standard input one line ``{"seconds", "whole_s", "objects"}``. ``SHAPES`` 0 leaves a graph of free shape as it is.
+``loop.py FOLDER MODEL PRECISION SHAPES ENDS PHOTO…`` writes ``ready``, then for each line ``{"callers", "calls"}`` of
+standard input one line ``{"seconds", "whole_s", "objects"}``. ``SHAPES`` 0 leaves a graph of free shape as it is, ``ENDS``
+"whole" its heads, as a loop around the exported graph would; with "late" they are computed where boxes may be kept.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from saccade import media
 from saccade.call import Options
 from saccade.dialects.yolo_items import items
 from saccade.discover import share_out
+from saccade.families.yolo import Yolo
 from saccade.model import Model
 from saccade.runtimes.session import Compute
 from saccade.stores.local import Local
@@ -26,12 +28,14 @@ from saccade.stores.local import Local
 LIKE_THE_API = Options(conf=0.25, iou=0.45)
 
 
-def main(folder: str, name: str, precision: str, shapes: str, *photos: str) -> None:
+def main(folder: str, name: str, precision: str, shapes: str, ends: str, *photos: str) -> None:
     card = Local([Path(folder)]).find(name)
     assert card is not None
     cores = len(os.sched_getaffinity(0))
     compute = Compute(precision=precision, threads=cores, streams=cores, shapes=int(shapes))
     share_out(1)
+    if ends == "whole":
+        Yolo.grids = lambda self: None  # type: ignore[method-assign]
     model = Model(card, compute)
     bodies = [Path(photo).read_bytes() for photo in photos]
     objects: dict[int, int] = {}
