@@ -1,8 +1,9 @@
 """The floor: JPEG bytes → JSON bytes with saccade's own parts and no server, no queue and no other process.
 
 ``loop.py FOLDER MODEL PRECISION SHAPES ENDS PHOTO…`` writes ``ready``, then for each line ``{"callers", "calls"}`` of
-standard input one line ``{"seconds", "whole_s", "objects"}``. ``SHAPES`` 0 leaves a graph of free shape as it is, ``ENDS``
-"whole" its heads, as a loop around the exported graph would; with "late" they are computed where boxes may be kept.
+standard input one line ``{"seconds", "whole_s", "objects"}``. ``SHAPES`` 0 leaves a graph of free shape as it is,
+``ENDS`` "whole" its heads, as a loop around the exported graph would; with "late" they are computed where boxes may be
+kept.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def comparable(mine: str, peer: str) -> bool:
     """Whether a ratio of the two says something: a loop only beside the same precision and shapes, a checkpoint only
     beside the same one."""
     if peer.startswith("bare loop"):
-        return mine.removeprefix("saccade ") == peer.removeprefix("bare loop, ").replace("dynamic graph", "rectangles")
+        way = peer.removeprefix("bare loop, ").replace("dynamic graph as exported", "rectangles")
+        return mine.removeprefix("saccade ") == way.replace("dynamic graph", "rectangles")
     if "pipeline" in peer:
         return mine.rpartition(", ")[2] == peer.rpartition(", ")[2]
     return True
