@@ -22,7 +22,7 @@ def layer(numbers: np.random.Generator, before: int, after: int, side: int, acti
 def branch(seed: int = 0, sides: tuple[int, ...] = (3, 3, 1), channels: int = 4, **settings: Any) -> Branch:
     numbers = np.random.default_rng(seed)
     widths = [CHANNELS, *[5] * (len(sides) - 1), channels]
-    activations = [*["silu", "relu"] * len(sides)][: len(sides) - 1] + [""]
+    activations = [*[*(["silu", "relu"] * len(sides))][: len(sides) - 1], ""]
     steps = zip(widths, widths[1:], sides, activations, strict=False)
     return Branch(tuple(layer(numbers, *step) for step in steps), **settings)
 
