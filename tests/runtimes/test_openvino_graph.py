@@ -64,10 +64,13 @@ class Toy:
         return path
 
 
-def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = False, deep: bool = False) -> Path:
+def detector(
+    path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = False, deep: bool = False, parted: bool = False
+) -> Path:
     """A graph that ends as exported detectors do; told wrong steps, its boxes are of another scale.
 
-    ``deep``: the numbers of its heads come out of branches of three layers.
+    ``deep``: the numbers of its heads come out of branches of three layers; ``parted``: of features of their own, which
+    are parts of one tensor.
     """
     toy = Toy((1, 3, *HW))
     flat = []
@@ -79,9 +82,12 @@ def detector(path: Path, steps: tuple[float, ...] = STEPS, prototypes: bool = Fa
         return toy.conv(toy.add("Relu", toy.conv(first, 9, 9, side=3)), channels, 9, side=1)
 
     for step in STEPS:
-        source = toy.silu(toy.conv("x", 8, 3, step)) if deep else "x"
-        sides, classes = head(source, 4 * BINS, step), head(source, CLASSES, step)
-        parts = [sides, classes, *([head(source, 6, step)] if prototypes else [])]
+        source = toy.silu(toy.conv("x", 24 if parted else 8, 3, step)) if deep else "x"
+        sources = [source] * 3
+        if parted:
+            sources = toy.add("Split", source, toy.constant(np.array([8, 8, 8])), outputs=3, axis=1)
+        sides, classes = head(sources[0], 4 * BINS, step), head(sources[1], CLASSES, step)
+        parts = [sides, classes, *([head(sources[2], 6, step)] if prototypes else [])]
         shape = toy.constant(np.array([1, 4 * BINS + CLASSES + 6 * prototypes, -1]))
         flat.append(toy.add("Reshape", toy.add("Concat", *parts, axis=1), shape))
     sizes = toy.constant(np.array([4 * BINS, CLASSES, *([6] if prototypes else [])]))
@@ -229,6 +235,27 @@ def test_convolutions_of_another_kind_are_no_layers(tmp_path: Path, change: dict
     assert [[layer.side for layer in chain.layers] for chain in chains] == [[3]]
 
 
+def test_branches_of_different_outputs_of_one_node_keep_their_own_features(tmp_path: Path) -> None:
+    path, form = detector(tmp_path / "toy.onnx", prototypes=True, deep=True, parted=True), Grids("coefficients")
+    levels = levels_of(told(path, form), form)
+    assert sum(isinstance(part, Deferred) for level in levels for part in level) == 6
+    np.testing.assert_allclose(table_of(levels, form, HW), told(path, None)[0][0], rtol=1e-4, atol=1e-3)
+
+
+def test_a_sum_of_two_convolutions_is_no_layer(tmp_path: Path) -> None:
+    toy = Toy((1, 9, 12, 12))
+    bare = [
+        toy.add("Conv", "x", toy.constant(toy.numbers.normal(size=(9, 9, 3, 3)).astype(np.float32)), pads=[1] * 4)
+        for _ in range(2)
+    ]
+    path = toy.save(tmp_path / "toy.onnx", toy.conv(toy.silu(toy.add("Add", *bare)), 5, 9, side=3))
+    nodes = core().read_model(str(path)).get_ops()
+    (end,) = [node for node in nodes if node.get_output_shape(0) == [1, 5, 12, 12] and node.get_type_name() == "Add"]
+    chain = openvino_branches.chain_to(end)
+    assert chain is not None
+    assert [layer.side for layer in chain.layers] == [3]
+
+
 def test_a_graph_whose_end_computes_something_else_stays_whole(tmp_path: Path) -> None:
     path = detector(tmp_path / "toy.onnx", steps=(8, 16, 31))
     (table,) = told(path, Grids())
@@ -288,6 +315,27 @@ def test_an_answer_that_is_held_is_not_written_over(tmp_path: Path) -> None:
     for picture in pictures:
         session.run({"x": picture})
     assert compiled._made == made <= len(pictures) + 1, "requests are not used again"
+    session.close()
+
+
+def test_computing_all_places_of_a_branch_holds_no_answer(tmp_path: Path) -> None:
+    form = Grids()
+    session = opened(detector(tmp_path / "toy.onnx", deep=True), form)
+    picture = np.random.default_rng(0).normal(size=(1, 3, *HW)).astype(np.float32)
+    for _ in range(3):
+        levels = levels_of(session.run({"x": picture}), form)
+        assert len(table_of(levels, form, HW)) == 4 + CLASSES
+        for level in levels:
+            everywhere = level[0].branch.everywhere  # type: ignore[attr-defined]
+            np.testing.assert_allclose(
+                everywhere(level[0]),
+                level[0].branch.at(level[0], np.arange(level[0].shape[1] * level[0].shape[2])),  # type: ignore[attr-defined]
+                rtol=1e-4,
+                atol=1e-4,
+            )
+        del levels, level, everywhere
+    compiled = session._lanes.many  # type: ignore[attr-defined]
+    assert len(compiled._idle) == compiled._made == 1
     session.close()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -26,6 +26,9 @@ Activation: TypeAlias = Literal["", "silu", "relu"]
 
 FEW, MANY = 75, 14
 """When more than these and one of so many places are asked for, all are computed sooner."""
+
+SHAPES = 64
+"""For so many sizes of grids what depends on the size alone is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ def _around(table: FloatArray, near: NDArray[np.intp] | None) -> FloatArray:
 
 
 def _computed(layers: Sequence[Layer], gathered: _Gathered) -> FloatArray:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         table = layers[0](gathered.first)
         for layer, near in zip(layers[1:], gathered.later, strict=True):
             table = layer(_around(table, near))
@@ -183,13 +186,13 @@ def _table(rows: NDArray[Any]) -> FloatArray:
     return table
 
 
-@cache
+@lru_cache(SHAPES)
 def _offsets(side: int, row: int) -> NDArray[np.intp]:
     steps = np.arange(side) - side // 2
     return (steps[:, None] * row + steps).reshape(-1)
 
 
-@cache
+@lru_cache(SHAPES)
 def _inside(height: int, width: int, reach: int) -> NDArray[np.bool_]:
     grid = np.zeros((height + 2 * reach, width + 2 * reach), np.bool_)
     grid[reach:-reach, reach:-reach] = True

@@ -33,8 +33,8 @@ class Chain:
 
     @property
     def label(self) -> str:
-        """The name of the node that gives the features."""
-        return str(self.features.get_node().get_friendly_name())
+        """The features' name: that of the node that gives them, and which of its outputs they are."""
+        return f"{self.features.get_node().get_friendly_name()}:{self.features.get_index()}"
 
 
 def chain_to(end: Any) -> Chain | None:
@@ -74,9 +74,10 @@ def _convolution_of(biased: Any) -> Any | None:
 
 def _layer(convolution: Any, biased: Any, activation: Activation) -> Layer | None:
     weights = data_of(convolution.input_value(1))
-    added = next(value for value in biased.input_values() if value.get_node().get_type_name() != "Convolution")
-    bias = data_of(added)
-    if weights is None or bias is None or weights.ndim != 4 or weights.shape[2] != weights.shape[3]:
+    constants = [value for value in biased.input_values() if data_of(value) is not None]
+    added = constants[0] if constants else None
+    bias = None if added is None else data_of(added)
+    if weights is None or added is None or bias is None or weights.ndim != 4 or weights.shape[2] != weights.shape[3]:
         return None
     side, attributes = weights.shape[2], convolution.get_attributes()
     pads = [list(attributes[key]) for key in ("pads_begin", "pads_end")]
@@ -132,7 +133,7 @@ class Everywhere:
         self._threads = threads
         self._half = half
         self._lock = threading.Lock()
-        self._request: Any = None
+        self._graph: Any = None
 
     def __call__(self, features: NDArray[Any]) -> FloatArray:
         """(1, height, width, channels before) → (height · width, channels). Raises RunFailed."""
@@ -141,12 +142,14 @@ class Everywhere:
         kind = made.Type.bf16 if self._half else made.Type.f32
         try:
             with self._lock:
-                if self._request is None:
-                    self._request = self._compiled(given.shape[3], kind).create_infer_request()
-                self._request.set_input_tensor(made.Tensor(given, given.shape, kind))
-                self._request.start_async()
-                self._request.wait()
-                numbers: FloatArray = np.array(self._request.get_output_tensor(0).data)
+                if self._graph is None:
+                    self._graph = self._compiled(given.shape[3], kind)
+                # One that was kept would keep the features, too.
+                request = self._graph.create_infer_request()
+                request.set_input_tensor(made.Tensor(given, given.shape, kind))
+                request.start_async()
+                request.wait()
+                numbers: FloatArray = np.array(request.get_output_tensor(0).data)
         except RuntimeError:
             raise RunFailed(f"A head of the model failed on features of shape {given.shape}.") from None
         return numbers.reshape(-1, numbers.shape[3])
