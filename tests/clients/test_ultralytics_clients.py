@@ -173,6 +173,28 @@ print(json.dumps({"id": model.id, "status": reply.status_code, "body": reply.jso
     assert told["body"]["data"]
 
 
+def test_hub_sdk_0_0_25_lists_models_page_by_page(house: Served) -> None:
+    python = environment("hub-sdk", "hub-sdk==0.0.25")
+    script = """
+import json, sys
+from hub_sdk import HUBClient
+
+listed = HUBClient({"api_key": sys.argv[1]}).model_list(page_size=4)
+names = []
+for page in range(listed.total_pages):
+    names.append([model["id"] for model in listed.results])
+    listed.next()
+print(json.dumps(names))
+"""
+    shown = run(python, script, KEY, ULTRALYTICS_HUB_API=house.url, ULTRALYTICS_HUB_WEB=house.url)
+    pages = json.loads(shown.splitlines()[-1])
+    names = [name for page in pages for name in page]
+    assert [len(page) for page in pages[:-1]] == [4] * (len(pages) - 1)
+    assert len(pages) > 1
+    assert names == sorted(set(names))
+    assert {"yolov8n", "yolo11n-cls"} <= set(names)
+
+
 def test_ultralytics_platform_0_1_99_predicts_and_lists(house: Served, data: Path) -> None:
     python = environment("ultralytics-platform", "ultralytics-platform==0.1.99")
     script = """

@@ -508,5 +508,20 @@ def test_the_routes_of_the_sdk() -> None:
     model = dialect.describe(Incoming("GET", "/v1/models/yolo11n", match=MATCH), desk)
     assert json.loads(model.body)["data"]["id"] == "yolo11n"
     assert dialect.describe(Incoming("GET", "/v1/models/nobody", match={"model": "nobody"}), desk).status == 404
-    listed = json.loads(dialect.describe(Incoming("GET", "/v1/models"), desk).body)["data"]
-    assert [model["id"] for model in listed] == ["yolo11n", "AbCdEfGhIjKlMnOpQrSt"]
+
+
+def test_the_sdk_lists_models_page_by_page() -> None:
+    dialect, desk = YoloV1(), Desk(*map(card, "abcde"))
+
+    def page(**words: str) -> tuple[str, int, str | None]:
+        body = dialect.describe(Incoming("GET", "/v1/models", query=tuple(words.items())), desk).body
+        data = json.loads(body)["data"]
+        return "".join(model["id"] for model in data["results"]), data["total"], data["lastRecordId"]
+
+    assert page() == ("abcde", 5, None)
+    assert page(limit="2") == ("ab", 5, "b")
+    assert page(limit="2", last_doc_id="b", public="True") == ("cd", 5, "d")
+    assert page(limit="2", last_doc_id="d") == ("e", 5, None)
+    assert page(limit="5") == ("abcde", 5, None)
+    with pytest.raises(errors.BadOptions, match="limit"):
+        page(limit="0")

@@ -7,7 +7,7 @@ file called ``file``, or ``imgsz`` or ``conf`` without any of the older names, m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, cast
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from saccade import errors
 from saccade.call import Answer
 from saccade.card import Card
-from saccade.dialects import arguments, references, yolo_answers
+from saccade.dialects import arguments, inputs, references, yolo_answers
 from saccade.dialects.arguments import Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model
@@ -91,7 +91,7 @@ class YoloV1:
             # Whoever has no valid key was refused before this.
             return _fine({})
         if "model" not in incoming.match:
-            return _fine([_described(card, card.name) for card in desk.cards()])
+            return _fine(_page(desk.cards(), dict(incoming.query)))
         named = incoming.match["model"]
         try:
             return _fine(_described(references.find(named, desk), references.model_name(named)))
@@ -101,6 +101,22 @@ class YoloV1:
     def _generation(self, words: Words, picture: Picture) -> Response:
         later = words.has("imgsz", "conf") and not words.has("image", "size", "confidence") and picture.part != "image"
         return "hub" if picture.part == "file" or later else self._response
+
+
+def _page(cards: Sequence[Card], query: Mapping[str, str]) -> dict[str, object]:
+    """The models behind ``last_doc_id``, ``limit`` of them or all, and where the next page begins if there is one.
+
+    Raises:
+        BadOptions: the limit is none.
+    """
+    behind = [card for card in cards if card.name > query.get("last_doc_id", "")]
+    limit = inputs.integer("limit", query["limit"], low=1) if query.get("limit") else len(behind)
+    shown = behind[:limit]
+    return {
+        "results": [_described(card, card.name) for card in shown],
+        "total": len(cards),
+        "lastRecordId": shown[-1].name if len(behind) > limit else None,
+    }
 
 
 def _described(card: Card, named: str) -> dict[str, object]:

@@ -355,12 +355,20 @@ class HubModelAnswer(Struct):
     data: HubModel
 
 
+class HubModelsPage(Struct, rename="camel"):
+    """Some of the models; ``last_record_id`` is the next call's ``last_doc_id``, and null behind the last of them."""
+
+    results: list[HubModel]
+    total: int
+    last_record_id: str | None
+
+
 class HubModelsAnswer(Struct):
-    """All models."""
+    """A page of models, or all of them where no ``limit`` was asked for."""
 
     success: bool
     message: str
-    data: list[HubModel]
+    data: HubModelsPage
 
 
 class KeyIsGood(Struct):
