@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from saccade import imageprocessor
-from saccade.errors import UnsupportedModel
+from saccade.errors import TooLarge, UnsupportedModel
 from saccade.results import ByteArray
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "imageprocessor.json").read_text())["rows"]
@@ -82,6 +82,17 @@ def test_one_pixel_and_extreme_ribbons_come_through() -> None:
         for hw in ((1, 1), (1, 3000), (3000, 1)):
             prepared, _ = processor(np.zeros((*hw, 3), np.uint8))
             assert min(prepared[""].shape) >= 1
+
+
+def test_a_ribbon_of_which_everything_is_kept_is_refused_before_it_is_enlarged() -> None:
+    config = {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 513}}
+    processor = imageprocessor.of({**config, "do_center_crop": False})
+    for hw in ((1, 5000), (5000, 1), (1, 64_000_000)):
+        with pytest.raises(TooLarge, match="long and narrow"):
+            processor.resized(np.broadcast_to(np.uint8(0), (*hw, 3)))
+    assert processor(np.zeros((20, 300, 3), np.uint8))[0][""].shape == (1, 513, 7695, 3)
+    squashed = imageprocessor.of({"image_processor_type": "SegformerImageProcessor", "size": 3000})
+    assert squashed(np.zeros((1, 50, 3), np.uint8))[0][""].shape == (1, 3000, 3000, 3)
 
 
 def test_fixed_sizes_are_told_from_free_ones() -> None:

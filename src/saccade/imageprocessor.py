@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.card import Pixels
-from saccade.errors import UnsupportedModel
+from saccade.errors import TooLarge, UnsupportedModel
 from saccade.ops import antialias
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray
@@ -29,6 +29,8 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)
 """Pillow's numbers of its resampling filters, which the configurations use."""
 SHORT_800 = {"shortest_edge": 800, "longest_edge": 1333}
+MOST_ENLARGED = 2**23
+"""Pixels to which a picture may be enlarged: a ribbon of 1 by 5000 would grow to a thousand million."""
 
 
 def kind(
@@ -152,7 +154,21 @@ class ImageProcessor:
         return {"": prepared[None]}, Frame(hw, input_hw, input_hw[1] / hw[1], input_hw[0] / hw[0])
 
     def resized(self, image_rgb: ByteArray) -> ByteArray:
-        target = self.target(size_of(image_rgb))
+        """The picture at its target size.
+
+        Raises:
+            TooLarge: it is a ribbon, and no crop follows that would keep only its middle.
+        """
+        hw = size_of(image_rgb)
+        target = self.target(hw)
+        cropped = CROPS.get(self.kind, configured_crop)(target, self.facts) is not None
+        most = max(MOST_ENLARGED, math.prod(hw), math.prod(self.target((1, 1))))
+        if not cropped and math.prod(target) > most:
+            raise TooLarge(
+                f"the picture of {hw[1]}x{hw[0]} is so long and narrow that this model would look at it in "
+                f"{target[1]}x{target[0]} ({math.prod(target) / 1e6:.1f} megapixels); at most "
+                f"{most / 1e6:.1f} megapixels are made of it: cut it into pieces"
+            )
         if self.kind in TORCHVISION:
             return antialias.picture(image_rgb, target)
         return resize(image_rgb, target, self.facts["resample"])
