@@ -278,3 +278,43 @@ def test_an_index_of_millions_of_frames_that_are_not_there_is_refused_before_it_
 
 def test_what_stands_among_the_frames_is_no_index(film: bytes) -> None:
     assert reel(film + atom(b"mdat", b"stsz" + b"\xff" * 1000)).frame_count == COUNT
+
+
+def element(name: str, *content: bytes) -> bytes:
+    """Of Matroska (RFC 9559)."""
+    body = b"".join(content)
+    return bytes.fromhex(name) + (1 << 56 | len(body)).to_bytes(8, "big") + body
+
+
+def matroska(blocks: list[tuple[int, int, bytes]], seconds: float) -> bytes:
+    """Blocks of (track, milliseconds, data); track 1 is Motion JPEG, 2 is sound."""
+    size = element("e0", element("b0", bytes([160])), element("ba", bytes([120])))
+    rate = element("e1", element("b5", struct.pack(">d", 8000.0)), element("9f", b"\1"), element("6264", b"\x08"))
+    codecs = ((b"\1", b"V_MJPEG", size), (b"\2", b"A_PCM/INT/LIT", rate))
+    tracks = (
+        element("ae", element("d7", kind), element("73c5", kind), element("83", kind), element("86", name), facts)
+        for kind, name, facts in codecs
+    )
+    clusters = (
+        element("e7", time.to_bytes(4, "big")) + element("a3", bytes([128 | track]), b"\0\0\x80", data)
+        for track, time, data in blocks
+    )
+    return element("1a45dfa3", element("4282", b"matroska")) + element(
+        "18538067",
+        element("1549a966", element("4489", struct.pack(">d", seconds * 1e3))),
+        element("1654ae6b", *tracks),
+        *(element("1f43b675", cluster) for cluster in clusters),
+    )
+
+
+def pictures(begin_ms: int = 0) -> list[tuple[int, int, bytes]]:
+    """As many as COUNT, a tenth of a second each."""
+    encoded = (cv2.imencode(".jpg", scene(index)[:, :, ::-1])[1].tobytes() for index in range(COUNT))
+    return [(1, begin_ms + 100 * index, data) for index, data in enumerate(encoded)]
+
+
+def test_a_pause_full_of_sound_ends_no_video() -> None:
+    sound = [(2, 500, b"\x80")] * 5000
+    found = pictures()
+    data = matroska(found[:6] + sound + found[6:], 1.2)
+    assert [place(picture) for picture in frames(data)] == list(range(COUNT))

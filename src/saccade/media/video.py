@@ -45,6 +45,8 @@ PACKED: Final = re.compile(rb"cmvd.{4}", re.DOTALL)
 
 os.putenv("OPENCV_FFMPEG_LOGLEVEL", "-8")
 """Nothing of what FFmpeg thinks of strangers' damaged files; OpenCV reads it when the first video is opened."""
+os.putenv("OPENCV_FFMPEG_READ_ATTEMPTS", str(2**31 - 1))
+"""OpenCV ends a video at 4096 packets of sound in a row, without the frames that its decoder's threads still hold."""
 
 Kind = Literal["image", "animation", "video"]
 
