@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from contextlib import suppress
@@ -318,3 +320,20 @@ def test_a_pause_full_of_sound_ends_no_video() -> None:
     found = pictures()
     data = matroska(found[:6] + sound + found[6:], 1.2)
     assert [place(picture) for picture in frames(data)] == list(range(COUNT))
+
+
+SHORT_OF_THREADS = """
+import os, resource, sys
+from saccade.media import frames
+data = sys.stdin.buffer.read()
+if os.getuid() == 0:
+    os.setuid(65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+print(sum(1 for _ in frames(data)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits threads as Linux does")
+def test_a_video_is_read_where_no_more_threads_may_be_started(film: bytes) -> None:
+    told = subprocess.run([sys.executable, "-c", SHORT_OF_THREADS], input=film, capture_output=True)
+    assert told.stdout.decode().strip() == str(COUNT), told.stderr.decode()

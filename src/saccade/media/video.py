@@ -146,7 +146,7 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
         header = probe(data)
         check_pixels(header.width, header.height, limits.max_pixels, "GIF animation")
     with _as_file(data) as path:
-        capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+        capture = _captured(path)
     if not capture.isOpened():
         raise BadInput(f"the {container} video cannot be opened: it is damaged or truncated, or holds sound alone")
     try:
@@ -159,9 +159,15 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
     return capture
 
 
+def _captured(path: str) -> cv2.VideoCapture:
+    """A capture over the file, perhaps not opened; of one thread where the system gives no more to decode with."""
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
+    return capture if capture.isOpened() else cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+
+
 @contextlib.contextmanager
 def _as_file(data: bytes) -> Iterator[str]:
-    """A path under which the bytes can be opened once: in memory on Linux, a temporary file elsewhere.
+    """A path under which the bytes can be opened: in memory on Linux, a temporary file elsewhere.
 
     OpenCV can read from a buffer too, but there damaged files crash the process (use after free in its stream reader).
     """
