@@ -322,6 +322,15 @@ def test_a_pause_full_of_sound_ends_no_video() -> None:
     assert [place(picture) for picture in frames(data)] == list(range(COUNT))
 
 
+@pytest.mark.parametrize(("begin_s", "seconds"), [(1000, 1001.2), (0, 1000.0)])
+def test_a_late_clock_and_a_long_sound_make_no_video_longer(begin_s: int, seconds: float) -> None:
+    data = matroska([*pictures(begin_s * 1000), (2, 900_000, b"\x80")], seconds)
+    assert [place(picture) for picture in frames(data)] == list(range(COUNT))
+    for limits, words in ((Limits(max_frames=11), "frames or more"), (Limits(max_seconds=1.0), "s or more")):
+        with pytest.raises(TooLarge, match=words):
+            frames(data, 1, limits)
+
+
 SHORT_OF_THREADS = """
 import os, resource, sys
 from saccade.media import frames

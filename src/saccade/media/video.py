@@ -34,6 +34,8 @@ CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80"
 UNREAD: Final = {b"av01": "AV1", b"vvc1": "VVC", b"vvi1": "VVC"}
 """Codecs that the FFmpeg within OpenCV cannot decode, by their FourCC."""
 USUAL_FPS: Final = 25.0
+PACKETS: Final = -1
+"""The format in which OpenCV hands out packets as they are, none of them decoded."""
 MAX_BOXES: Final = 100_000
 MAX_INDEX_BYTES: Final = 64 << 20
 MAX_SAMPLES: Final = 100_000_000
@@ -107,9 +109,7 @@ def frames(data: bytes, stride: int = 1, limits: Limits = DEFAULT) -> Iterator[B
 def _walk(capture: cv2.VideoCapture, stride: int, limits: Limits) -> Iterator[ByteArray]:
     read = 0
     try:
-        while capture.grab():
-            read += 1
-            _check_length(read, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, limits)
+        for read in _counted(capture, limits):
             if read % stride == 0:
                 found, frame = capture.retrieve()
                 if not found:
@@ -147,15 +147,13 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
         check_pixels(header.width, header.height, limits.max_pixels, "GIF animation")
     with _as_file(data) as path:
         capture = _captured(path)
-    if not capture.isOpened():
-        raise BadInput(f"the {container} video cannot be opened: it is damaged or truncated, or holds sound alone")
-    try:
-        described = _described(capture)
-        check_pixels(described.width, described.height, limits.max_pixels, "video")
-        _check_length(described.frame_count, described.frame_count / described.fps, limits)
-    except TooLarge:
-        capture.release()
-        raise
+        if not capture.isOpened():
+            raise BadInput(f"the {container} video cannot be opened: it is damaged or truncated, or holds sound alone")
+        try:
+            _check_header(_described(capture), path, limits)
+        except TooLarge:
+            capture.release()
+            raise
     return capture
 
 
@@ -241,6 +239,41 @@ def _described(capture: cv2.VideoCapture) -> Reel:
         fps=fps if 0 < fps < 1e4 else USUAL_FPS,
         frame_count=int(count) if 0 < count < 1e12 else 0,
     )
+
+
+def _check_header(described: Reel, path: str, limits: Limits) -> None:
+    """A length over the limits is believed when the packets, which are counted without decoding them, are too many.
+
+    Many headers tell no count: then it is made of the rate and of the length of everything, sound and a clock that
+    began long before the picture included.
+
+    Raises: TooLarge.
+    """
+    check_pixels(described.width, described.height, limits.max_pixels, "video")
+    try:
+        _check_length(described.frame_count, described.frame_count / described.fps, limits)
+    except TooLarge as told:
+        capture = _captured(path)
+        capture.set(cv2.CAP_PROP_FORMAT, PACKETS)
+        try:
+            for _ in _counted(capture, limits):
+                pass
+        except TooLarge:
+            raise told from None
+        finally:
+            capture.release()
+
+
+def _counted(capture: cv2.VideoCapture, limits: Limits) -> Iterator[int]:
+    """Grabs one frame after another, and says how many there were.
+
+    Raises: TooLarge.
+    """
+    read = 0
+    while capture.grab():
+        read += 1
+        _check_length(read, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, limits)
+        yield read
 
 
 def _check_length(count: int, seconds: float, limits: Limits) -> None:
