@@ -68,6 +68,19 @@ def test_a_higher_priority_goes_first_and_a_call_that_was_put_back_before_its_ca
     assert len(waiting.line) == 2
 
 
+def test_a_call_is_not_refused_as_late_for_the_flood_of_another_caller_that_it_goes_before() -> None:
+    waiting = Waiting()
+    waiting.line.pace.note(1.0)
+    for caller in "a" * 40:
+        waiting.come(caller)
+    waiting.come("b", patience_s=5.0)
+    with pytest.raises(Overloaded, match="has 41 calls before yours"):
+        waiting.come("a", patience_s=5.0)
+    with pytest.raises(Overloaded, match="has 41 calls before yours"):
+        waiting.come("b", priority=-1, patience_s=5.0)
+    assert waiting.order()[:2] == ["a", "b"]
+
+
 def test_a_call_that_left_is_taken_out_once() -> None:
     waiting = Waiting()
     first, second = waiting.come("a"), waiting.come("a")

@@ -175,12 +175,20 @@ class Line:
         held = sum(len(level[caller]) for level in self._levels.values() if caller in level)
         if caller != "anonymous" and held >= max(1, int(self.limit * GREED)):
             return f"You have {held} calls waiting for the model '{self.name}', which is as many as one caller may."
-        ahead = sum(
-            sum(map(len, level.values())) for rank, level in self._levels.items() if rank >= entry.call.priority
-        )
+        ahead = self._ahead(entry.call)
         if self.pace.wait_s(ahead + busy, slots) > entry.deadline - time.monotonic():
             return f"The model '{self.name}' has {ahead} calls before yours, and your time would be over by then."
         return None
+
+    def _ahead(self, call: Call) -> int:
+        """How many go before a new call: those of higher priorities, and of its equals as many of each caller as it
+        has turns to wait for."""
+        equals = self._levels.get(call.priority, OrderedDict())
+        turns = len(equals.get(call.caller, ())) + 1
+        higher = sum(
+            sum(map(len, level.values())) for priority, level in self._levels.items() if priority > call.priority
+        )
+        return higher + sum(min(len(waiting), turns - (caller == call.caller)) for caller, waiting in equals.items())
 
 
 def expired() -> DeadlinePassed:
