@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -79,6 +81,30 @@ def test_a_call_is_not_refused_as_late_for_the_flood_of_another_caller_that_it_g
     with pytest.raises(Overloaded, match="has 41 calls before yours"):
         waiting.come("b", priority=-1, patience_s=5.0)
     assert waiting.order()[:2] == ["a", "b"]
+
+
+def test_two_callers_that_flood_a_line_leave_room_for_a_third() -> None:
+    waiting = Waiting(limit=64)
+    taken: Counter[str] = Counter()
+    for _ in range(300):
+        for caller in "ab" * 40:
+            with contextlib.suppress(Overloaded):
+                waiting.come(caller)
+        if not any(entry.call.caller == "c" for entry in waiting.line):
+            waiting.come("c")
+        entry = waiting.line.take()
+        assert entry is not None
+        taken[entry.call.caller] += 1
+    assert taken == {"a": 100, "b": 100, "c": 100}
+
+
+def test_a_caller_alone_fills_three_quarters_of_a_line() -> None:
+    waiting = Waiting(limit=64)
+    for _ in range(48):
+        waiting.come("a")
+    with pytest.raises(Overloaded, match="You have 48 calls waiting"):
+        waiting.come("a")
+    waiting.come("b")
 
 
 def test_a_call_that_left_is_taken_out_once() -> None:

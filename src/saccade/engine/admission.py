@@ -21,6 +21,10 @@ MEMORY = 0.1
 GREED = 0.75
 """The part of a line that one named caller may fill."""
 
+SHARE = GREED / (1 - GREED)
+"""How many times the room that is left a named caller may hold: several that flood a line fill equal parts of it, and
+leave room for those who ask for little (Choudhury and Hahne, Dynamic queue length thresholds, 1998)."""
+
 RETRY_RANGE_S = (0.05, 60.0)
 
 
@@ -173,8 +177,9 @@ class Line:
             return f"The model '{self.name}' has {self._length} calls waiting, which is as many as may. Try again."
         caller = entry.call.caller
         held = sum(len(level[caller]) for level in self._levels.values() if caller in level)
-        if caller != "anonymous" and held >= max(1, int(self.limit * GREED)):
-            return f"You have {held} calls waiting for the model '{self.name}', which is as many as one caller may."
+        most = min(int(self.limit * GREED), int((self.limit - self._length) * SHARE))
+        if caller != "anonymous" and held >= max(1, most):
+            return f"You have {held} calls waiting for the model '{self.name}', which is as many as one caller may now."
         ahead = self._ahead(entry.call)
         if self.pace.wait_s(ahead + busy, slots) > entry.deadline - time.monotonic():
             return f"The model '{self.name}' has {ahead} calls before yours, and your time would be over by then."
