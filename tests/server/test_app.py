@@ -486,6 +486,31 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
     assert asked(app, "GET", "/static/nothing.css").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("told", "url"),
+    [
+        ({"x-forwarded-prefix": "/vision/v2/"}, "http://test/vision/v2"),
+        ({"x-forwarded-proto": "https, http", "x-forwarded-prefix": "/a, /b"}, "https://test/a"),
+        ({"x-forwarded-proto": "HTTPS"}, "https://test"),
+        ({"x-forwarded-proto": "javascript"}, "http://test"),
+        ({"x-forwarded-prefix": "/"}, "http://test"),
+        ({"x-forwarded-prefix": "//elsewhere"}, "http://test"),
+        ({"x-forwarded-prefix": "/'><b>"}, "http://test"),
+        ({"x-forwarded-prefix": "vision"}, "http://test"),
+    ],
+)
+def test_links_and_lines_to_try_lead_through_the_proxies_that_tell_of_themselves(
+    told: dict[str, str], url: str
+) -> None:
+    app, path = made(), url.removeprefix("http://test").removeprefix("https://test")
+    assert asked(app, "GET", "/", headers=told).json()["docs"] == f"{url}/docs"
+    assert asked(app, "GET", "/openapi.json", headers=told).json()["servers"] == [{"url": url}]
+    page = asked(app, "GET", "/docs", headers=told).text
+    assert f"href='{url}/openapi.json'" in page
+    assert f"photo.jpg {url}/models/" in page
+    assert f'href="{path}/static/plain.css"' in page
+
+
 def test_the_contract_tells_where_each_api_has_the_picture() -> None:
     everything = wiring.build(Settings(), Shelf(), EchoEngine(), OpenGate())  # type: ignore[arg-type]
     paths = asked(everything, "GET", "/openapi.json").json()["paths"]

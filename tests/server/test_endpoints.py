@@ -75,7 +75,10 @@ def test_the_pages_of_an_endpoint_tell_where_it_stands_and_name_its_own_address(
     assert (told["status"], told["endpoint"], told["model"], told["docs"]) == ("ok", "pages", "cars", f"{url}/docs")
     assert page(home, "pages", "/openapi.json").json()["servers"] == [{"url": url}]
     assert f"photo.jpg {url}/predict" in page(home, "pages", "/docs").text
-    assert f"photo.jpg {url}\n" in page(home, "pages", accept="text/html").text
+    front = page(home, "pages", accept="text/html").text
+    assert f"photo.jpg {url}\n" in front
+    assert 'href="/endpoints/pages/static/plain.css"' in front
+    assert page(home, "pages", "/static/plain.css").status_code == 200
     home.ask("PATCH", "/v1/endpoints/pages", {"action": "stop"})
     assert page(home, "pages", "/health").status_code == 503
     stopped = page(home, "pages")

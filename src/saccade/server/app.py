@@ -49,7 +49,7 @@ from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere, read
 from saccade.server.journal import Journal
 from saccade.server.metrics import Metrics
-from saccade.server.paths import Candidate, Found, Paths, normalised, query_of
+from saccade.server.paths import Candidate, Found, Paths, base_url_of, normalised, query_of
 from saccade.server.settings import Settings
 from saccade.server.watch import Watch
 
@@ -649,15 +649,13 @@ def moves(data: bytes) -> bool:
 def incoming_of(scope: Scope) -> Incoming:
     """The request without its body."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    host = headers.get("host") or "localhost"
-    scheme = headers.get("x-forwarded-proto", scope.get("scheme", "http"))
     return Incoming(
         method=scope["method"],
         path=normalised(scope["path"]),
         query=query_of(scope.get("query_string", b"")),
         headers=headers,
         request_id=answering.request_id(headers),
-        base_url=f"{scheme}://{host}{scope.get('root_path', '')}",
+        base_url=base_url_of(headers, scope),
     )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -109,11 +110,9 @@ class Pages:
             if self.app.fleet is not None:
                 return FileResponse(STATIC / "index.html", headers=GUARDED)
             title = self.app.endpoint or "saccade"
-            return page(
-                title,
-                self._front(incoming(request).base_url, await self._model()),
-                self._status() if self.app.endpoint else 200,
-            )
+            base_url = incoming(request).base_url
+            status = self._status() if self.app.endpoint else 200
+            return page(title, self._front(base_url, await self._model()), base_url, status)
         told = {"server": "saccade", "version": __version__, "docs": f"{incoming(request).base_url}/docs"}
         if not self.app.endpoint:
             return answer({"status": "ok", **told})
@@ -195,7 +194,7 @@ class Pages:
         """The OpenAPI document, readable."""
         base_url, endpoint = incoming(request).base_url, self.app.endpoint
         text = openapi.readable(self.app.dialects, base_url, tries(base_url, await self._model(), endpoint))
-        return page("saccade: the APIs", text)
+        return page("saccade: the APIs", text, base_url)
 
     async def asked(
         self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False, status: int = 200
@@ -240,12 +239,13 @@ def tries(base_url: str, model: str, endpoint: str) -> str:
     )
 
 
-def page(title: str, body: str, status: int = 200) -> Response:
+def page(title: str, body: str, base_url: str, status: int = 200) -> Response:
     """A complete HTML page with our own style sheet and nothing from elsewhere."""
+    files = html.escape(f"{urlsplit(base_url).path}/static")
     text = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="/static/icon.svg" type="image/svg+xml">'
-        f'<link rel="stylesheet" href="/static/plain.css"></head><body><main>{body}</main></body></html>'
+        f'<link rel="icon" href="{files}/icon.svg" type="image/svg+xml">'
+        f'<link rel="stylesheet" href="{files}/plain.css"></head><body><main>{body}</main></body></html>'
     )
     return HTMLResponse(text, status, headers=GUARDED)

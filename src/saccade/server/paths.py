@@ -1,4 +1,4 @@
-"""From a method and a path to the dialects that may answer it."""
+"""From a method and a path to the dialects that may answer it; the address that they were called at."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from starlette.convertors import Convertor
 from starlette.routing import compile_path
+from starlette.types import Scope
 
 from saccade.dialects.dialect import Dialect, Route
 
@@ -18,6 +19,9 @@ REMEMBERED, LONGEST_REMEMBERED = 4096, 512
 MOST_PAIRS = 2048
 """What follows so many pairs in a query string is not read: a thousand labels, each with its name, is the most that
 anybody needs."""
+
+STRIPPED = re.compile(r"(?:/[A-Za-z0-9._~%-]+)*")
+"""What a proxy may have taken from the beginning of a path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,22 @@ def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
 
     said = raw.decode("latin-1").split("&", MOST_PAIRS)[:MOST_PAIRS]
     return tuple(parse_qsl("&".join(said), keep_blank_values=True))
+
+
+def base_url_of(headers: Mapping[str, str], scope: Scope) -> str:
+    """This server's address as the caller wrote it, as far as the proxies between them tell."""
+    scheme = _outermost(headers.get("x-forwarded-proto", "")).lower()
+    if scheme not in ("http", "https"):
+        scheme = scope.get("scheme", "http")
+    prefix = _outermost(headers.get("x-forwarded-prefix", "")).rstrip("/")
+    if not STRIPPED.fullmatch(prefix):
+        prefix = ""
+    return f"{scheme}://{headers.get('host') or 'localhost'}{prefix}{scope.get('root_path', '')}"
+
+
+def _outermost(told: str) -> str:
+    """What the proxy next to the caller told: each behind it adds its own word."""
+    return told.partition(",")[0].strip()
 
 
 class Paths:
