@@ -299,6 +299,8 @@ def test_changes_need_admin_rights(store: Database, keys: Keys) -> None:
         {"origin": "http://evil.example", "host": "evil.example"},
         {"origin": "http://evil.example", "host": "evil.example", "x-api-key": "junk"},
         {"origin": "http://evil.example", "host": "evil.example", "authorization": "Bearer junk"},
+        {"origin": "http://evil.example", "host": "localhost", "sec-fetch-site": "same-origin"},
+        {"origin": "null"},
     ],
 )
 def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str, str]) -> None:
@@ -308,6 +310,36 @@ def test_pages_of_other_sites_change_nothing(store: Database, headers: dict[str,
     preflight = {**headers, "access-control-request-method": "POST", "access-control-request-headers": "x-a"}
     granted = asked(app, ("OPTIONS", "/v1/keys", {"headers": preflight}))[0]
     assert "access-control-allow-origin" not in granted.headers
+
+
+@pytest.mark.parametrize(
+    "proxied",
+    [
+        {"host": "vision.example"},  # the port was lost on the way
+        {"host": "127.0.0.1:8000"},
+        {"host": "127.0.0.1:8000", "sec-fetch-site": "same-origin"},
+    ],
+)
+def test_the_console_changes_things_through_a_proxy_that_does_not_pass_host(
+    store: Database, keys: Keys, proxied: dict[str, str]
+) -> None:
+    _, admin = keys.create("admin", scopes=("admin",))
+    headers = {"origin": "https://vision.example:8443", **proxied}
+    app = made(store)
+    told = {**headers, "x-api-key": admin}
+    assert asked(app, ("POST", "/v1/keys", {"headers": told, "json": {"name": "x"}}))[0].status_code == 201
+    wrong = {**headers, "x-api-key": "junk"}
+    assert asked(app, ("POST", "/v1/keys", {"headers": wrong, "json": {"name": "x"}}))[0].status_code == 401
+
+
+def test_a_page_that_may_change_nothing_is_told_why(store: Database) -> None:
+    app = made(store, open_without_keys=True)
+
+    def told(**headers: str) -> str:
+        return str(asked(app, ("POST", "/v1/keys", {"headers": headers, "json": {"name": "x"}}))[0].json()["error"])
+
+    assert "must pass Host" in told(origin="http://vision.example", host="127.0.0.1:8000")
+    assert "saccade keys create NAME --admin" in told(origin="http://vision.example", host="vision.example")
 
 
 def test_nothing_is_fetched_for_a_key_that_may_not_use_it_or_has_nothing_left(store: Database, keys: Keys) -> None:

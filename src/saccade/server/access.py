@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from saccade.call import Answer
-from saccade.errors import Forbidden, QuotaSpent
+from saccade.errors import Error, Forbidden, QuotaSpent
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,4 +174,36 @@ def is_loopback(host: str) -> bool:
     return False
 
 
+async def objection_to_page(gate: Gate, headers: Mapping[str, str], listens: str) -> str:
+    """Why the page that a browser sends this for may change nothing; "" where it may, and for programs.
+
+    A page of another site has no key to send, and a browser tells that it is of another site, at secure addresses at
+    least. Where nobody needs a key, its ``Origin`` must be the ``Host``, and on a server that only this machine
+    reaches both must be names of this machine: a page may reach it under a name of its own (DNS rebinding).
+    """
+    site, origin, host = headers.get("sec-fetch-site", ""), headers.get("origin", ""), headers.get("host", "")
+    if site not in ("", "same-origin", "none"):
+        return OTHER_SITES
+    if not origin:
+        return ""
+    try:
+        if await gate.caller(headers) is not ANYBODY:
+            return ""
+    except Error:
+        return ""  # what it asks for refuses it in its own words
+    page = origin.partition("://")[2]
+    if site != "same-origin" and page != host:
+        return (
+            f"{OTHER_SITES} This one is at '{page[:80]}', and it called '{host[:80]}': a proxy between must pass Host."
+        )
+    if is_loopback(listens) and not all(is_loopback(one.rpartition(":")[0] or one) for one in (page, host)):
+        return (
+            "As long as there is no key, only pages at localhost may change something here, and this one is at "
+            f"'{page[:80]}'. Make a key: saccade keys create NAME --admin"
+        )
+    return ""
+
+
 ANYBODY = Caller()
+
+OTHER_SITES = "Pages of other sites may change nothing here."

@@ -43,7 +43,7 @@ from saccade.errors import (
 from saccade.media import kind
 from saccade.results import Labels
 from saccade.server import answering
-from saccade.server.access import ANYBODY, Caller, Gate, Standing, is_loopback, spent
+from saccade.server.access import Caller, Gate, Standing, objection_to_page, spent
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere, read
@@ -227,9 +227,10 @@ class App:
         self, scope: Scope, receive: Receive, send: Send, head: Incoming, received: float, extra: HeaderList
     ) -> None:
         """Passes the request to the house's own pages, with the request id; other sites' pages may change nothing."""
-        if head.method not in ("GET", "HEAD") and (from_elsewhere(head) or await self._rebound(head)):
-            refusal = Outgoing(403, msgspec.json.encode({"error": "Pages of other sites may change nothing here."}))
-            await answering.send_answer(send, refusal, extra)
+        changes = head.method not in ("GET", "HEAD")
+        objection = await objection_to_page(self.gate, head.headers, self.settings.host) if changes else ""
+        if objection:
+            await answering.send_answer(send, Outgoing(403, msgspec.json.encode({"error": objection})), extra)
             self.journal.note(
                 head.method, self.address(head.path), 403, time.perf_counter() - received, 0, head.request_id
             )
@@ -254,19 +255,6 @@ class App:
         finally:
             seconds = time.perf_counter() - received
             self.journal.note(head.method, self.address(head.path), status, seconds, size, head.request_id)
-
-    async def _rebound(self, head: Incoming) -> bool:
-        """Whether a page reached this loopback server under a name of its own (DNS rebinding), and would be let in
-        without a key: one that opens nothing is as good as none."""
-        if not head.headers.get("origin") or not is_loopback(self.settings.host):
-            return False
-        name = head.headers.get("host", "").rpartition(":")[0] or head.headers.get("host", "")
-        if is_loopback(name):
-            return False
-        try:
-            return await self.gate.caller(head.headers) is ANYBODY
-        except Error:
-            return False  # the page that it asks for refuses it in its own words
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
         head = exchange.head
@@ -663,14 +651,6 @@ def host_of(scope: Scope) -> str:
     """The host name that was called, in small letters, without the port and a dot at its end."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     return (host.rpartition(":")[0] or host).lower().rstrip(".")
-
-
-def from_elsewhere(head: Incoming) -> bool:
-    """Whether a browser sends this for a page of another site (programs send neither header)."""
-    origin = head.headers.get("origin", "")
-    if head.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return True
-    return bool(origin) and origin.partition("://")[2] != head.headers.get("host", "")
 
 
 def hot(error: Error, incoming: Incoming, settings: Settings) -> bool:
