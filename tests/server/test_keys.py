@@ -630,6 +630,38 @@ def test_a_server_whose_database_never_comes_back_ends_well(store: Database, key
     asyncio.run(app.close())
 
 
+def test_who_keeps_the_database_from_being_written_holds_up_only_calls_that_count_against_a_limit(
+    store: Database, keys: Keys, tmp_path: Path
+) -> None:
+    secrets = {limit: keys.create("x", quota_calls=limit)[1].encode() for limit in (0, 5)}
+    app = made(store)
+
+    async def play() -> None:
+        async with client(app) as http:
+
+            def call(limit: int) -> Any:
+                return http.post("/first/one", content=b"x", headers={"x-api-key": secrets[limit]})
+
+            assert (await call(0)).status_code == 200
+            backup = sqlite3.connect(tmp_path / database.FILE, isolation_level=None)
+            backup.execute("BEGIN IMMEDIATE")
+            writing = asyncio.create_task(app.gate.settle())  # type: ignore[attr-defined]
+            limited = asyncio.create_task(call(5))
+            await asyncio.sleep(0.2)
+            begun = time.monotonic()
+            assert (await call(0)).status_code == 200
+            assert (await http.get("/first/one", headers={"x-api-key": secrets[5]})).status_code != 503
+            assert time.monotonic() - begun < 1
+            assert not writing.done()
+            assert not limited.done()
+            backup.close()
+            assert (await limited).status_code == 200
+            await writing
+        await app.close()
+
+    asyncio.run(play())
+
+
 def test_a_call_that_cannot_be_counted_against_its_limit_is_told_why(
     store: Database, keys: Keys, tmp_path: Path
 ) -> None:

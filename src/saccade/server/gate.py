@@ -50,10 +50,12 @@ class Counting:
         self.database = database
         self.windows = windows or SqlWindows(database)
         self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
+        # Whoever else writes to SQLite, a backup for instance, holds up who writes here; keys are looked up meanwhile.
+        self._writers = ThreadPoolExecutor(1, "saccade-writes") if database.is_sqlite else self._threads
 
     async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
-        taken = await self.threaded(lambda: self.windows.take(window, limit, window_s, len(models)))
+        taken = await self.written(lambda: self.windows.take(window, limit, window_s, len(models)))
         standing = _standing(taken, limit, window_s)
         if not taken.token:
             raise spent(standing, len(models))
@@ -63,7 +65,7 @@ class Counting:
         """See :class:`saccade.server.access.Gate`."""
         before = ticket.standing
         if ticket.token and before is not None:
-            ticket.standing = await self.threaded(lambda: self._given_back(ticket, before))
+            ticket.standing = await self.written(lambda: self._given_back(ticket, before))
             ticket.token = ""
         return ticket
 
@@ -72,9 +74,23 @@ class Counting:
         return _standing(await self.threaded(lambda: self.windows.look(window, window_s)), limit, window_s)
 
     async def threaded(self, work: Callable[[], T]) -> T:
-        """Runs something that waits for the database off the event loop. Raises Unreachable."""
+        """Runs something that reads from the database off the event loop. Raises Unreachable."""
+        return await self._within_patience(self._threads, work)
+
+    async def written(self, work: Callable[[], T]) -> T:
+        """Runs something that writes to the database off the event loop. Raises Unreachable."""
+        return await self._within_patience(self._writers, work)
+
+    async def close(self) -> None:
+        """Ends connections."""
+        self._threads.shutdown(cancel_futures=True)
+        self._writers.shutdown(cancel_futures=True)
+        self.windows.close()
+        self.database.close()
+
+    async def _within_patience(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        waiting = loop.run_in_executor(self._threads, work)
+        waiting = loop.run_in_executor(threads, work)
         late = loop.call_later(PATIENCE_S, waiting.cancel)
         try:
             return await waiting
@@ -84,12 +100,6 @@ class Counting:
             raise unusable("database", "it does not answer in time") from None
         finally:
             late.cancel()
-
-    async def close(self) -> None:
-        """Ends connections."""
-        self._threads.shutdown(cancel_futures=True)
-        self.windows.close()
-        self.database.close()
 
     def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
         window = ticket.window or ticket.caller.id
@@ -134,7 +144,10 @@ class KeyGate(Counting):
         """See :class:`saccade.server.access.Gate`."""
         if caller is ANYBODY:
             return Ticket(caller, models=tuple(models))
-        return await self.threaded(lambda: self._take(caller.id, models))
+        caller, limit, window_s = await self.threaded(lambda: self._allowed(caller.id, models))
+        if limit == 0:
+            return Ticket(caller, models=tuple(models))
+        return await self.take_from(caller.id, limit, window_s, caller, models)
 
     async def standing(self, caller: Caller) -> Standing | None:
         """See :class:`saccade.server.access.Gate`."""
@@ -151,6 +164,7 @@ class KeyGate(Counting):
 
     async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> dict[str, Any]:
         """See :class:`saccade.server.access.Gate`."""
+        await self.written(self._write_counts)
         return await self.threaded(lambda: self._usage(caller, days, everybody))
 
     async def is_open(self) -> bool:
@@ -167,14 +181,14 @@ class KeyGate(Counting):
 
     async def settle(self) -> None:
         """Writes down what was counted until now."""
-        await self.threaded(self._write_counts)
+        await self.written(self._write_counts)
 
     async def close(self) -> None:
         """Writes down what was counted and ends connections."""
         if self._counting is not None:
             self._counting.cancel()
         with contextlib.suppress(Unreachable):
-            await self.threaded(self._write_counts)
+            await self.written(self._write_counts)
         await super().close()
 
     @staticmethod
@@ -187,7 +201,8 @@ class KeyGate(Counting):
             endpoints=key.endpoints if "endpoints" in key.scopes else (),
         )
 
-    def _take(self, key_id: str, models: Sequence[str]) -> Ticket:
+    def _allowed(self, key_id: str, models: Sequence[str]) -> tuple[Caller, int, int]:
+        """Whose key it is, and its limit: calls and seconds."""
         key = self.keys.by_id(key_id)
         if key is None or not key.valid(time.time()):
             raise NoKey(WRONG)
@@ -195,14 +210,7 @@ class KeyGate(Counting):
         for model in models:
             if not any(fnmatchcase(model, pattern) for pattern in caller.models):
                 raise Forbidden(f"This key may not call the model '{model}'. Ask for a key with the right scope.")
-        limit, window_s = self._limits(key)
-        if limit == 0:
-            return Ticket(caller, models=tuple(models))
-        taken = self.windows.take(key.id, limit, window_s, len(models))
-        standing = _standing(taken, limit, window_s)
-        if not taken.token:
-            raise spent(standing, len(models))
-        return Ticket(caller, standing, taken.token, tuple(models))
+        return caller, *self._limits(key)
 
     def _limits(self, key: Key) -> tuple[int, int]:
         calls = self._default[0] if key.quota_calls is None else key.quota_calls
@@ -210,9 +218,9 @@ class KeyGate(Counting):
 
     async def _count_later(self) -> None:
         await asyncio.sleep(COUNT_S)
-        self._counting = None
         with contextlib.suppress(Unreachable):  # what was counted is kept
-            await self.threaded(self._write_counts)
+            await self.written(self._write_counts)
+        self._counting = asyncio.ensure_future(self._count_later()) if self._counts else None
 
     def _write_counts(self) -> None:
         """What cannot be written now is kept for the next time."""
@@ -241,7 +249,6 @@ class KeyGate(Counting):
                     connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more))
 
     def _usage(self, caller: Caller, days: int, everybody: bool) -> dict[str, Any]:
-        self._write_counts()
         since = (datetime.now(UTC).date() - timedelta(days=max(0, days - 1))).isoformat()
         query = sql.select(usage).where(usage.c.day >= since).order_by(usage.c.day, usage.c.key_id, usage.c.model)
         if not everybody:

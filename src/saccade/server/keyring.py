@@ -144,7 +144,7 @@ class Keyring:
             gate, wish = self._gate(), await body(request, Wish)
             fields = msgspec.structs.asdict(wish)
             named = {"quota_calls": fields.pop("limit"), "quota_window_s": fields.pop("window_s")}
-            key, secret = await gate.threaded(lambda: gate.keys.create(fields.pop("name"), **fields, **named))
+            key, secret = await gate.written(lambda: gate.keys.create(fields.pop("name"), **fields, **named))
             gate.forget()
             return {**shown(key), "key": secret}
 
@@ -158,7 +158,7 @@ class Keyring:
             names = {"limit": "quota_calls", "window_s": "quota_window_s"}
             given = {name: value for name, value in msgspec.structs.asdict(wish).items() if value is not msgspec.UNSET}
             fields = {names.get(name, name): value for name, value in given.items()}
-            return shown(await gate.threaded(lambda: gate.keys.change(request.path_params["key_id"], **fields)))
+            return shown(await gate.written(lambda: gate.keys.change(request.path_params["key_id"], **fields)))
 
         return await self._pages.asked(request, change, admin=True)
 
@@ -167,7 +167,7 @@ class Keyring:
 
         async def revoke(caller: Caller) -> Any:
             gate = self._gate()
-            key = await gate.threaded(lambda: gate.keys.revoke(request.path_params["key_id"]))
+            key = await gate.written(lambda: gate.keys.revoke(request.path_params["key_id"]))
             gate.forget()
             return {"revoked": key.id}
 
