@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import services
 from saccade.errors import Unreachable
 from saccade.server import database, wiring
 from saccade.server.database import Database
+from saccade.server.gate import OPEN_S
 from saccade.server.keys import Keys
 from saccade.server.quotas import Windows
 from saccade.server.settings import Settings
@@ -93,3 +95,26 @@ def test_a_postgres_that_hangs_holds_nobody_for_ever() -> None:
             assert 5 < time.monotonic() - begun < 20
         finally:
             os.kill(process, signal.SIGCONT)
+
+
+def test_a_database_whose_file_is_gone_opens_nothing_and_a_new_one_is_used_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = tmp_path / "home"
+    with contextlib.closing(Database("", str(home))) as store:
+        _, lost = Keys(store).create("x")
+        app = made(store, open_without_keys=True)
+        assert called(app, lost)[0].status_code == 200
+        shutil.rmtree(home)
+        for secret in (lost, "sac_wrong"):
+            answer = called(app, secret)[0]
+            assert answer.status_code == 503, (secret, answer.text)
+            assert "database cannot be used now (its file is gone)" in answer.text
+        assert not home.exists()
+        assert caplog.text.count("saccade.db' is gone") == 1
+        assert "saccade keys create" in caplog.text
+        with contextlib.closing(Database("", str(home))) as other:
+            time.sleep(OPEN_S)
+            assert called(app, "")[0].status_code == 401  # a new database without keys opens the server to nobody
+            _, fresh = Keys(other).create("y")
+        assert [called(app, secret)[0].status_code for secret in (lost, fresh)] == [401, 200]

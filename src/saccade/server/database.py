@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,8 @@ from saccade.errors import BadSettings, MissingExtra, Unreachable
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
+
+log = logging.getLogger("saccade.server")
 
 FILE = "saccade.db"
 """The database of a server that was given no other, in its home."""
@@ -117,6 +121,9 @@ class Database:
                 f"The database cannot be used ({type(cause).__name__}). Check the setting 'database_url', and that "
                 "the server runs."
             ) from error
+        file = self.engine.url.database
+        if self.is_sqlite and file and not file.startswith(("file:", ":memory:")):
+            _heed_the_file(self.engine, Path(file))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -247,6 +254,46 @@ def _engine(url: str) -> Engine:
 
         event.listen(engine, "do_connect", lambda _dialect, _record, args, options: connected(*args, **options))
     return engine
+
+
+def _heed_the_file(engine: Engine, file: Path) -> None:
+    """From now on no connection outlives the file: one that was removed would go on to know revoked keys, and its
+    successor, which is opened as soon as it is there, would be empty if it was made by looking for it."""
+    missed = False
+
+    def connecting(_dialect: Any, _record: Any, _args: Any, _options: Any) -> None:
+        nonlocal missed
+        if file.exists():
+            missed = False
+            return
+        if not missed:
+            missed = True
+            log.error(
+                "the database '%s' is gone: nobody is let in. Stop the server and put a copy of it back, or make new "
+                "keys, which count at once: saccade keys create NAME",
+                file,
+            )
+        raise sqlite3.OperationalError("its file is gone")
+
+    def connected(_connection: Any, record: Any) -> None:
+        record.info["file"] = _identity(file)
+
+    def taken(_connection: Any, record: Any, _proxy: Any) -> None:
+        if record.info["file"] != _identity(file):
+            raise sql.exc.InvalidatePoolError("the file is another one")
+
+    engine.dispose()  # one connection was made before
+    event.listen(engine, "do_connect", connecting)
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", taken)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sqlite_connected(connection: Any, _record: Any) -> None:

@@ -170,8 +170,8 @@ class KeyGate(Counting):
     async def is_open(self) -> bool:
         """Whether no key exists, on a server that is open until then."""
         now = time.monotonic()
-        if now - self._open_checked > OPEN_S:
-            self._open = not await self.threaded(self.keys.exist)
+        if self._may_open and now - self._open_checked > OPEN_S:
+            self._open = self._may_open = not await self.threaded(self.keys.exist)
             self._open_checked = now
         return self._open
 
