@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,25 @@ def test_links_that_lead_to_themselves_and_names_of_odd_bytes_do_not_hide_the_ot
     problems = local.problems()
     assert "symbolic links" in problems["ring"].message
     assert "not written in UTF-8" in problems["caf\ufffd"].message
+
+
+def test_pipes_beside_models_hold_up_nobody(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "sound.onnx", metadata=DETECTOR)
+    onnx_file(tmp_path / "noted.onnx", metadata=DETECTOR)
+    for pipe in ("graph.onnx", "lite.tflite", "paddle.pdmodel", "noted.toml"):
+        os.mkfifo(tmp_path / pipe)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "config.json")
+    local = Local([tmp_path])
+    looking = Thread(target=local.outcomes, daemon=True)
+    looking.start()
+    looking.join(20)
+    assert not looking.is_alive()
+    assert {card.name for card in local.cards()} == {"sound"}
+    problems = local.problems()
+    assert problems.keys() == {"noted", "graph", "lite", "paddle"}
+    assert "'lite.tflite' is a pipe, a socket or a device" in problems["lite"].message
+    assert "'noted.toml' is no file" in problems["noted"].message
 
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"

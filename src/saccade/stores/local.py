@@ -229,11 +229,13 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
 
 def is_repository(folder: Path) -> bool:
     """Whether a folder is one model of the Hub: other programs, too, write a config.json beside graphs."""
+    if not os.path.isfile(folder / repository.CONFIG):
+        return False
     try:
         config = json.loads((folder / repository.CONFIG).read_bytes())
         others = any(PurePosixPath(name).suffix.lower() in GRAPHS for name in os.listdir(folder))
     except (OSError, ValueError, RecursionError):
-        return os.path.isfile(folder / repository.CONFIG)
+        return True
     return not others or (isinstance(config, dict) and any(key in config for key in repository.TELLING))
 
 
@@ -346,6 +348,8 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
         str(entry.path).encode()
     except UnicodeEncodeError:
         raise CorruptFiles(f"The path of '{entry.name}' is not written in UTF-8. Rename the file or folder.") from None
+    if entry.kind and entry.path.exists() and not entry.path.is_file():
+        raise CorruptFiles(f"'{entry.path.name}' is a pipe, a socket or a device; a model is a file. Remove it.")
     notes = sidecar.read(entry.sidecar)
     if entry.kind in PICKLES:
         raise pickled(entry)

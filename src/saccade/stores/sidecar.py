@@ -48,10 +48,12 @@ def read(path: Path | None) -> Sidecar:
     """The facts of one file; no file, no facts.
 
     Raises:
-        CorruptFiles: a key or a value is not one of :class:`Sidecar`'s.
+        CorruptFiles: a key or a value is not one of :class:`Sidecar`'s, or the file is none.
     """
     if path is None:
         return EMPTY
+    if path.exists() and not path.is_file():  # a pipe would be waited for, and a device read without end
+        raise CorruptFiles(f"'{path.name}' is no file. Write the model's facts into a file of that name, or remove it.")
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         if path.suffix == ".toml":
