@@ -43,6 +43,39 @@ def test_an_unknown_name_tells_the_ways_to_add_it_and_near_names(tmp_path: Path)
         library.card("helmets-v3", fetch=True)
 
 
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("https://huggingface.co/owner/vit", "owner/vit"),
+        ("https://huggingface.co/owner/vit/tree/main?library=transformers", "owner/vit"),
+        ("http://www.huggingface.co/models/owner/vit/", "owner/vit"),
+        ("hf.co/owner/vit#files", "owner/vit"),
+        ("hf://owner/vit@main", "owner/vit"),
+        ("owner/vit/", "owner/vit"),
+        ("https://huggingface.co/owner/vit/tree/v1.0", "owner/vit@v1.0"),
+        ("hf://owner/vit@v1.0", "owner/vit@v1.0"),
+    ],
+)
+def test_the_address_of_a_page_of_the_hub_means_its_model(tmp_path: Path, ref: str, name: str) -> None:
+    library = Library(tmp_path)
+    with pytest.raises(UnknownModel, match=f"saccade pull {name}$"):
+        library.card(ref)
+    if "@" not in name:
+        library.add(name, onnx_file(tmp_path / "one.onnx", [(1, 84, 8400)]))
+        assert library.card(ref).name == name
+        library.remove(ref)
+        assert library.here(ref) is None
+
+
+@pytest.mark.parametrize(
+    "ref", ["https://example.org/best.onnx", "https://huggingface.co/owner/vit/resolve/main/model.onnx", "s3://b/x.pt"]
+)
+def test_other_addresses_are_told_what_to_do_instead(tmp_path: Path, ref: str) -> None:
+    for asked in (Library(tmp_path).card, Library(tmp_path).pull):
+        with pytest.raises(UnknownModel, match=r"is an address.*Download the file.*saccade add NAME FILE"):
+            asked(ref)
+
+
 @pytest.mark.parametrize("name", ["", "../x", "a//b", "/a", "a/b/c/d", ".hidden", "a b", "a/../b", "x" + chr(0)])
 def test_a_name_that_could_leave_the_library_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadOptions, match="cannot be a model's name"):

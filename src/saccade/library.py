@@ -12,7 +12,7 @@ from saccade.card import Card
 from saccade.convert import Converter
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Catalogue, Offer
-from saccade.stores.hub import Hub
+from saccade.stores.hub import Hub, plain
 from saccade.stores.local import EXPORTS, PARTNERS, Local, entry_files
 from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, silent
@@ -47,6 +47,7 @@ class Library:
             UnknownModel: nothing has this name; the message tells the ways to add it.
             CorruptFiles, UnsupportedModel: it is here, but cannot be served.
         """
+        ref = plain(ref)
         found = self.here(ref)
         if found is not None:
             return found
@@ -57,6 +58,7 @@ class Library:
 
     def here(self, ref: str) -> Card | None:
         """The Card of a model on this machine, or None. Touches no network."""
+        ref = plain(ref)
         for store in (self.folders, self.own, *self.sources):
             found = store.find(ref)
             if found is not None:
@@ -95,6 +97,7 @@ class Library:
             UnknownModel: no source has it.
             CorruptFiles: what arrived is not what the checksum says.
         """
+        ref = plain(ref)
         source = self.source(ref)
         if source is None:
             raise self.unknown(ref)
@@ -102,7 +105,7 @@ class Library:
 
     def source(self, ref: str) -> Store | None:
         """Where this model could be fetched from."""
-        return next((source for source in self.sources if source.offers(ref)), None)
+        return next((source for source in self.sources if source.offers(plain(ref))), None)
 
     def add(self, name: str, path: Path) -> Card:
         """Copies a model file or folder into the library under a name.
@@ -155,6 +158,7 @@ class Library:
             UnknownModel: it is not here.
             BadOptions: it lies in a folder of the user's.
         """
+        ref = plain(ref)
         entry = self.own.entry(ref)
         if entry is None:
             if self.folders.entry(ref) is not None:
@@ -173,7 +177,7 @@ class Library:
 
     def takes(self, ref: str, other: str) -> bool:
         """Whether :meth:`remove` of ``ref`` takes away the model that is called ``other``."""
-        entry = self.own.entry(ref)
+        entry = self.own.entry(plain(ref))
         return entry is not None and self.own.entry(other) == entry and self.folders.entry(other) is None
 
     def forget(self, ref: str) -> None:
@@ -196,6 +200,11 @@ class Library:
                 offer = Catalogue(tuple(source.offered())).find(ref)
                 missing.offered = offer.name if offer is not None else ref
             return missing
+        if "://" in ref:
+            return UnknownModel(
+                f"'{ref}' is an address, from which saccade fetches nothing. Download the file, and add it with "
+                "'saccade add NAME FILE'; models of the Hugging Face Hub are called owner/name."
+            )
         names = {card.name for card in self.cards()} | {offer.name for offer in self.offers()}
         if ref in names:
             return UnknownModel(

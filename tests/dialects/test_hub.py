@@ -118,6 +118,19 @@ def test_the_model_in_all_spellings_and_never_its_query(ref: str) -> None:
     assert b"verysecret" not in told(Hub(), incoming, answer(BOXES)).body
 
 
+@pytest.mark.parametrize(
+    ("ref", "name"),
+    [
+        ("https://huggingface.co/owner/vit/tree/main", "owner/vit"),
+        ("https://hf.co/owner/vit/tree/v1", "owner/vit@v1"),
+        ("hf://owner/vit", "owner/vit"),
+        ("owner/vit/", "owner/vit"),
+    ],
+)
+def test_the_address_of_a_page_of_the_hugging_face_hub(ref: str, name: str) -> None:
+    assert Hub().parse(call({"model": ref}), Desk(card(name), card("other"))).calls[0].model == name
+
+
 def test_the_model_may_come_in_a_part_with_a_files_name() -> None:
     files = {"model": ID.encode(), "conf": b"0.5", "file": photo()}
     (made,) = Hub().parse(call({}, files), Desk()).calls

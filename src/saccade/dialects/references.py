@@ -1,7 +1,8 @@
 """What callers write when they mean a model: never a path, never an address that anybody fetches.
 
 Understood are registered names, bare ids, official names with or without ``.pt`` or ``.onnx``, addresses of model pages
-(``https://hub.ultralytics.com/models/ID?tab=deploy``) and ``ul://owner/project/model``.
+(``https://hub.ultralytics.com/models/ID?tab=deploy``, ``https://huggingface.co/owner/name/tree/main``),
+``ul://owner/project/model`` and ``hf://owner/name``.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def model_name(text: str) -> str:
     scheme, separator, rest = written.partition("://")
     if not separator:
         name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
-    elif scheme.lower() == "ul":
+    elif scheme.lower() in ("ul", "hf"):
         name = rest.split("?")[0].split("#")[0].strip("/")
     else:
         name = _from_page(written) if scheme.lower() in ("http", "https") else ""
@@ -98,4 +99,6 @@ def _from_page(address: str) -> str:
     except ValueError:
         return ""
     parts = path.split("/")
+    if len(parts) == 4 and parts[2] == "tree":  # a revision on the Hugging Face Hub
+        return "/".join(parts[:2]) + ("" if parts[3] == "main" else f"@{parts[3]}")
     return parts[1] if parts[0] == "models" and len(parts) == 2 else path

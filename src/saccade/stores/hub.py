@@ -27,12 +27,27 @@ from saccade.stores.store import Progress, silent
 
 REF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]*))?")
 """owner/name, and with "@" a branch, tag or commit."""
+PAGE = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?|hf://)?"
+    + REF.pattern
+    + r"(?:/tree/([A-Za-z0-9][\w.-]*))?/?(?:[?#].*)?"
+)
+"""What people copy in its place: the address of the model's page, also of its list of files in a revision."""
 ENDPOINT = "https://huggingface.co"
 DRAFTS = ".drafts"
 FACTS = (repository.CONFIG, repository.PREPROCESSOR, repository.PROCESSOR)
 CONVERTER = "SFconvertbot"
 """The Hub's own program that turns pickles into safetensors, and offers them in pull requests."""
 TIMEOUT_S = 30.0
+
+
+def plain(ref: str) -> str:
+    """The id that an address of a model's page on the Hub means; other refs as they are."""
+    match = PAGE.fullmatch(ref.strip()) if REF.fullmatch(ref) is None else None
+    if match is None:
+        return ref
+    revision = match[2] or match[3] or "main"
+    return match[1] if revision == "main" else f"{match[1]}@{revision}"
 
 
 class Hub:
