@@ -208,7 +208,7 @@ def test_a_video_is_answered_frame_by_frame_and_saved(typed: Typed, models: Path
     words = ("-m", "lamps", "--models", models, "--stride", "2", "--track", "--conf", "0.1", "--save", "out")
     told = typed("predict", film, *words, "--json")
     entries = found(told.stdout)
-    assert [entry["frame"] for entry in entries] == [0, 2, 4, 6, 8]
+    assert [entry["frame"] for entry in entries] == [1, 3, 5, 7, 9]
     ids = {item["track_id"] for entry in entries for item in entry["results"] if "track_id" in item}
     assert len(ids) == 1
     saved = media.reel((tmp_path / "out" / "film.mp4").read_bytes())
@@ -217,7 +217,7 @@ def test_a_video_is_answered_frame_by_frame_and_saved(typed: Typed, models: Path
 
 def test_the_table_and_the_document_count_frames_alike(typed: Typed, models: Path, film: Path) -> None:
     lines = typed("predict", film, "-m", "lamps", "--models", models, "--stride", "4").stdout.splitlines()
-    assert [line.partition("frame ")[2].split()[0] for line in lines] == ["0", "4"]
+    assert [line.partition("frame ")[2].split()[0] for line in lines] == ["3", "7"]
 
 
 def test_names_of_files_and_labels_are_shown_as_they_are(typed: Typed, models: Path, tmp_path: Path) -> None:

@@ -121,11 +121,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in one image or video frame, or why not; ``frame`` is its number in the video, from 0."""
+    """What was found in one image or video frame, or why not; ``frame`` is its number in the video, from 0.
+
+    ``first``: nothing of the source came before.
+    """
 
     source: str
     answer: Answer | None = None
     frame: int | None = None
+    first: bool = True
     saved: Path | None = None
     error: str | None = None
 
@@ -252,13 +256,13 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
         reel = media.reel(data)
         look.bar.frames(source.name, reel.frame_count // look.stride)
         with media.VideoWriter(target, fps=reel.fps / look.stride) if target else nullcontext(None) as film:
-            for number, image_rgb in enumerate(media.frames(data, look.stride)):
+            for number, image_rgb in enumerate(media.frames(data, look.stride), 1):
                 answer = model.predict(image_rgb, look.options)
                 if tracker is not None:
                     answer = tracker(answer)
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
-                yield Found(source.name, answer, frame=number * look.stride, saved=target)
+                yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=target)
     except (CallError, RunFailed) as error:
         yield Found(source.name, error=error.message)
 
@@ -328,7 +332,7 @@ class _Table(Printer):
         frame = "" if found.frame is None else f" frame {found.frame}"
         took = found.answer.timings
         spent = took.preprocess_ms + took.inference_ms + took.postprocess_ms
-        saved = f"  → {found.saved}" if found.saved is not None and found.frame in (None, 0) else ""
+        saved = f"  → {found.saved}" if found.saved is not None and found.first else ""
         items = _items(found.answer)
         self.console.print(
             f"[bold]{escape(found.source)}[/bold]{frame}  {width}×{height}  {escape(_summary(items))}  "
@@ -421,7 +425,7 @@ class _Progress(Bar):
     def step(self, found: Found) -> None:
         if found.frame is not None and self._video is not None:
             self._shown.advance(self._video)
-        if not found.frame:
+        if found.first:
             self._shown.advance(self._all)
 
     def frames(self, name: str, count: int) -> None:
