@@ -67,6 +67,18 @@ def test_the_address_of_a_page_of_the_hub_means_its_model(tmp_path: Path, ref: s
         assert library.here(ref) is None
 
 
+def test_a_file_whose_name_looks_like_an_address_is_found_under_it(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home", [tmp_path / "mine"])
+    onnx_file(tmp_path / "mine" / "a" / "b.onnx", [(1, 6, 8400)])
+    for name in ("a/b#1", "hf.co/a/b"):
+        path = tmp_path / "mine" / f"{name}.onnx"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx_file(path, [(1, 84, 8400)])
+        assert library.card(name).name == name
+        with pytest.raises(BadOptions, match=name):
+            library.remove(name)
+
+
 @pytest.mark.parametrize(
     "ref", ["https://example.org/best.onnx", "https://huggingface.co/owner/vit/resolve/main/model.onnx", "s3://b/x.pt"]
 )

@@ -47,7 +47,7 @@ class Library:
             UnknownModel: nothing has this name; the message tells the ways to add it.
             CorruptFiles, UnsupportedModel: it is here, but cannot be served.
         """
-        ref = plain(ref)
+        ref = self._meant(ref)
         found = self.here(ref)
         if found is not None:
             return found
@@ -58,7 +58,7 @@ class Library:
 
     def here(self, ref: str) -> Card | None:
         """The Card of a model on this machine, or None. Touches no network."""
-        ref = plain(ref)
+        ref = self._meant(ref)
         for store in (self.folders, self.own, *self.sources):
             found = store.find(ref)
             if found is not None:
@@ -97,11 +97,17 @@ class Library:
             UnknownModel: no source has it.
             CorruptFiles: what arrived is not what the checksum says.
         """
-        ref = plain(ref)
+        ref = self._meant(ref)
         source = self.source(ref)
         if source is None:
             raise self.unknown(ref)
         return self.ready(source.pull(ref, progress), progress)
+
+    def _meant(self, ref: str) -> str:
+        """What lies here under this very name goes before what an address of the Hub's pages means."""
+        page = plain(ref)
+        here = page == ref or self.folders.entry(ref) is not None or self.own.entry(ref) is not None
+        return ref if here else page
 
     def source(self, ref: str) -> Store | None:
         """Where this model could be fetched from."""
@@ -158,7 +164,7 @@ class Library:
             UnknownModel: it is not here.
             BadOptions: it lies in a folder of the user's.
         """
-        ref = plain(ref)
+        ref = self._meant(ref)
         entry = self.own.entry(ref)
         if entry is None:
             if self.folders.entry(ref) is not None:
@@ -177,7 +183,7 @@ class Library:
 
     def takes(self, ref: str, other: str) -> bool:
         """Whether :meth:`remove` of ``ref`` takes away the model that is called ``other``."""
-        entry = self.own.entry(plain(ref))
+        entry = self.own.entry(self._meant(ref))
         return entry is not None and self.own.entry(other) == entry and self.folders.entry(other) is None
 
     def forget(self, ref: str) -> None:

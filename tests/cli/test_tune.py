@@ -56,6 +56,20 @@ def test_ctrl_c_does_not_wait_for_the_end_of_a_round(models: Path, tmp_path: Pat
             running.kill()
 
 
+def test_that_nothing_can_be_kept_is_told_before_anything_is_measured(
+    typed: Typed, models: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "compiled").write_text("a file where a folder belongs")
+    began = time.monotonic()
+    told = typed("tune", "lamps", "--models", models, "--home", home, "--seconds", "5")
+    assert told.exit_code == 1
+    assert time.monotonic() - began < 30, "nine rounds of five seconds were measured first"
+    assert "compiled" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
 def test_what_was_measured_counts_for_these_files_and_this_budget_only(models: Path, tmp_path: Path) -> None:
     card, compute = lamps(models), Compute(threads=2, streams=2, cache_dir=str(tmp_path))
     tune(card, compute, round_s=0.01)

@@ -75,6 +75,8 @@ def test_a_folder_that_hangs_stalls_neither_known_models_nor_the_rest_of_the_ser
     async def play() -> None:
         async with client(made(folder)) as http:
             assert (await http.post("/first/one", content=b"x")).status_code == 200
+            for path in ("/health", "/metrics", "/info"):
+                await http.get(path)  # what the first call of each imports is no part of what is measured
             await asyncio.sleep(FRESH_S + 0.05)
             folder.answers.clear()
             calls = [asyncio.create_task(timed(http.post("/first/one", content=b"x"))) for _ in range(5)]

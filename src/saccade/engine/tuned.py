@@ -60,6 +60,7 @@ def tune(
     Raises:
         CorruptFiles, UnsupportedModel, MissingExtra, RunFailed: as the model does.
     """
+    _write(compute, _kept(compute))  # what cannot be kept is told now, and not after minutes
     ways = list(dict.fromkeys(_ways(compute)))
     rates: list[list[float]] = [[] for _ in ways]
     lone: list[list[float]] = [[] for _ in ways]
@@ -87,7 +88,7 @@ def tune(
     )
     fastest = max(trials, key=lambda trial: trial.per_second)
     best = fastest if fastest.per_second > CLEARLY * trials[0].per_second else trials[0]
-    _remember(card, compute, best)
+    _write(compute, _kept(compute) | {_key(card, compute): best})
     return Outcome(model=card.name, trials=trials, best=best)
 
 
@@ -143,11 +144,10 @@ def _kept(compute: Compute) -> dict[str, Trial]:
         return {}
 
 
-def _remember(card: Card, compute: Compute, best: Trial) -> None:
+def _write(compute: Compute, kept: dict[str, Trial]) -> None:
     if compute.cache_dir is None:
         return
     path = Path(compute.cache_dir) / FILE
-    kept = _kept(compute) | {_key(card, compute): best}
     draft = path.with_suffix(f".{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
     draft.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
