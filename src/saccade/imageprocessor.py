@@ -161,9 +161,8 @@ class ImageProcessor:
         """
         hw = size_of(image_rgb)
         target = self.target(hw)
-        cropped = CROPS.get(self.kind, configured_crop)(target, self.facts) is not None
         most = max(MOST_ENLARGED, math.prod(hw), math.prod(self.target((1, 1))))
-        if not cropped and math.prod(target) > most:
+        if self.crop(target) is None and math.prod(target) > most:
             raise TooLarge(
                 f"the picture of {hw[1]}x{hw[0]} is so long and narrow that this model would look at it in "
                 f"{target[1]}x{target[0]} ({math.prod(target) / 1e6:.1f} megapixels); at most "
@@ -178,8 +177,12 @@ class ImageProcessor:
         found = RESIZES.get(self.kind, plain)(hw, self.facts) if self.facts["do_resize"] else hw
         return max(found[0], 1), max(found[1], 1)
 
+    def crop(self, hw: Size) -> Size | None:
+        """The size of the middle that is kept of a picture of this size; None: all of it."""
+        return CROPS.get(self.kind, configured_crop)(hw, self.facts)
+
     def cropped(self, image_rgb: ByteArray) -> ByteArray:
-        target = CROPS.get(self.kind, configured_crop)(size_of(image_rgb), self.facts)
+        target = self.crop(size_of(image_rgb))
         if target is not None and self.kind == "TimmWrapper":
             return timm_crop(image_rgb, target, self.facts["fill"])
         return image_rgb if target is None else centre_crop(image_rgb, target)

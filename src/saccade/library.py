@@ -12,7 +12,7 @@ from saccade.card import Card
 from saccade.convert import Converter
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Catalogue, Offer
-from saccade.stores.hub import Hub, plain
+from saccade.stores.hub import Hub, ref_of
 from saccade.stores.local import EXPORTS, PARTNERS, Local, entry_files
 from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, silent
@@ -47,10 +47,10 @@ class Library:
             UnknownModel: nothing has this name; the message tells the ways to add it.
             CorruptFiles, UnsupportedModel: it is here, but cannot be served.
         """
-        ref = self._meant(ref)
         found = self.here(ref)
         if found is not None:
             return found
+        ref = self._meant(ref)
         source = self.source(ref)
         if fetch and source is not None and source.on_use:
             return source.pull(ref)
@@ -105,13 +105,14 @@ class Library:
 
     def _meant(self, ref: str) -> str:
         """What lies here under this very name goes before what an address of the Hub's pages means."""
-        page = plain(ref)
+        page = ref_of(ref)
         here = page == ref or self.folders.entry(ref) is not None or self.own.entry(ref) is not None
         return ref if here else page
 
     def source(self, ref: str) -> Store | None:
         """Where this model could be fetched from."""
-        return next((source for source in self.sources if source.offers(plain(ref))), None)
+        ref = self._meant(ref)
+        return next((source for source in self.sources if source.offers(ref)), None)
 
     def add(self, name: str, path: Path) -> Card:
         """Copies a model file or folder into the library under a name.

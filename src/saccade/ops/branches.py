@@ -177,12 +177,7 @@ def _computed(layers: Sequence[Layer], gathered: _Gathered) -> FloatArray:
 def _table(rows: NDArray[Any]) -> FloatArray:
     """The rows' numbers, with one of zeros behind them."""
     table = np.zeros((len(rows) + 1, rows.shape[1]), np.float32)
-    if rows.dtype == np.uint16:
-        bits = table.view(np.uint32)[:-1]
-        bits[:] = rows
-        bits <<= 16
-    else:
-        table[:-1] = rows
+    table[:-1] = as_floats(rows)
     return table
 
 

@@ -37,6 +37,7 @@ from saccade.runtimes.openvino_graph import (
     image_input,
     library,
     put_arithmetic_into,
+    settings_of,
     with_plain_slices,
     with_split_convolutions,
 )
@@ -94,7 +95,6 @@ class OpenVinoSession:
         self._graph = graph
         self._parts = parts
         self._ends = max((part.output + 1 for part in parts), default=0)
-        self._lends = bool(parts)
         self._name = name
         self._compute = compute
         self._inputs = [Input(node, index) for index, node in enumerate(graph.inputs)]
@@ -137,10 +137,10 @@ class OpenVinoSession:
             lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
             if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
                 try:
-                    return self._laid(cut_off(lanes.lone.run(feeds), tensors, feeds))
+                    return self._told(lanes.lone, tensors, feeds)
                 finally:
                     self._alone.release()
-            return self._laid(cut_off(lanes.many.run(feeds), tensors, feeds))
+            return self._told(lanes.many, tensors, feeds)
         except RuntimeError:
             shapes = ", ".join(str(feed.shape) for feed in feeds)
             raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
@@ -157,8 +157,11 @@ class OpenVinoSession:
             self._lanes = None
             self._graph = None
 
-    def _laid(self, outputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    def _told(
+        self, compiled: _Compiled, tensors: Mapping[str, NDArray[Any]], feeds: Sequence[NDArray[Any]]
+    ) -> list[NDArray[Any]]:
         """The levels' arrays, if the graph ends with such, and the other outputs."""
+        outputs = cut_off(compiled.run(feeds), tensors, feeds)
         arrays = [
             outputs[part.output] if part.branch is None else deferred(outputs[part.output], part.branch)
             for part in self._parts
@@ -239,7 +242,7 @@ class OpenVinoSession:
 
     def _compile(self, graph: Any, hasty: bool = False) -> _Lanes:
         try:
-            many = _Compiled(_compiled(graph, self._compute, self._streams), self._lends)
+            many = _Compiled(_compiled(graph, self._compute, self._streams), bool(self._parts))
             # A graph that is compiled for the first time takes long; then the whole is there when it's done.
             later = hasty and many.compiled.get_property("LOADED_FROM_CACHE")
             return _Lanes(many, self._lone(graph) if self._wants_lone and not later else None)
@@ -270,7 +273,7 @@ class OpenVinoSession:
             lanes.lone = lone
 
     def _lone(self, graph: Any) -> _Compiled:
-        return _Compiled(_compiled(graph, self._compute, 1), self._lends)
+        return _Compiled(_compiled(graph, self._compute, 1), bool(self._parts))
 
     @property
     def _streams(self) -> int:
@@ -385,14 +388,7 @@ def _read(card: Card) -> Any:
 
 
 def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
-    settings: dict[str, Any] = {
-        "NUM_STREAMS": str(streams),
-        "INFERENCE_NUM_THREADS": str(compute.threads),
-        # With pinning, two compiled graphs sit on the same cores: 42 instead of 68 images/s on two cores.
-        "ENABLE_CPU_PINNING": "NO",
-    }
-    if compute.precision == "f32":
-        settings["INFERENCE_PRECISION_HINT"] = "f32"
+    settings = settings_of(streams, compute.threads, exact=compute.precision == "f32")
     with _compiling:
         if compute.cache_dir is None:
             return core().compile_model(graph, "CPU", settings)

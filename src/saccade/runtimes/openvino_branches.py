@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from saccade.errors import RunFailed
 from saccade.ops.branches import Activation, Branch, Layer
 from saccade.results import FloatArray
-from saccade.runtimes.openvino_graph import before_activation, core, data_of, library
+from saccade.runtimes.openvino_graph import before_activation, bias_of, core, data_of, exactly, library, settings_of
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-3
 """How far the numbers of a branch may lie apart from those of the graph."""
@@ -74,18 +74,14 @@ def _convolution_of(biased: Any) -> Any | None:
 
 def _layer(convolution: Any, biased: Any, activation: Activation) -> Layer | None:
     weights = data_of(convolution.input_value(1))
-    constants = [value for value in biased.input_values() if data_of(value) is not None]
-    added = constants[0] if constants else None
-    bias = None if added is None else data_of(added)
-    if weights is None or added is None or bias is None or weights.ndim != 4 or weights.shape[2] != weights.shape[3]:
+    if weights is None or weights.ndim != 4 or weights.shape[2] != weights.shape[3]:
         return None
+    bias = next((found for value in biased.input_values() if (found := bias_of(value, weights)) is not None), None)
     side, attributes = weights.shape[2], convolution.get_attributes()
     pads = [list(attributes[key]) for key in ("pads_begin", "pads_end")]
     same = str(attributes["auto_pad"]) in ("same_upper", "same_lower") or pads == [[side // 2] * 2] * 2
     steps = [list(attributes[key]) for key in ("strides", "dilations")]
-    # What is added along another axis than that of the channels is no bias, even if it is as long.
-    by_channel = list(added.get_shape())[-3:] == [len(weights), 1, 1] and bias.size == len(weights)
-    if side % 2 == 0 or not same or steps != [[1, 1]] * 2 or not by_channel or weights.dtype != np.float32:
+    if bias is None or side % 2 == 0 or not same or steps != [[1, 1]] * 2 or weights.dtype != np.float32:
         return None
     matrix = weights.transpose(2, 3, 1, 0).reshape(-1, len(weights))
     return Layer(np.ascontiguousarray(matrix), bias.reshape(-1).astype(np.float32), side, activation)
@@ -95,26 +91,22 @@ def true_to(chains: Sequence[Chain], ends: Sequence[Any]) -> list[bool]:
     """Whether each chain, computed at single places, gives the numbers of the node that it ends with; the graph, which
     must have fixed sizes, is not used again."""
     numbers = np.random.default_rng(0)
-    operations, made = import_module("openvino.opset13"), library()
-    parameters: dict[str, Any] = {}
-    given: dict[str, FloatArray] = {}
+    operations = import_module("openvino.opset13")
+    given: dict[str, tuple[Any, FloatArray]] = {}
     for chain in chains:
-        if chain.label not in parameters:
+        if chain.label not in given:
             shape = chain.features.get_shape()
-            parameters[chain.label] = operations.parameter(shape, made.Type.f32)
-            given[chain.label] = numbers.normal(size=shape).astype(np.float32)
-        chain.entry.replace_source_output(parameters[chain.label].output(0))
-    results = [operations.result(end) for end in ends]
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
-    model = made.Model(results, list(parameters.values()), "branches")
-    answers = core().compile_model(model, "CPU", exact)(list(given.values()))
+            parameter = operations.parameter(shape, library().Type.f32)
+            given[chain.label] = parameter, numbers.normal(size=shape).astype(np.float32)
+        chain.entry.replace_source_output(given[chain.label][0].output(0))
+    answers = exactly([operations.result(end) for end in ends], list(given.values()))
     told = []
-    for index, chain in enumerate(chains):
-        expected = answers[index][:1].transpose(0, 2, 3, 1)
+    for chain, answer in zip(chains, answers, strict=True):
+        expected = answer[:1].transpose(0, 2, 3, 1)
         count = expected.shape[1] * expected.shape[2]
         corners = [0, expected.shape[2] - 1, count - expected.shape[2], count - 1]
         places = np.unique(np.concatenate((corners, numbers.integers(0, count, PLACES))))
-        features = np.ascontiguousarray(given[chain.label][:1].transpose(0, 2, 3, 1))
+        features = np.ascontiguousarray(given[chain.label][1][:1].transpose(0, 2, 3, 1))
         if features.shape[1:3] != expected.shape[1:3]:
             told.append(False)
             continue
@@ -169,10 +161,5 @@ class Everywhere:
             if layer.activation:
                 node = operations.swish(node) if layer.activation == "silu" else operations.relu(node)
         result = operations.result(operations.transpose(node, np.array([0, 2, 3, 1])))
-        settings = {
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(self._threads),
-            "ENABLE_CPU_PINNING": "NO",
-            **({} if self._half else {"INFERENCE_PRECISION_HINT": "f32"}),
-        }
+        settings = settings_of(1, self._threads, exact=not self._half)
         return core().compile_model(made.Model([result], [parameter], "branch"), "CPU", settings)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from saccade.ops.branches import Branch
 from saccade.ops.grids import Grids, Level, Tensor, ranked_above, table_of
 from saccade.runtimes.openvino_branches import Everywhere, chain_to, true_to
-from saccade.runtimes.openvino_graph import core, fold, library, name_new
+from saccade.runtimes.openvino_graph import exactly, fold, library, name_new
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,6 @@ def without_ends(
     if not known.levels:
         return graph, []
     operations = import_module("openvino.opset13")
-    classes = {level[1] for level in known.levels}
     outputs: dict[str, int] = {}
     results: list[Any] = []
 
@@ -93,16 +92,17 @@ def without_ends(
             name_new(results[-1], source, label)
         return outputs[label]
 
-    parts = []
-    for name in (name for level in known.levels for name in level):
+    def part(name: str) -> Part:
         chain = chain_to(nodes[name]) if name in known.late else None
         if chain is None:
-            parts.append(Part(ended(nodes[name].output(0), f"{name}/grid")))
-        else:
-            branch = Branch(chain.layers, Everywhere(chain.layers, threads, half))
-            parts.append(Part(ended(chain.features, f"{chain.label}/features"), branch))
-        if name in classes:
-            parts.append(Part(ended(nodes[name].output(0), f"{name}/best", best=True)))
+            return Part(ended(nodes[name].output(0), f"{name}/grid"))
+        branch = Branch(chain.layers, Everywhere(chain.layers, threads, half))
+        return Part(ended(chain.features, f"{chain.label}/features"), branch)
+
+    parts: list[Part] = []
+    for sides, classes, *extras in known.levels:
+        best = Part(ended(nodes[classes].output(0), f"{classes}/best", best=True))
+        parts += [part(sides), part(classes), best, *map(part, extras)]
     table = _table(graph)
     results += [result for result in graph.get_results() if result != table]
     return library().Model(results, graph.get_parameters(), graph.get_friendly_name()), parts
@@ -195,7 +195,7 @@ def _level(parts: Iterable[Tensor]) -> Level:
 def _late(graph: Any, levels: Names) -> list[str]:
     """Those nodes of sides and further numbers that branches give."""
     nodes = {node.get_friendly_name(): node for node in graph.get_ops()}
-    names = [name for _, *rest in ((level[1], level[0], *level[2:]) for level in levels) for name in rest]
+    names = [name for sides, _, *extras in levels for name in (sides, *extras)]
     chains = {name: chain for name in names if (chain := chain_to(nodes[name])) is not None}
     true = true_to(list(chains.values()), [nodes[name] for name in chains]) if chains else []
     return [name for name, holds in zip(chains, true, strict=True) if holds]
@@ -237,17 +237,13 @@ def _by_level(ends: Sequence[Any], grids: Grids) -> list[list[Any]]:
 
 def _answer(table: Any, ends: Sequence[Any], given: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
     """What the arithmetic at the end of the graph makes of these numbers."""
-    made = library()
-    parameters = []
+    filled = []
     for node in ends:
-        parameter = import_module("openvino.opset13").parameter(node.output(0).get_shape(), made.Type.f32)
+        parameter = import_module("openvino.opset13").parameter(node.output(0).get_shape(), library().Type.f32)
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(parameter.output(0))
-        parameters.append(parameter)
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1", "NUM_STREAMS": "1"}
-    compiled = core().compile_model(made.Model([table], parameters, "end"), "CPU", exact)
-    answer: NDArray[np.float32] = compiled([given[node.get_friendly_name()] for node in ends])[0]
-    return answer
+        filled.append((parameter, given[node.get_friendly_name()]))
+    return exactly([table], filled)[0]
 
 
 def _told(levels: Sequence[Level], grids: Grids, input_hw: tuple[int, int]) -> NDArray[np.float32]:

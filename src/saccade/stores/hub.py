@@ -41,7 +41,7 @@ CONVERTER = "SFconvertbot"
 TIMEOUT_S = 30.0
 
 
-def plain(ref: str) -> str:
+def ref_of(ref: str) -> str:
     """The id that an address of a model's page on the Hub means; other refs as they are."""
     match = PAGE.fullmatch(ref.strip()) if REF.fullmatch(ref) is None else None
     if match is None:
