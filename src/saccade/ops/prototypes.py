@@ -90,8 +90,8 @@ def around(first: int, last: int, step: int, size: int) -> Span:
 
 def weighted(weights: FloatArray, prototypes: FloatArray) -> FloatArray:
     """(c,) and (c, h, w) → (h, w)."""
-    # A matrix product would be shared among all processors, who at this size spend their time waiting for each other.
-    total: FloatArray = np.einsum("c,chw->hw", weights, prototypes)
+    # Row by row, for which numpy needs no copy; twice as fast where a pixel's channels lie side by side in memory.
+    total: FloatArray = prototypes.transpose(1, 2, 0) @ weights
     return total
 
 

@@ -166,7 +166,9 @@ class OpenVinoSession:
             outputs[part.output] if part.branch is None else deferred(outputs[part.output], part.branch)
             for part in self._parts
         ]
-        return arrays + outputs[self._ends :]
+        # Maps beside levels lie channels last in memory.
+        others = outputs[self._ends :]
+        return arrays + [other.transpose(0, 3, 1, 2) if self._parts and other.ndim == 4 else other for other in others]
 
     def _feeds(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """One contiguous array of the graph's type per input, in the graph's order."""

@@ -61,7 +61,8 @@ def without_ends(
     graph: Any, grids: Grids, files: Sequence[str], folder: Path | None, threads: int, half: bool
 ) -> tuple[Any, list[Part]]:
     """The graph without the arithmetic that makes its table of detections, and the arrays that stand for it, level by
-    level; its other outputs come behind these. If it has no such heads, the graph itself, and no arrays.
+    level; its other outputs come behind these, those with four axes channels last. If it has no such heads, the graph
+    itself, and no arrays.
 
     ``half``: arrays are bits of bfloat16. What was found is kept in the folder, so that the next opening of these files
     does not have to try it again.
@@ -104,7 +105,13 @@ def without_ends(
         best = Part(ended(nodes[classes].output(0), f"{classes}/best", best=True))
         parts += [part(sides), part(classes), best, *map(part, extras)]
     table = _table(graph)
-    results += [result for result in graph.get_results() if result != table]
+    for result in graph.get_results():
+        if result != table and _axes(result) == 4:
+            maps = operations.transpose(result.input_value(0), np.array([0, 2, 3, 1]))
+            results.append(operations.result(maps))
+            name_new(results[-1], result.input_value(0), f"{result.get_friendly_name()}/channels last")
+        elif result != table:
+            results.append(result)
     return library().Model(results, graph.get_parameters(), graph.get_friendly_name()), parts
 
 
@@ -147,11 +154,12 @@ def _remember(folder: Path | None, question: str, heads: Heads) -> None:
 
 def _table(graph: Any) -> Any | None:
     """The result with the detections: the first with three axes."""
-    for result in graph.get_results():
-        rank = result.get_output_partial_shape(0).rank
-        if rank.is_static and rank.get_length() == 3:
-            return result
-    return None
+    return next((result for result in graph.get_results() if _axes(result) == 3), None)
+
+
+def _axes(result: Any) -> int | None:
+    rank = result.get_output_partial_shape(0).rank
+    return rank.get_length() if rank.is_static else None
 
 
 def _found(graph: Any, grids: Grids) -> Heads:
