@@ -6,7 +6,7 @@ oriented boxes. Scalars are rounded like Python rounds them, arrays like numpy d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, assert_never
 
@@ -136,32 +136,45 @@ def _corners(result: OrientedBoxes, image_hw: tuple[int, int], style: Style) -> 
 def _segments(result: Masks, image_hw: tuple[int, int], style: Style) -> list[Item]:
     written = []
     boxes = _boxes(result.boxes_xyxy, image_hw, style)
-    for i, (box, polygon) in enumerate(zip(boxes, polygons(result), strict=True)):
+    for i, (box, segments) in enumerate(zip(boxes, _points(polygons(result), image_hw, style), strict=True)):
         item = _item(result, i, box, style)
-        item["segments"] = _points(polygon, image_hw, style)
+        item["segments"] = segments
         written.append(item)
     return written
 
 
 def _keypoints(result: Keypoints, image_hw: tuple[int, int], style: Style) -> list[Item]:
     written = []
-    for i, box in enumerate(_boxes(result.boxes_xyxy, image_hw, style)):
+    points, seen = result.keypoints_xy, result.visibility
+    if style.zero_hidden and seen is not None:
+        points = np.where(seen[..., None] < HIDDEN, np.float32(0), points)
+    boxes = _boxes(result.boxes_xyxy, image_hw, style)
+    for i, (box, keypoints) in enumerate(zip(boxes, _points([*points], image_hw, style), strict=True)):
         item = _item(result, i, box, style)
-        points, seen = result.keypoints_xy[i], None if result.visibility is None else result.visibility[i]
-        if style.zero_hidden and seen is not None:
-            points = np.where(seen[:, None] < HIDDEN, np.float32(0), points)
-        item["keypoints"] = _points(points, image_hw, style)
+        item["keypoints"] = keypoints
         if seen is not None:
-            item["keypoints"]["visible"] = _listed(seen.astype(np.float64), style)
+            item["keypoints"]["visible"] = _listed(seen[i].astype(np.float64), style)
         written.append(item)
     return written
 
 
-def _points(points_xy: NDArray[np.float32], image_hw: tuple[int, int], style: Style) -> dict[str, list[float]]:
-    # In 32 bits, as the reference divides: it decides to which side the middle between two last digits is rounded.
-    size = np.asarray((image_hw[1], image_hw[0]) if style.normalize else (1, 1), np.float32)
-    x, y = (points_xy.reshape(-1, 2) / size).astype(np.float64).T
-    return {"x": _listed(x, style), "y": _listed(y, style)}
+def _points(
+    parts_xy: Sequence[NDArray[np.float32]], image_hw: tuple[int, int], style: Style
+) -> Iterator[dict[str, list[float]]]:
+    """The two columns of each (k, 2)."""
+    if not parts_xy:
+        return
+    # All objects at once: most outlines are so short that calling numpy takes longer than what it does.
+    columns: Any = np.concatenate(parts_xy).T
+    if style.normalize:
+        # In 32 bits, as the reference divides: it decides to which side the middle between two last digits is rounded.
+        columns = (column / np.float32(size) for column, size in zip(columns, reversed(image_hw), strict=True))
+    x, y = (_listed(column.astype(np.float64), style) for column in columns)
+    start = 0
+    for part in parts_xy:
+        end = start + len(part)
+        yield {"x": x[start:end], "y": y[start:end]}
+        start = end
 
 
 def _listed(values: Doubles, style: Style) -> list[float]:

@@ -53,16 +53,15 @@ def nms(
         block = np.arange(start, min(start + BLOCK, len(order)))
         if kept:
             block = block[~overlapping(boxes, areas, np.array(kept), block, iou).any(axis=0)]
-        within = overlapping(boxes, areas, block, block, iou)
-        # A row of truths as one whole number: Python joins those sooner than numpy rows of this length.
-        suppressed = [int.from_bytes(row, "little") for row in np.packbits(within, axis=1, bitorder="little")]
+        within = np.packbits(overlapping(boxes, areas, block, block, iou), axis=1, bitorder="little")
         gone = 0
         for place, row in enumerate(block.tolist()):
             if not gone >> place & 1:
                 if len(kept) >= limit:
                     return order[kept]
                 kept.append(row)
-                gone |= suppressed[place]
+                # A row of truths as one whole number: Python joins those sooner than numpy rows of this length.
+                gone |= int.from_bytes(within[place], "little")
     return order[kept]
 
 

@@ -21,6 +21,8 @@ UP = 2
 ADLER = 65521
 PAIRS = 1 << 16
 """So many pairs of points are compared at once; larger arrays would come from the system anew each time, slowly."""
+FEW_PAIRS = 2048
+"""Of so many, OpenCV is done before numpy has been called ten times."""
 FINAL_BLOCK = b"\x03\x00"
 """An empty last block of a deflate stream."""
 
@@ -77,10 +79,17 @@ def outlines(crops: Sequence[Crop], grid: Grid) -> tuple[FloatArray, ...]:
     rings = [ring(crop) for crop in crops]
     if not rings:
         return ()
-    pad = np.array((grid.pad_x, grid.pad_y), np.float32)
-    gain = np.array((grid.gain_x, grid.gain_y), np.float32)
+    points = np.concatenate(rings)
     height, width = grid.image_hw
-    points = np.clip((np.concatenate(rings) - pad) / gain, np.float32(0), np.array((width, height), np.float32))
+    # Column by column: numpy is slow on axes of length 2.
+    for column, pad, gain, edge in (
+        (points[:, 0], grid.pad_x, grid.gain_x, width),
+        (points[:, 1], grid.pad_y, grid.gain_y, height),
+    ):
+        column -= np.float32(pad)
+        column /= np.float32(gain)
+        np.maximum(column, np.float32(0), out=column)
+        np.minimum(column, np.float32(edge), out=column)
     ends = np.cumsum([len(one) for one in rings]).tolist()
     return tuple(points[start:end] for start, end in zip([0, *ends], ends, strict=False))
 
@@ -123,6 +132,10 @@ def joined(parts: Sequence[FloatArray]) -> FloatArray:
 
 def nearest(one: FloatArray, other: FloatArray) -> tuple[int, int]:
     """Indices of the closest pair of points, the first of several."""
+    if len(one) * len(other) <= FEW_PAIRS:
+        squares, places = cv2.batchDistance(one, other, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=1)
+        first = int(squares.argmin())
+        return first, int(places[first, 0])
     best = (np.inf, 0, 0)
     # In slices, because two contours of ten thousands of points have more pairs than memory has room for.
     step = max(PAIRS // len(other), 1)

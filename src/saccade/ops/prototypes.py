@@ -31,19 +31,22 @@ def crops_on_input(
     tall, wide = prototypes.shape[1:]
     step_y, step_x = rows // tall, columns // wide
     by_parts = step_y * tall == rows and step_x * wide == columns
+    bounds = inside(boxes_xyxy, input_hw)
+    if by_parts:
+        parts, full = around(bounds, (step_y, step_x), (tall, wide)), None
+    else:
+        parts, full = np.tile(np.array((0, 0, wide, tall)), (len(bounds), 1)), input_hw
     crops = []
-    for weights, (left, top, right, bottom) in zip(coefficients, inside(boxes_xyxy, input_hw).tolist(), strict=True):
+    for weights, (left, top, right, bottom), (x1, y1, x2, y2) in zip(
+        coefficients, bounds.tolist(), parts.tolist(), strict=True
+    ):
         if left >= right or top >= bottom:
             crops.append(Crop(left, top, EMPTY))
             continue
-        # One prototype pixel more on each side, because enlarging mixes neighbours.
-        first_x, last_x = around(left, right, step_x, wide) if by_parts else (0, wide)
-        first_y, last_y = around(top, bottom, step_y, tall) if by_parts else (0, tall)
-        small = weighted(weights, prototypes[:, first_y:last_y, first_x:last_x])
-        full = (small.shape[0] * step_y, small.shape[1] * step_x) if by_parts else input_hw
-        large = bilinear(small, full)
-        y, x = (top - first_y * step_y, left - first_x * step_x) if by_parts else (top, left)
-        crops.append(Crop(left, top, positive(large[y : y + bottom - top, x : x + right - left])))
+        small = weighted(weights, prototypes[:, y1:y2, x1:x2])
+        large = positive(bilinear(small, full or ((y2 - y1) * step_y, (x2 - x1) * step_x)))
+        y, x = top - y1 * step_y, left - x1 * step_x
+        crops.append(Crop(left, top, large[y : y + bottom - top, x : x + right - left].copy()))
     return crops
 
 
@@ -79,13 +82,17 @@ def crops_on_image(
 def inside(boxes_xyxy: FloatArray, hw: Size) -> IntArray:
     """(n, 4): the first and the last-but-one whole pixels of each box that are on a grid of this size."""
     edge = np.array((hw[1], hw[0], hw[1], hw[0]), np.float32)
-    pixels: IntArray = np.ceil(np.clip(boxes_xyxy, 0, edge)).astype(np.int32)
+    pixels: IntArray = np.ceil(boxes_xyxy.clip(0, edge)).astype(np.int32)
     return pixels
 
 
-def around(first: int, last: int, step: int, size: int) -> Span:
-    """The prototype pixels under input pixels ``first`` to ``last``, and one more on each side if there is one."""
-    return max(first // step - 1, 0), min(-(-last // step) + 1, size)
+def around(bounds: IntArray, steps: Size, hw: Size) -> IntArray:
+    """(n, 4): the prototype pixels under these input pixels, and one more on each side if there is one, because
+    enlarging mixes neighbours."""
+    down_right = np.array((steps[1], steps[0]))
+    first = np.maximum(bounds[:, :2] // down_right - 1, 0)
+    last = np.minimum(-(-bounds[:, 2:] // down_right) + 1, (hw[1], hw[0]))
+    return np.concatenate((first, last), axis=1).astype(np.int32)
 
 
 def weighted(weights: FloatArray, prototypes: FloatArray) -> FloatArray:
