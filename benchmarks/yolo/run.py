@@ -30,7 +30,9 @@ HERE = Path(__file__).resolve().parent
 COCO_IDS = [n for n in range(1, 91) if n not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 """Category ids of COCO, in the order of the 80 classes that models know."""
 
-SPEED = {"conf": 0.25, "iou": 0.45}
+IOU = 0.45
+MANY = range(15, 26)
+"""Photos with so many objects show what post-processing takes."""
 ACCURACY = {"conf": 0.001, "iou": 0.7}
 PAUSE_S = 0.01
 """Between two requests, so that one peer's threads are asleep before the next begins."""
@@ -45,7 +47,8 @@ class Worker:
     environment: Mapping[str, str] = field(default_factory=dict)
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
-    shares: list[tuple[int, float]] = field(default_factory=list)
+    shares: list[tuple[int, float, float]] = field(default_factory=list)
+    """Of each answer: how many objects, and which part of the time reading the graph's numbers took; then with JSON."""
     child: Any = None
 
     def start(self) -> None:
@@ -82,7 +85,7 @@ def main() -> None:
         workers = peers(given, graph)
         for worker in workers:
             worker.start()
-        rounds(workers, photos, given.rounds)
+        rounds(workers, photos, given.rounds, {"conf": given.conf, "iou": IOU})
         accuracy = {worker.name: mean_precision(worker, photos, given.annotations) for worker in workers}
         for worker in workers:
             worker.stop()
@@ -95,6 +98,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peer", type=Path, required=True, help="Python with ultralytics")
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--annotations", type=Path, help="COCO instances of the photos")
+    parser.add_argument("--conf", type=float, default=0.25, help="threshold of the timed calls; 0.1 finds more objects")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--limit", type=int, default=60)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -123,17 +127,18 @@ def peers(given: argparse.Namespace, graph: Path) -> list[Worker]:
     ]
 
 
-def rounds(workers: Sequence[Worker], photos: Sequence[Path], count: int) -> None:
+def rounds(workers: Sequence[Worker], photos: Sequence[Path], count: int, words: Mapping[str, float]) -> None:
     """One unmeasured round, so that every shape is compiled, then ``count`` measured ones; the order is shuffled."""
     for number in range(count + 1):
         for photo in photos:
             for worker in random.sample(workers, len(workers)):
                 time.sleep(PAUSE_S)
-                told = worker.ask(photo, SPEED)
+                told = worker.ask(photo, words)
                 if number:
                     worker.wall_ms.append(told["wall_ms"])
                     worker.cpu_ms.append(told["cpu_ms"])
-                    worker.shares.append((len(told["items"]), told["post_ms"] / told["wall_ms"]))
+                    read, post = told["read_ms"] / told["wall_ms"], told["post_ms"] / told["wall_ms"]
+                    worker.shares.append((len(told["items"]), read, post))
         print(f"round {number} of {count}", file=sys.stderr)
 
 
@@ -194,11 +199,13 @@ def report(
         faster = statistics.median(base.wall_ms) / wall
         cheaper = statistics.median(base.cpu_ms) / cpu
         print(f"| {worker.name} | {wall:.1f} | {faster:.2f} | {cpu:.1f} | {cheaper:.2f} | {figures} |")
-    print("\nPost-processing and JSON as a share of the whole, photos with 15 objects or more:")
+    print("\nPost-processing, and with JSON, as a share of the whole, photos with 15 to 25 objects (outlines of masks are")
+    print("post-processing in saccade, part of the JSON in ultralytics):")
     for worker in workers:
-        shares = [share for objects, share in worker.shares if objects >= 15]
+        shares = [told[1:] for told in worker.shares if told[0] in MANY]
         if shares:
-            print(f"* {worker.name}: {statistics.median(shares):.1%} (median of {len(shares)})")
+            read, post = (statistics.median(column) for column in zip(*shares, strict=True))
+            print(f"* {worker.name}: {read:.1%}, {post:.1%} (medians of {len(shares)})")
 
 
 def processor() -> str:

@@ -19,7 +19,7 @@ from saccade.stores.local import Local
 
 
 def main(graph: str, precision: str, threads: str) -> None:
-    """Reads ``{"path", "conf", "iou"}`` a line; writes ``{"wall_ms", "cpu_ms", "items", "post_ms"}`` a line."""
+    """Reads ``{"path", "conf", "iou"}`` a line; writes one with ``wall_ms, cpu_ms, items, read_ms, post_ms``."""
     share_out(1)  # as saccade's own programs do
     store = Local([Path(graph)])
     compute = Compute(precision="f32" if precision == "f32" else "auto", threads=int(threads))
@@ -40,6 +40,7 @@ def main(graph: str, precision: str, threads: str) -> None:
         told = {
             "wall_ms": (done - wall) * 1e3,
             "cpu_ms": cpu_ms,
+            "read_ms": answer.timings.postprocess_ms,
             "post_ms": answer.timings.postprocess_ms + (done - predicted) * 1e3,
             "items": json.loads(body),
         }
