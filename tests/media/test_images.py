@@ -127,6 +127,18 @@ def test_all_eight_orientations_come_out_upright(form: str, turn: int) -> None:
     np.testing.assert_array_equal(decode(data).rgb, expected)
 
 
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("how", ["CMYK", "stray bytes"])
+def test_an_unusual_jpeg_is_turned_once(how: str, turn: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = turn
+    data = saved(Pillow.fromarray(photo()).convert("CMYK" if how == "CMYK" else "RGB"), "JPEG", exif=exif)
+    if how == "stray bytes":  # before a marker: decoders skip them with a warning
+        at = data.index(b"\xff\xda")
+        data = data[:at] + b"\0\0" + data[at:]
+    np.testing.assert_array_equal(decode(data).rgb, by_pillow(data))
+
+
 def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
     block = b"Exif\0\0" + struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x0112, 3, 1, 6, 0, 0)
     text = b"\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())

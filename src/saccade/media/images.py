@@ -159,9 +159,10 @@ def _pillow(data: bytes, header: Header, limits: Limits) -> ByteArray:
     picture = _opened(data, header)
     check_pixels(*picture.size, limits.max_pixels, f"{header.format} image")
     picture.load()
-    from PIL import ImageOps
+    if header.format not in ("JPEG", "MPO"):  # these are turned as the header says, whoever decodes them
+        from PIL import ImageOps
 
-    ImageOps.exif_transpose(picture, in_place=True)
+        ImageOps.exif_transpose(picture, in_place=True)
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         samples = np.asarray(picture)
         return _grey16(~samples if header.format == "TIFF" and tiff.is_negative(picture) else samples, header)
