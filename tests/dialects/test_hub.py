@@ -270,6 +270,17 @@ def test_an_export_of_a_video_is_a_whole_file_and_no_stream_of_entries() -> None
     assert Hub().render(ask, [answer(BOXES), answer(BOXES)]).body.startswith(b"frame,class,name,")
 
 
+@pytest.mark.parametrize(("stride", "frames"), [("1", [0, 1]), ("5", [4, 9])])
+def test_exports_of_a_video_tell_which_frames_of_it_they_speak_of(stride: str, frames: list[int]) -> None:
+    def told(form: str) -> bytes:
+        ask = Hub().parse(call({**FORM, "format": form, "vid_stride": stride}, files={"file": GIF}), Desk())
+        return Hub().render(ask, [answer(SEGMENT), answer(SEGMENT)]).body
+
+    assert [int(line.split(b",")[0]) for line in told("csv").splitlines()[1:]] == frames
+    assert [entry["image_id"] for entry in json.loads(told("coco"))] == frames
+    assert [feature["properties"]["frame"] for feature in json.loads(told("geojson"))["features"]] == frames
+
+
 def test_the_outlines_of_a_long_video_are_written_in_little_more_room_than_they_take() -> None:
     outline = np.random.default_rng(0).random((10_000, 2), np.float32)
     crowd = answer(replace(SEGMENT, polygons=(outline,)))

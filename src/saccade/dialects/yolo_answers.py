@@ -49,7 +49,8 @@ def render(ask: YoloAsk, answers: Sequence[Answer]) -> Outgoing:
     if ask.calls[0].annotate and len(answers) == 1 and answers[0].annotated is not None:
         return Outgoing(body=answers[0].annotated, media_type="image/jpeg", headers=headers)
     if ask.arguments.export is not None:
-        body = export(ask.arguments.export, answers, ask.arguments.decimals)
+        clip = ask.calls[0].clip
+        body = export(ask.arguments.export, answers, ask.arguments.decimals, 1 if clip is None else clip.stride)
         return Outgoing(body=body, media_type=MEDIA_TYPES[ask.arguments.export], headers=headers)
     if ask.shape in ("l1", "l2") and len(answers) == 1:
         return Outgoing(body=_plain.encode(_legacy(ask, answers[0])), headers=headers)

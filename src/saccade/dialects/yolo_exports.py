@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import count
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -23,30 +24,34 @@ MEDIA_TYPES: dict[Export, str] = {
     "geojson": "application/geo+json",
     "csv": "text/csv; charset=utf-8",
 }
+Frames: TypeAlias = Sequence[tuple[int, Answer]]
 COLUMNS = ("frame", "class", "name", "confidence", "x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4", "track_id")
 
 
-def export(form: Export, answers: Sequence[Answer], decimals: int | None) -> bytes:
-    """The file that holds all answers; ``frame`` counts them from 0.
+def export(form: Export, answers: Sequence[Answer], decimals: int | None, stride: int = 1) -> bytes:
+    """The file that holds all answers, each with its number in the video, of which every ``stride``-th frame was seen.
+
+    Numbers are counted from 0, as elsewhere; an image is number 0.
 
     Raises:
         WrongTask: the format has no words for the model's answers.
         BadOptions: the format holds one image only.
     """
+    frames = list(zip(count(stride - 1, stride), answers, strict=False))
     match form:
         case "coco":
-            return msgspec.json.encode(list(_coco(answers, decimals)))
+            return msgspec.json.encode(list(_coco(frames, decimals)))
         case "yolo":
-            return "".join(_yolo(answers, decimals)).encode()
+            return "".join(_yolo(frames, decimals)).encode()
         case "geojson":
-            features = list(_features(answers, decimals))
+            features = list(_features(frames, decimals))
             return msgspec.json.encode({"type": "FeatureCollection", "features": features})
         case "csv":
-            return _csv(answers, decimals)
+            return _csv(frames, decimals)
 
 
-def _coco(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:
-    for frame, item in _numbered(answers, Style(None)):
+def _coco(frames: Frames, decimals: int | None) -> Iterator[dict[str, Any]]:
+    for frame, item in _items(frames, Style(None)):
         ring = _ring(item)
         xs, ys = ring[0::2], ring[1::2]
         left, top = min(xs, default=0.0), min(ys, default=0.0)
@@ -69,10 +74,10 @@ def _coco(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str,
         yield entry
 
 
-def _yolo(answers: Sequence[Answer], decimals: int | None) -> Iterator[str]:
-    if len(answers) != 1:
+def _yolo(frames: Frames, decimals: int | None) -> Iterator[str]:
+    if len(frames) != 1:
         raise BadOptions("format=yolo is a label file, which speaks of one image; ask for coco or csv with a video.")
-    for _, item in _numbered(answers, Style(None, normalize=True)):
+    for _, item in _items(frames, Style(None, normalize=True)):
         box = item["box"]
         if "segments" in item or "x3" in box:
             numbers = _ring(item)
@@ -84,8 +89,8 @@ def _yolo(answers: Sequence[Answer], decimals: int | None) -> Iterator[str]:
         yield " ".join([str(item["class"]), *(f"{number:g}" for number in _rounded(numbers, decimals))]) + "\n"
 
 
-def _features(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[str, Any]]:
-    for frame, item in _numbered(answers, Style(decimals)):
+def _features(frames: Frames, decimals: int | None) -> Iterator[dict[str, Any]]:
+    for frame, item in _items(frames, Style(decimals)):
         ring = _ring(item)
         points = [list(point) for point in zip(ring[0::2], ring[1::2], strict=True)]
         properties = {"frame": frame} | {key: item[key] for key in ("name", "class", "confidence")}
@@ -95,18 +100,18 @@ def _features(answers: Sequence[Answer], decimals: int | None) -> Iterator[dict[
         yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
-def _csv(answers: Sequence[Answer], decimals: int | None) -> bytes:
+def _csv(frames: Frames, decimals: int | None) -> bytes:
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
-    for frame, answer in enumerate(answers):
+    for frame, answer in frames:
         for item in items(answer.result, answer.image_hw, Style(decimals)):
             table.writerow({"frame": frame, **item, **item.get("box", {})})
     return text.getvalue().encode()
 
 
-def _numbered(answers: Sequence[Answer], style: Style) -> Iterator[tuple[int, Item]]:
-    for frame, answer in enumerate(answers):
+def _items(frames: Frames, style: Style) -> Iterator[tuple[int, Item]]:
+    for frame, answer in frames:
         for item in items(answer.result, answer.image_hw, style):
             if "box" not in item:
                 raise WrongTask("The model answers with labels of the whole image; this format holds objects. Try csv.")
