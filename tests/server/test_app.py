@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
-from saccade import __version__
+from saccade import __version__, media
+from saccade.call import Answer, Call
+from saccade.dialects.huggingface import HuggingFace
 from saccade.server import wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
@@ -24,8 +29,10 @@ from saccade.server.settings import Settings
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 
-def made(engine: EchoEngine | None = None, shelf: Shelf | None = None, **settings: Any) -> App:
-    dialects = [PlainDialect("first", b"1"), PlainDialect("second", b"2")]
+def made(
+    engine: EchoEngine | None = None, shelf: Shelf | None = None, dialects: Sequence[Any] = (), **settings: Any
+) -> App:
+    dialects = dialects or [PlainDialect("first", b"1"), PlainDialect("second", b"2")]
     parts = Settings(access_log=False, **settings)
     return wiring.build(parts, shelf or Shelf(), engine or EchoEngine(), OpenGate(), dialects)  # type: ignore[arg-type]
 
@@ -66,6 +73,33 @@ def test_several_images_of_one_request_come_back_in_order() -> None:
     engine = EchoEngine()
     assert asked(made(engine), "POST", "/first/one?count=20", content=b"x").json()["said"] == ["x"] * 20
     assert engine.served == 20
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (b"\xff\xd8\xff\xe0", "cannot identify image file: image 2 of 3: the JPEG image is truncated"),
+        (b"<html>", "image 2 of 3: cannot identify image file: it looks like an HTML page"),
+        ("photo.jpg", "image 2 of 3: The image string is neither valid base64"),
+        (7, "image 2 of 3: An image must be a base64 string, but 7 was given."),
+    ],
+)
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+def test_which_of_several_images_is_broken_is_told(key: str, second: Any, words: str) -> None:
+    class Eye(EchoEngine):
+        async def predict(self, call: Call) -> Answer:
+            media.decode(call.media)
+            return await super().predict(call)
+
+    sound = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    images = [base64.b64encode(one).decode() if isinstance(one, bytes) else one for one in (sound, second, sound)]
+    app = made(Eye(), dialects=[HuggingFace()])
+    response = asked(app, "POST", "/models/one", json={key: images})
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(words)
+    alone = asked(app, "POST", "/models/one", json={"inputs": images[1]})
+    assert alone.status_code == 400
+    assert " of " not in alone.json()["error"].split(": ")[0]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,11 @@ def _pictures(values: list[Value]) -> tuple[Picture, ...]:
         raise BadInput("The list of images is empty.")
     if len(values) > MAX_PICTURES:
         raise BadInput(f"The request holds {len(values)} images; at most {MAX_PICTURES} are answered at once.")
-    return tuple(_picture(value) for value in values)
+    pictures = []
+    for index, value in enumerate(values):
+        with inputs.numbered(index, len(values)):
+            pictures.append(_picture(value))
+    return tuple(pictures)
 
 
 def _picture(value: Value) -> Picture:

@@ -10,8 +10,8 @@ import binascii
 import logging
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import compress, islice
 from typing import TYPE_CHECKING, TypeAlias
@@ -23,7 +23,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from saccade import media
-from saccade.errors import BadInput, BadOptions
+from saccade.errors import BadInput, BadOptions, TooLarge
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -252,6 +252,17 @@ def json_members(body: bytes) -> Mapping[str, bytes] | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return {name: bytes(memoryview(value)[:1]) for name, value in members.items()}
+
+
+@contextmanager
+def numbered(index: int, count: int) -> Iterator[None]:
+    """Within it, an error about the image at ``index`` says which of ``count`` images of the request it means."""
+    try:
+        yield
+    except (BadInput, TooLarge) as error:
+        if count == 1:
+            raise
+        raise type(error)(f"image {index + 1} of {count}: {error.message}") from error
 
 
 def image_url(text: str | bytes) -> str | None:

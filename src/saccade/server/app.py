@@ -22,6 +22,7 @@ import saccade.dialects
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
+from saccade.dialects.inputs import numbered
 from saccade.errors import (
     BadInput,
     BadOptions,
@@ -372,7 +373,10 @@ class App:
             raise
         exchange.standing = ticket.standing
         try:
-            calls = [await self._completed(exchange, call, deadline) for call in ask.calls]
+            calls = []
+            for index, call in enumerate(ask.calls):
+                with numbered(index, len(ask.calls)):
+                    calls.append(await self._completed(exchange, call, deadline))
             outgoing = await self._run_or_pass(exchange, dialect, ask, calls, incoming, deadline)
         except Exception:
             exchange.standing = (await self.gate.give_back(ticket)).standing
@@ -521,11 +525,12 @@ class App:
         """All answers in order; the first failure ends the rest."""
         room = asyncio.Semaphore(SIDE_BY_SIDE)
 
-        async def one(call: Call) -> Answer:
+        async def one(index: int, call: Call) -> Answer:
             async with room:
-                return await self.engine.predict(call)
+                with numbered(index, len(calls)):
+                    return await self.engine.predict(call)
 
-        tasks = [asyncio.create_task(one(call)) for call in calls]
+        tasks = [asyncio.create_task(one(index, call)) for index, call in enumerate(calls)]
         try:
             return await asyncio.gather(*tasks)
         finally:
