@@ -153,6 +153,38 @@ def test_a_cut_off_video_is_refused_and_not_answered_by_half(film: bytes) -> Non
             frames(film[: int(len(film) * part)])
 
 
+def test_no_container_is_answered_by_half(clip: bytes) -> None:
+    for part in (0.3, 0.5, 0.9, 0.99):
+        with pytest.raises(BadInput, match="truncated"):
+            frames(clip[: int(len(clip) * part)])
+
+
+def test_half_a_picture_in_a_still_gif_is_no_frame() -> None:
+    buffer = io.BytesIO()
+    Pillow.fromarray(np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)).save(buffer, "GIF")
+    whole = buffer.getvalue()
+    assert len(list(frames(whole[:-1]))) == 1, "the closing byte alone may be missing"
+    with pytest.raises(BadInput, match="truncated"):
+        frames(whole[: len(whole) // 2])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sign", "unknown"),
+    [
+        (".avi", b"RIFF", bytes(4)),
+        (".avi", b"RIFF", b"\xff" * 4),
+        (".mkv", b"\x18\x53\x80\x67", b"\x01" + b"\xff" * 7),
+    ],
+)
+def test_a_recording_that_does_not_say_how_long_it_is_is_read(
+    suffix: str, sign: bytes, unknown: bytes, tmp_path: Path
+) -> None:
+    data = bytearray(made(tmp_path / f"clip{suffix}"))
+    at = data.index(sign) + len(sign)
+    data[at : at + len(unknown)] = unknown
+    assert [place(frame) for frame in frames(bytes(data))] == list(range(COUNT))
+
+
 def test_a_video_of_a_codec_that_is_not_read_is_told_which_and_not_called_damaged() -> None:
     file = io.BytesIO()
     Pillow.new("RGB", (64, 48)).save(file, "AVIF", save_all=True, append_images=[Pillow.new("RGB", (64, 48), "red")])

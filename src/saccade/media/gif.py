@@ -36,6 +36,19 @@ def is_animation(data: bytes) -> bool:
         return False
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether the file does not end within a block.
+
+    Raises: BadInput when there are absurdly many blocks.
+    """
+    try:
+        for _ in _frames(data):
+            pass
+    except (struct.error, IndexError):
+        return False
+    return True
+
+
 def first_frame(data: bytes) -> bytes:
     """A GIF of the first frame alone.
 
@@ -60,6 +73,8 @@ def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         blocks += 1
         if blocks > MAX_BLOCKS:
             raise BadInput(f"the GIF image is refused: it is made of more than {MAX_BLOCKS} blocks")
+        if is_frame and at == len(data):
+            return  # the byte that closes the file is missing, as some programs leave it out
         if not is_frame and data.startswith(GRAPHIC_CONTROL, start):
             control = data[start:at]
 

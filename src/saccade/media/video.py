@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from saccade.errors import BadInput, BadSettings, TooLarge
-from saccade.media import gif, signatures
+from saccade.media import gif, lengths, signatures
 from saccade.media.headers import probe
 from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
 from saccade.results import ByteArray
@@ -142,7 +142,11 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
         raise BadInput(f"cannot identify video file: {_instead(data)}. Accepted are {ACCEPTED}")
     if container in ("MP4", "QuickTime"):
         _check_whole(data)
+    if (missing := lengths.told(data, container) - len(data)) > 0:
+        raise _cut_off(missing)
     if container == "GIF":
+        if not gif.is_whole(data):
+            raise BadInput("the GIF animation is truncated: its end is missing; send the whole file")
         header = probe(data)
         check_pixels(header.width, header.height, limits.max_pixels, "GIF animation")
     with _as_file(data) as path:
@@ -206,7 +210,7 @@ def _check_whole(data: bytes) -> None:
         index_found = index_found or name == b"moov"
         if name in (b"moov", b"mdat", b"moof") and at + size > len(data):
             missing = at + size - len(data)
-            raise BadInput(f"the video is truncated: its last {missing} bytes are missing; send the whole file")
+            raise _cut_off(missing)
         if name != b"mdat":
             samples += _samples(data[at : at + size] if size >= 8 else data[at:])
             if samples > min(MAX_SAMPLES, SAMPLES_PER_BYTE * len(data)):
@@ -216,6 +220,10 @@ def _check_whole(data: bytes) -> None:
         at += size
     if not index_found:
         raise BadInput("the video is truncated: its index (the moov box) is missing; send the whole file")
+
+
+def _cut_off(missing: int) -> BadInput:
+    return BadInput(f"the video is truncated: its last {missing} bytes are missing; send the whole file")
 
 
 def _samples(index: bytes) -> int:
