@@ -230,10 +230,18 @@ def test_a_file_that_was_cut_off_is_refused_and_never_half_grey(form: str, how: 
             decode(data[: int(len(data) * part)])
 
 
-def test_a_cut_off_photo_is_called_truncated() -> None:
-    data = saved(Pillow.fromarray(photo(640, 480)), "JPEG")
-    with pytest.raises(BadInput, match="truncated"):
-        decode(data[: len(data) // 2])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "JPEG2000"])
+def test_a_cut_off_photo_is_called_truncated(form: str) -> None:
+    data = saved(Pillow.fromarray(photo(640, 480)), form)
+    for part in (0.5, 0.9):
+        with pytest.raises(BadInput, match="truncated"):
+            decode(data[: int(len(data) * part)])
+
+
+def test_a_cut_off_heic_is_told_how_much_of_it_is_missing() -> None:
+    data = heif_files.MODES["RGB"]
+    with pytest.raises(BadInput, match="its last 20 bytes are missing"):
+        decode(data[:-20])
 
 
 def test_limits_are_told_from_the_header_with_both_numbers() -> None:
@@ -325,6 +333,7 @@ def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
         (b'--x1\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8', "multipart form"),
         (b"{\0\x47\x01", "no known image format"),
         (b"\x00\x00\x02\x00\x01\x00" + bytes(16), "cursor"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 12345\n", "git lfs pull"),
     ],
 )
 def test_bytes_that_are_no_image_are_named_for_what_they_are(data: bytes, words: str) -> None:
@@ -344,6 +353,15 @@ def test_a_jpeg_of_twelve_bits_is_told_so_and_not_called_damaged() -> None:
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(BadInput, match="12-bit"):
         decode(bytes(data))
+
+
+@pytest.mark.parametrize(("way", "name"), [(50001, "WebP"), (34712, "JPEG 2000"), (50002, "JPEG XL"), (34887, "LERC")])
+def test_a_tiff_that_is_packed_as_nobody_here_reads_is_not_called_damaged(way: int, name: str) -> None:
+    data = saved(Pillow.fromarray(photo()), "TIFF")
+    plain, packed = (struct.pack("<HHIHH", 259, 3, 1, value, 0) for value in (1, way))
+    assert plain in data
+    with pytest.raises(BadInput, match=f"compressed with {name}.*save it with LZW"):
+        decode(data.replace(plain, packed, 1))
 
 
 def test_a_sound_tiff_of_an_unusual_kind_is_not_called_damaged() -> None:

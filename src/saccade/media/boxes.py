@@ -46,5 +46,19 @@ def inside(data: bytes, *path: bytes) -> Iterator[tuple[int, int]]:
     yield from ranges
 
 
+def missing(data: bytes) -> int:
+    """Bytes that the boxes of a file promise, and that it lacks at its end."""
+    at = 0
+    for _ in range(MAX_BOXES):
+        if at + 16 > len(data):
+            break
+        size, _, long = struct.unpack_from(">I4sQ", data, at)
+        size = long if size == 1 else size
+        if size < 8:
+            return 0
+        at += size
+    return max(0, at - len(data))
+
+
 FULL: Final = 4
 """Bytes of version and flags, with which the content of a full box such as ``meta`` begins."""

@@ -20,7 +20,7 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 
 from saccade.errors import BadInput, TooLarge
-from saccade.media import exif, gif, netpbm, png, tiff
+from saccade.media import boxes, exif, gif, netpbm, png, tiff
 from saccade.media.headers import Header, probe
 from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
 from saccade.results import ByteArray
@@ -42,6 +42,9 @@ PILLOW_READERS: Final = {
     "JPEG2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
 }
 """Reader classes by format. They are called directly: Image.open would import and try every plugin there is."""
+
+BOXED: Final = ("AVIF", "HEIF", "JPEG2000")
+"""Formats whose files are rows of boxes that say their length."""
 
 UNUSUAL: Final = ("unknown pixel mode", "unknown data organization", "unknown raw mode", "unsupported bmp")
 """How Pillow begins what it says of files that may be sound."""
@@ -82,7 +85,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Image:
     except (BadInput, TooLarge):
         raise
     except Exception as error:  # decoders raise whatever they like at damaged bytes, and none of it is our fault
-        raise _undecodable(header, error) from error
+        raise _undecodable(data, header, error) from error
     return Image(rgb, header.format)
 
 
@@ -125,7 +128,7 @@ def _jpeg(data: bytes, header: Header, limits: Limits) -> ByteArray:
 def _opencv(data: bytes, header: Header) -> ByteArray:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
-        raise _undecodable(header, None)
+        raise _undecodable(data, header, None)
     return np.asarray(pixels, dtype=np.uint8)
 
 
@@ -188,13 +191,17 @@ def _grey16(samples: np.ndarray, header: Header) -> ByteArray:
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def _undecodable(header: Header, error: Exception | None) -> BadInput:
+def _undecodable(data: bytes, header: Header, error: Exception | None) -> BadInput:
     """What to tell the sender; the library's own words may hold addresses of memory, so they stay out."""
     words = str(error).lower() if error else ""
     if words.startswith(UNUSUAL):
         return BadInput(
             f"the {header.format} image is of an unusual kind ({header.components} samples of {header.bits} bits for "
             "each pixel), which is not read: save it as RGB or grey with 8 bits"
+        )
+    if header.format in BOXED and (missing := boxes.missing(data)):
+        return BadInput(
+            f"the {header.format} image is truncated: its last {missing} bytes are missing; send the whole file"
         )
     if isinstance(error, EOFError) or "truncated" in words or "premature" in words or "not enough" in words:
         return BadInput(f"the {header.format} image is truncated: part of its data is missing; send the whole file")

@@ -34,6 +34,7 @@ FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x76\x2f\x31\x01", "an OpenEXR image, which is not accepted"),
     (b"DDS ", "a DDS texture, which is not accepted"),
     (b"\x93NUMPY", "a NumPy array"),
+    (b"version https://git-lfs", "a pointer of Git LFS in place of the file itself: fetch that with `git lfs pull`"),
     (b"#?RADIANCE", "a Radiance HDR image, which is not accepted"),
     (b"ID3", "an audio file"),
     (b"OggS", "an Ogg file"),

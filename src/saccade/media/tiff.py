@@ -18,13 +18,23 @@ MAX_TILED_EXCESS: Final = 64_000_000
 MOST_OVERLAP: Final = 4
 """Times that all tiles may cover the picture, out of which they jut at two sides."""
 
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANES = 256, 257, 258, 262, 277, 284
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANES = 256, 257, 258, 259, 262, 277, 284
 TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 322, 323, 339
 LETTERS: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
-WANTED: Final = (WIDTH, HEIGHT, BITS, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT)
+WANTED: Final = (WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT)
 IEEE_FLOAT: Final = 3
 WHITE_IS_ZERO: Final = 0
 SEPARATE: Final = 2
+
+UNREAD: Final = {
+    **dict.fromkeys((33003, 33005, 34712), "JPEG 2000"),
+    **dict.fromkeys((22610, 34934), "JPEG XR"),
+    **dict.fromkeys((50002, 52546), "JPEG XL"),
+    34887: "LERC",
+    34933: "PNG",
+    50001: "WebP",
+}
+"""Ways of compression that no reader here knows, which geographers and microscopes use."""
 
 SIZES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 MAX_VALUES: Final = 1_000_000
@@ -45,9 +55,12 @@ class Page:
 def first_page(data: bytes) -> Page | None:
     """The first page, or None when the tags make no sense.
 
-    Raises: BadInput when far more pixels have to be unpacked than the page has, or the tags are larger than the file.
+    Raises: BadInput when far more pixels have to be unpacked than the page has, the tags are larger than the file, or
+    its compression is not read.
     """
     tags = _tags(data)
+    if (name := UNREAD.get(tags.get(COMPRESSION, 1))) is not None:
+        raise BadInput(f"the TIFF image is compressed with {name}, which is not read: save it with LZW or Deflate")
     width, height = tags.get(WIDTH, 0), tags.get(HEIGHT, 0)
     tile_width, tile_height = tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0)
     if tile_width * tile_height > width * height + MAX_TILE_EXCESS:
