@@ -249,6 +249,9 @@ def test_limits_are_told_from_the_header_with_both_numbers() -> None:
     with pytest.raises(TooLarge, match="53x37") as caught:
         decode(data, Limits(max_pixels=1000))
     assert "0.001 megapixels" in caught.value.message
+    with pytest.raises(TooLarge) as caught:
+        decode(data, Limits(max_pixels=1960))
+    assert "(0.001961 megapixels); at most 0.00196 megapixels" in caught.value.message, "not 64.0 of at most 64"
     with pytest.raises(TooLarge, match=f"{len(data)} bytes"):
         decode(data, Limits(max_bytes=100))
 

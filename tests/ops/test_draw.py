@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from saccade.errors import TooLarge
 from saccade.media import decode
 from saccade.ops.draw import draw, jpeg
 from saccade.ops.masks import rendered
@@ -205,3 +206,10 @@ def test_a_jpeg_of_the_picture_can_be_read_again() -> None:
     assert again.format == "JPEG"
     assert np.abs(again.rgb.astype(int) - picture).mean() < 2
     assert len(jpeg(picture, 30)) < len(jpeg(picture, 95))
+
+
+@pytest.mark.parametrize(("shape", "size"), [((1, 65501, 3), "65501x1"), ((65501, 1, 3), "1x65501")])
+def test_what_no_jpeg_can_hold_is_refused_with_its_size(shape: tuple[int, int, int], size: str) -> None:
+    with pytest.raises(TooLarge, match=f"{size}.*at most 65500 pixels"):
+        jpeg(np.zeros(shape, np.uint8))
+    assert decode(jpeg(np.zeros((1, 65500, 3), np.uint8))).rgb.shape == (1, 65500, 3)

@@ -37,6 +37,6 @@ def check_pixels(width: int, height: int, limit: int, noun: str) -> None:
     if width * height > limit:
         megapixels = width * height / 1e6
         raise TooLarge(
-            f"the {noun} is {width}x{height} ({megapixels:.1f} megapixels); at most {limit / 1e6:g} megapixels are "
+            f"the {noun} is {width}x{height} ({megapixels:.6g} megapixels); at most {limit / 1e6:g} megapixels are "
             "accepted: scale it down"
         )

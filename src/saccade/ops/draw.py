@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from saccade.errors import TooLarge
 from saccade.ops.pen import INK, WHITE, Colour, Pen, colour, lighter
 from saccade.results import (
     Boxes,
@@ -32,6 +33,7 @@ SHADES: Final = (0.0, 0.3, 0.15)
 """How much white goes into the tint of one segment and the next, so that neighbours of one class stay apart."""
 
 LISTED: Final = 5
+LONGEST_SIDE: Final = 65500
 
 COCO_LIMBS: Final = (
     (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6),
@@ -67,7 +69,16 @@ def draw(image_rgb: ByteArray, result: Result) -> ByteArray:
 
 
 def jpeg(image_rgb: ByteArray, quality: int = 90) -> bytes:
-    """The picture as a JPEG file."""
+    """The picture as a JPEG file.
+
+    Raises: TooLarge when a side has more pixels than libjpeg takes.
+    """
+    height, width = image_rgb.shape[:2]
+    if max(height, width) > LONGEST_SIDE:
+        raise TooLarge(
+            f"the picture is {width}x{height}, and what is found is drawn into a JPEG file, whose sides have at most "
+            f"{LONGEST_SIDE} pixels: ask for the answer without the drawing, or cut the picture into pieces"
+        )
     return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image_rgb), quality, "RGB", "420"))
 
 
