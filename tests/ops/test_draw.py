@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import cv2
@@ -95,6 +96,30 @@ def test_a_box_is_drawn_on_its_four_sides_in_the_colour_of_its_class() -> None:
         assert np.abs(picture[y, x].astype(int) - colour(0)).max() < 60, (x, y)
     assert not changed(GREY, picture)[115:170, 115:190].any()
     assert changed(GREY, picture)[80:100, 100:160].any(), "the label is above the box"
+
+
+@pytest.mark.parametrize("shape", [(60, 40_000, 3), (40_000, 60, 3)])
+def test_what_lies_far_along_a_strip_is_drawn_where_it_lies(shape: tuple[int, int, int]) -> None:
+    far = 39_900
+    box = (far, 10, far + 60, 40) if shape[1] > far else (10, far, 40, far + 60)
+    picture = np.full(shape, 128, np.uint8)
+    rows, columns = np.nonzero((draw(picture, boxes(box)) != picture).any(-1))
+    assert (rows if shape[0] > far else columns).min() > far - 100
+
+
+def test_many_large_segments_take_little_more_memory_than_the_picture() -> None:
+    side, count = 1500, 12
+    grid = Grid(side // 10, side // 10, 0.1, 0.1, 0.0, 0.0, (side, side))
+    crops = tuple(Crop(0, 0, np.ones((side // 10, side // 10), np.uint8)) for _ in range(count))
+    whole = np.tile(np.array([0, 0, side, side], np.float32), (count, 1))
+    scores, ids = np.ones(count, np.float32), np.arange(count, dtype=np.int32)
+    masks = Masks(whole, scores, ids, ("a",) * count, "panoptic", grid, areas=ids, crops=crops)
+    picture = np.zeros((side, side, 3), np.uint8)
+    tracemalloc.start()
+    draw(picture, masks)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * picture.nbytes
 
 
 def test_the_picture_that_came_in_is_not_touched() -> None:

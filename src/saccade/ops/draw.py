@@ -137,22 +137,26 @@ def _side(start: int, end: int) -> Colour:
 def _masks(pen: Pen, result: Masks) -> None:
     """Segments tinted and outlined: instances with box and label, other kinds with a label in their midst."""
     image_hw = (pen.canvas.shape[0], pen.canvas.shape[1])
-    covers = [_cover(result, i, image_hw) for i in range(len(result.scores))]
-    for i, (cover, left, top) in enumerate(covers):
+    outlines: list[list[FloatArray]] = []
+    names: list[tuple[int, float, float]] = []
+    for i in range(len(result.scores)):  # one cover at a time: each can be as large as the picture, four bytes a pixel
+        cover, left, top = _cover(result, i, image_hw)
         if cover.size:
             pen.tint(cover, left, top, lighter(_ink(result, i), SHADES[i % len(SHADES)]), MASK_STRENGTH)
-    for i, (cover, left, top) in enumerate(covers):
-        for outline in _outlines(cover, left, top):
+        outlines.append(_outlines(cover, left, top))
+        if result.kind != "instance" and (cover > 0.5).sum() > pen.letters**2 * 4:
+            column, row = _midst(cover)
+            names.append((i, left + column, top + row))
+    for i, parts in enumerate(outlines):
+        for outline in parts:
             pen.path(outline, _ink(result, i), width=max(1, pen.line // 2))
     if result.kind == "instance":
         _boxes(pen, result)
         _tags(pen, result)
         return
-    for i, (cover, left, top) in enumerate(covers):
-        if (cover > 0.5).sum() > pen.letters**2 * 4:
-            x, y = _midst(cover)
-            height, width = pen.measure(result.names[i])
-            pen.tag(result.names[i], left + x - width / 2, top + y + height / 2, _ink(result, i))
+    for i, x, y in names:
+        height, width = pen.measure(result.names[i])
+        pen.tag(result.names[i], x - width / 2, y + height / 2, _ink(result, i))
 
 
 def _cover(result: Masks, index: int, image_hw: tuple[int, int]) -> tuple[FloatArray, int, int]:
@@ -195,7 +199,11 @@ def _grown(crop: Crop, grid: Grid, image_hw: tuple[int, int]) -> tuple[FloatArra
         crop.pixels.astype(np.float32), to_crop, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=0
     )
     sharpness = max(2.0, 1 / max(grid.gain_x, 1e-6))
-    return np.clip((soft - 0.5) * sharpness + 0.5, 0, 1).astype(np.float32), x, y
+    edges: FloatArray = np.asarray(soft, np.float32)
+    edges -= np.float32(0.5)
+    edges *= np.float32(sharpness)
+    edges += np.float32(0.5)
+    return np.clip(edges, 0, 1, out=edges), x, y
 
 
 def _unrolled(runs: Rle) -> ByteArray:

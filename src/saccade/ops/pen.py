@@ -22,6 +22,11 @@ INK: Final[Colour] = (20, 20, 24)
 FRACTION_BITS: Final = 4
 """OpenCV takes coordinates as integers; with these many bits after the point, lines lie where the numbers say."""
 
+FARTHEST: Final = 70_000
+"""Pixels from the origin; no picture that can be drawn is longer, and numbers beyond all bounds stay drawable."""
+BAND_PIXELS: Final = 1 << 15
+"""What is mixed at once: the numbers in between take eight times the room of the pixels, and should fit the cache."""
+
 GOLDEN_TURN: Final = 0.61803398875
 TONES: Final = ((0.95, 0.82), (1.0, 0.62), (0.72, 1.0))
 """Brightness and saturation that alternate, so that neighbouring ids differ in more than hue."""
@@ -96,9 +101,12 @@ class Pen:
     def tint(self, cover: FloatArray, left: int, top: int, ink: Colour, strength: float) -> None:
         """Mixes a colour into the rectangle at (left, top), as much as ``cover`` (h, w) in 0..1 says."""
         height, width = cover.shape
-        part = self.canvas[top : top + height, left : left + width]
-        weight = (cover * strength)[:, :, None]
-        part[:] = np.rint(part * (1 - weight) + np.array(ink, np.float32) * weight).astype(np.uint8)
+        rows = max(1, BAND_PIXELS // max(1, width))
+        for start in range(0, height, rows):
+            band = cover[start : start + rows]
+            part = self.canvas[top + start : top + start + len(band), left : left + width]
+            weight = (band * strength)[:, :, None]
+            part[:] = np.rint(part * (1 - weight) + np.array(ink, np.float32) * weight).astype(np.uint8)
 
     def tag(self, text: str, x: float, y: float, ink: Colour) -> None:
         """A label whose lower left corner is (x, y); it moves down or up where another label is in the way."""
@@ -136,7 +144,7 @@ class Pen:
 
 def _fixed(points: FloatArray) -> NDArray[np.int32]:
     """Fixed-point coordinates; pixel centres are whole numbers to OpenCV and halves to us."""
-    limited = np.clip(np.nan_to_num(points) - 0.5, -16_000, 16_000)
+    limited = np.clip(np.nan_to_num(points) - 0.5, -FARTHEST, FARTHEST)
     fixed: NDArray[np.int32] = np.rint(limited * (1 << FRACTION_BITS)).astype(np.int32)
     return fixed
 
