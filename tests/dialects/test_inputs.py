@@ -142,6 +142,12 @@ def test_a_string_that_is_not_base64_is_bad_input(text: str) -> None:
         inputs.image_string(text)
 
 
+@pytest.mark.parametrize("text", [str(base64.b64encode(b"photo")), f"data:image/png;base64,{base64.b64encode(b'x')!r}"])
+def test_base64_that_python_printed_as_bytes_is_told_how_to_mend_it(text: str) -> None:
+    with pytest.raises(BadInput, match=r"begins with b', as Python prints bytes.*\.decode\(\)"):
+        inputs.image_string(text)
+
+
 def test_base64_may_be_wrapped_into_lines() -> None:
     data = bytes(range(256))
     for line_break in (b"\n", b"\r\n", b" \t\n"):

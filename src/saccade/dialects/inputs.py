@@ -307,6 +307,11 @@ NOT_BASE64 = (
 )
 
 
+PRINTED_BYTES = (
+    "The image string begins with b', as Python prints bytes. Send the base64 alone: base64.b64encode(data).decode()"
+)
+
+
 def boolean(value: object, default: bool | None = None, *, name: str = "value") -> bool:
     """A switch in any usual spelling: true/false, 1/0, yes/no, on/off, in any case; anything else is the default.
 
@@ -410,7 +415,7 @@ def _tolerant_base64(raw: bytes) -> bytes:
     try:
         return pybase64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadInput(NOT_BASE64) from error
+        raise BadInput(PRINTED_BYTES if raw.startswith((b"b'", b'b"')) else NOT_BASE64) from error
 
 
 def _finite(value: object) -> int | float | None:
