@@ -87,10 +87,15 @@ def test_one_pixel_and_extreme_ribbons_come_through() -> None:
 def test_a_ribbon_of_which_everything_is_kept_is_refused_before_it_is_enlarged() -> None:
     config = {"image_processor_type": "MobileNetV2ImageProcessor", "size": {"shortest_edge": 513}}
     processor = imageprocessor.of({**config, "do_center_crop": False})
-    for hw in ((1, 5000), (5000, 1), (1, 64_000_000)):
+    for hw in ((1, 5000), (5000, 1), (1, 64_000_000), (800, 80_000), (1300, 49_000)):
         with pytest.raises(TooLarge, match="long and narrow"):
             processor.resized(np.broadcast_to(np.uint8(0), (*hw, 3)))
     assert processor(np.zeros((20, 300, 3), np.uint8))[0][""].shape == (1, 513, 7695, 3)
+    assert processor.target((1500, 40_000)) == (513, 13_680)
+    for hw in ((1500, 40_000), (4000, 6000)):
+        assert processor.resized(np.zeros((*hw, 3), np.uint8)).shape[:2] == processor.target(hw)
+    exact = imageprocessor.of({"image_processor_type": "GLPNImageProcessor"})
+    assert exact.resized(np.zeros((3200, 3200, 3), np.uint8)).shape == (3200, 3200, 3), "as large as it is"
     squashed = imageprocessor.of({"image_processor_type": "SegformerImageProcessor", "size": 3000})
     assert squashed(np.zeros((1, 50, 3), np.uint8))[0][""].shape == (1, 3000, 3000, 3)
 

@@ -30,7 +30,8 @@ NEAREST, LANCZOS, BILINEAR, BICUBIC, BOX, HAMMING = range(6)
 """Pillow's numbers of its resampling filters, which the configurations use."""
 SHORT_800 = {"shortest_edge": 800, "longest_edge": 1333}
 MOST_ENLARGED = 2**23
-"""Pixels to which a picture may be enlarged: a ribbon of 1 by 5000 would grow to a thousand million."""
+"""Pixels that are made of a picture whose short side is brought to a size: a ribbon of 1 by 5000 would grow to a
+thousand million, and one of 800 by 80000, a small file when it has one colour, would still be 26 million."""
 
 
 def kind(
@@ -161,7 +162,8 @@ class ImageProcessor:
         """
         hw = size_of(image_rgb)
         target = self.target(hw)
-        most = max(MOST_ENLARGED, math.prod(hw), math.prod(self.target((1, 1))))
+        follows = self.target((2 * hw[0], 2 * hw[1])) != target  # the picture's own size, which is bounded elsewhere
+        most = max(MOST_ENLARGED, math.prod(hw) if follows else 0, math.prod(self.target((1, 1))))
         if self.crop(target) is None and math.prod(target) > most:
             raise TooLarge(
                 f"the picture of {hw[1]}x{hw[0]} is so long and narrow that this model would look at it in "
