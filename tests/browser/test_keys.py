@@ -29,3 +29,17 @@ def test_keys_can_be_edited_and_deleted_on_every_screen(page: Page, house: Serve
         place = found.bounding_box()
         assert place is not None
         assert place["x"] + place["width"] <= width
+
+
+def test_one_of_thousands_of_keys_is_found_and_all_are_shown_only_when_asked_for(page: Page, house: Served) -> None:
+    page.route("**/v1/keys", lambda route: route.fulfill(json={"keys": [key(number) for number in range(2000)]}))
+    page.goto(f"{house.url}/#/keys")
+    rows = page.get_by_role("table", name="Keys").locator("tbody tr")
+    expect(rows).to_have_count(200)
+    expect(page.get_by_text("200 of 2,000 keys are shown.")).to_be_visible()
+    page.get_by_role("searchbox", name="Find a key").fill("number 1999")
+    expect(page.get_by_role("button", name="Delete a key of the department number 1999")).to_be_visible()
+    expect(rows).to_have_count(1)
+    page.get_by_role("searchbox", name="Find a key").fill("")
+    page.get_by_role("button", name="Show all").click()
+    expect(rows).to_have_count(2000)

@@ -1,9 +1,11 @@
 // Access keys: made once, shown once, limited, renamed, deleted.
-import { html, useState, Confirm, Copy, Dialog, Empty, Problem, Row, Table, useLoad, when } from "./ui.js";
+import { html, useState, Confirm, Copy, Dialog, Empty, many, Problem, Row, Table, useLoad, when } from "./ui.js";
 import { get, send } from "./api.js";
 
 const NAMES = [{ name: "Name" }, { name: "Starts with" }, { name: "May" }, { name: "Limit", kind: "num" }, { name: "Created" }, { name: "Last used" }, { name: "Expires" }, { name: "Actions", kind: "actions" }];
 const MEANING = { models: "call models", endpoints: "call dedicated endpoints", admin: "change everything" };
+const FEW = 8; // keys that need no search
+const MOST = 200; // rows that are shown unasked: thousands take seconds
 const WINDOWS = { 60: "a minute", 3600: "an hour", 86400: "a day" };
 
 export function Keys({ session, onKey }) {
@@ -12,7 +14,12 @@ export function Keys({ session, onKey }) {
   const [making, setMaking] = useState(false);
   const [editing, setEditing] = useState(null);
   const [deleting, setDeleting] = useState(null);
+  const [sought, setSought] = useState("");
+  const [all, setAll] = useState(false);
   const keys = list.data?.keys ?? [];
+  const words = sought.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = keys.filter((key) => words.every((word) => [key.name, key.id, key.prefix, ...key.scopes, ...key.models, ...key.endpoints].join(" ").toLowerCase().includes(word)));
+  const shown = all ? found : found.slice(0, MOST);
   // The first key closes the open door: this tab goes on with it, or it could no longer change anything.
   const made = (key) => {
     setMaking(false);
@@ -23,8 +30,11 @@ export function Keys({ session, onKey }) {
     <div class="row between"><h1>Keys</h1>${admin && html`<button class="primary" onClick=${() => setMaking(true)}>Create key</button>`}</div>
     <p class="lead">${told(session)}</p>
     <${Problem} error=${list.error} />
-    ${keys.length > 0 && html`<${Table} label="Keys" names=${NAMES}>${keys.map((key) => html`<${Row} names=${NAMES} cells=${cells(key, setEditing, setDeleting)} />`)}<//>`}
+    ${keys.length > FEW && html`<p><input class="search" type="search" aria-label="Find a key" placeholder="Name, start, scope or model" value=${sought} onInput=${(e) => setSought(e.target.value)} /></p>`}
+    ${shown.length > 0 && html`<${Table} label="Keys" names=${NAMES}>${shown.map((key) => html`<${Row} key=${key.id} names=${NAMES} cells=${cells(key, setEditing, setDeleting)} />`)}<//>`}
+    ${shown.length < found.length && html`<p class="hint">${shown.length} of ${many(found.length, "key")} are shown. <button class="quiet" onClick=${() => setAll(true)}>Show all</button></p>`}
     ${list.data && !keys.length && html`<${Empty}>No keys yet.<//>`}
+    ${keys.length > 0 && !found.length && html`<${Empty}>No key is called so.<//>`}
     ${making && html`<${Make} first=${session?.auth === "open" && !keys.length} onClose=${made} />`}
     ${editing && html`<${Edit} key=${editing.id} item=${editing} onClose=${() => (setEditing(null), list.reload())} />`}
     ${deleting && html`<${Confirm} question="Are you sure you want to delete this access key?" detail="Programs that use “${deleting.name}” stop working at once." action="Delete" onYes=${() => send("DELETE", `/v1/keys/${deleting.id}`).then(list.reload)} onClose=${() => setDeleting(null)} />`}
