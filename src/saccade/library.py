@@ -247,11 +247,18 @@ def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
 def placed(source: Path, target: Path) -> None:
     """A copy that appears under its name when it is whole."""
     draft = target.with_name(f".{target.name}.part")
-    if source.is_dir():
-        shutil.rmtree(draft, ignore_errors=True)
-        shutil.copytree(source, draft)
-        for folder in (draft, *filter(Path.is_dir, draft.rglob("*"))):  # of a read-only folder nothing could be removed
-            folder.chmod(folder.stat().st_mode | 0o700)
-    else:
-        shutil.copyfile(source, draft)
-    draft.rename(target)
+    try:
+        if source.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(source, draft)
+            for folder in (draft, *filter(Path.is_dir, draft.rglob("*"))):  # of a read-only one nothing can be removed
+                folder.chmod(folder.stat().st_mode | 0o700)
+        else:
+            shutil.copyfile(source, draft)
+        draft.rename(target)
+    except BaseException:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+        raise

@@ -60,12 +60,38 @@ def test_a_runtime_that_is_broken_is_told_with_the_reason(models: Path, photos: 
     assert "saccade[openvino]" not in told.stderr
 
 
+def test_ctrl_c_while_a_runtime_is_imported_is_no_broken_runtime(models: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "openvino.py").write_text(
+        "try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as stop:\n"
+        "    raise ImportError('initialization failed') from stop\n"  # as its extension does
+    )
+    words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home")]
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv[1:] = {words}; import saccade.cli as c; c.main()"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    assert (told.returncode, told.stderr.strip()) == (1, "Aborted!")
+
+
 def test_on_windows_the_way_is_told(tmp_path: Path) -> None:
     program = "import sys; from saccade.cli import main; sys.platform = 'win32'; sys.argv[1:] = ['models']; main()"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert told.returncode == 1
     assert "Linux and macOS" in told.stderr
     assert "WSL" in told.stderr
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "models", "models --help", "serve --help-all"])
+def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(words: str, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path)}
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "saccade", *words.split()]
+        told = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, env=environ, timeout=60, check=False
+        )
+    assert (told.returncode, told.stderr.startswith("Error: There is no room left.")) == (1, True), told.stderr
 
 
 def test_a_command_that_is_nearly_right_is_told_the_right_one(typed: Typed) -> None:

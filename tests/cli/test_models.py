@@ -6,6 +6,8 @@ import contextlib
 import json
 import re
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -85,6 +87,22 @@ def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, t
     again = typed("add", "x", file)
     assert again.exit_code == 2
     assert "saccade remove x" in again.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_model_that_there_is_no_room_for_leaves_nothing_and_the_place_is_named(tmp_path: Path, kind: str) -> None:
+    source = detector(tmp_path / "best.onnx")
+    if kind == "folder":
+        (tmp_path / "hub").mkdir()
+        source = source.rename(tmp_path / "hub" / "model.onnx").parent
+        (source / "config.json").write_text('{"model_type": "yolos", "architectures": ["YolosForObjectDetection"]}')
+        (source / "preprocessor_config.json").write_text('{"image_processor_type": "YolosImageProcessor"}')
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (600, 600)); import saccade.cli as c; c.main()"
+    words = [sys.executable, "-Bc", limited, "add", "lamps", str(source), "--home", str(tmp_path / "home")]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (told.returncode, "The system refused" in told.stderr) == (1, True), told.stderr
+    assert str(tmp_path / "home") in told.stderr
+    assert [path for path in (tmp_path / "home" / "models").rglob("*") if path.is_file()] == []
 
 
 def test_a_name_that_a_models_folder_has_cannot_be_added(

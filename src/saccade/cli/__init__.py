@@ -7,8 +7,12 @@ import errno
 import importlib
 import io
 import os
+import re
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,23 +78,39 @@ class Lazy(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
+    def make_context(self, *words: Any, **extra: Any) -> click.Context:
+        with told():  # --help and --version write here
+            return super().make_context(*words, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with told():
             return super().invoke(ctx)
-        except Error as error:
-            raise Failure(error) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # whoever read the answer has seen enough
-                raise
-            raise Failure(refused(error)) from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Whatever saccade or the system refuses is told in a sentence."""
+    try:
+        yield
+    except Error as error:
+        raise Failure(error) from error
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read the answer has seen enough
+            raise
+        raise Failure(refused(error)) from error
 
 
 def refused(error: OSError) -> Error:
     """What the system would not do, in a sentence."""
+    if isinstance(error, shutil.Error):  # of a folder that was copied: source, target and reason of every file
+        _, target, reason = error.args[0][0]
+        number = re.match(r"\[Errno (\d+)\]", reason)
+        code = int(number[1]) if number else errno.EIO
+        error = OSError(code, os.strerror(code), target)
     what = error.strerror or type(error).__name__
-    where = f" ({error.filename})" if error.filename else ""
+    where = f" ({error.filename2 or error.filename})" if error.filename else ""
     if error.errno == errno.ENOSPC:
-        return RunFailed(f"There is no room left to write to{where}. Free some, or choose another place.")
+        return RunFailed(f"There is no room left{where}. Free some, or choose another place.")
     return RunFailed(
         f"The system refused: {what}{where}. Where saccade keeps its files can be chosen with --home or SACCADE_HOME."
     )

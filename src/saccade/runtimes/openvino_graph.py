@@ -35,6 +35,8 @@ def library() -> ModuleType:
         import_module("openvino.preprocess")
         return module
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # its extension makes an error of every exception
+            raise error.__cause__ from None
         raise SetupError(
             f"OpenVINO, without which saccade runs no model, cannot be imported: {error}. Install it anew with: "
             "pip install --force-reinstall openvino"
