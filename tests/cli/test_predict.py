@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -280,9 +282,9 @@ def test_with_standard_output_closed_nothing_is_said(models: Path, photos: Path,
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
-def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path, tmp_path: Path) -> None:
+def shown_on_a_terminal(*words: str | Path) -> tuple[str, str]:
+    """What a command writes to standard output, a pipe, and what its terminal shows meanwhile."""
     leader, follower = pty.openpty()
-    words = ("predict", film, "-m", "lamps", "--models", models, "--json", "--home", tmp_path / "home")
     environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     with subprocess.Popen(
         [sys.executable, "-m", "saccade", *map(str, words)], stdout=subprocess.PIPE, stderr=follower, env=environ
@@ -297,9 +299,15 @@ def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path,
         assert child.stdout is not None
         told = child.stdout.read().decode()
     os.close(leader)
+    return told, shown.decode()
+
+
+def test_on_a_terminal_a_bar_shows_how_far_the_work_is(models: Path, film: Path, tmp_path: Path) -> None:
+    words = ("predict", film, "-m", "lamps", "--models", models, "--json", "--home", tmp_path / "home")
+    told, shown = shown_on_a_terminal(*words)
     assert len(found(told)) == 10
-    assert "film.avi" in shown.decode()
-    assert "/10" in shown.decode()
+    assert "film.avi" in shown
+    assert "/10" in shown
 
 
 @pytest.mark.parametrize("option", ["--conf", "--iou"])
@@ -330,3 +338,55 @@ def test_a_tilde_behind_an_equals_sign_is_the_home(
     assert told.exit_code == 0, told.output
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["bright.jpg", "dark.jpg"]
     assert not (tmp_path / "~").exists()
+
+
+def test_a_video_that_cannot_be_saved_is_named_and_the_others_are_answered(
+    typed: Typed, models: Path, photos: Path, film: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / ".film.part.mp4").mkdir(parents=True)
+    told = typed("predict", film, photos / "bright.png", "-m", "lamps", "--models", models, "--save", "out", "--json")
+    assert told.exit_code == 1
+    failed, bright = found(told.stdout)
+    assert (failed["source"], "film.mp4" in failed["error"], "--save" in failed["error"]) == (str(film), True, True)
+    assert bright["saved"] == "out/bright.jpg"
+
+
+def test_what_there_is_no_room_for_leaves_no_half_picture(models: Path, photos: Path, tmp_path: Path) -> None:
+    limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (600, 600)); import saccade.cli as c; c.main()"
+    words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--save", str(tmp_path / "out")]
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path / "home"), "PYTHONDONTWRITEBYTECODE": "1"}
+    told = subprocess.run(
+        [sys.executable, "-c", limited, *words], capture_output=True, text=True, env=environ, timeout=60, check=False
+    )
+    assert (told.returncode, told.stderr.count("cannot write")) == (1, 2), told.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["-", "pipe.png"])
+def test_ctrl_c_while_waiting_for_bytes_that_never_come_ends_at_once(models: Path, tmp_path: Path, source: str) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    words = ["predict", source, "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home"), "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "saccade", *words],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+    ) as child:  # fmt: skip
+        try:
+            time.sleep(3)
+            child.send_signal(signal.SIGINT)
+            assert child.wait(timeout=20) == 1
+        finally:
+            child.kill()
+        assert child.stderr is not None
+        assert child.stderr.read().strip() == b"Aborted!"
+
+
+def test_the_bar_counts_the_frames_that_are_there(models: Path, film: Path, tmp_path: Path) -> None:
+    content = bytearray(film.read_bytes())
+    at = content.index(b"strh") + 40
+    assert content[at : at + 4] == (10).to_bytes(4, "little")
+    content[at : at + 4] = (50).to_bytes(4, "little")
+    film.write_bytes(content)
+    assert media.reel(bytes(content)).frame_count == 50
+    words = ("predict", film, "-m", "lamps", "--models", models, "--json", "--home", tmp_path / "home")
+    told, shown = shown_on_a_terminal(*words)
+    assert (len(found(told)), "/10" in shown, "/50" in shown) == (10, True, False)

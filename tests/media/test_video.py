@@ -18,7 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from saccade.errors import BadInput, BadSettings, TooLarge
-from saccade.media import Limits, VideoWriter, frames, kind, reel
+from saccade.media import Limits, VideoWriter, frames, kind, length, reel
 from saccade.results import ByteArray
 
 COUNT = 12
@@ -254,6 +254,23 @@ def test_an_error_leaves_the_video_so_far(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
+def test_a_video_that_there_is_no_room_for_is_told_and_leaves_no_file(suffix: str, tmp_path: Path) -> None:
+    program = (
+        "import resource, sys, numpy; from pathlib import Path; from saccade.media import VideoWriter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "with VideoWriter(Path(sys.argv[1]), 10) as writer:\n"
+        "    noise = numpy.random.default_rng(0)\n"
+        "    for _ in range(40): writer.write(noise.integers(0, 255, (240, 320, 3), 'uint8'))"
+    )
+    path = tmp_path / f"clip{suffix}"
+    told = subprocess.run(
+        [sys.executable, "-Bc", program, path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"BadSettings: cannot write the video {path.name} to its end" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("fps", [0.5, 12.5, 23.976, 29.97, 60.0, 0.0, float("nan")])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".avi"])
 def test_the_writer_keeps_rate_size_and_count(suffix: str, fps: float, tmp_path: Path) -> None:
@@ -264,7 +281,7 @@ def test_the_writer_keeps_rate_size_and_count(suffix: str, fps: float, tmp_path:
     described = reel(path.read_bytes())
     assert described.fps == pytest.approx(fps if fps > 0 else 25.0, rel=1e-3)
     assert (described.width, described.height) == (160, 120)
-    assert len(list(frames(path.read_bytes()))) == 5
+    assert len(list(frames(path.read_bytes()))) == length(path.read_bytes()) == 5
 
 
 def test_the_sample_videos_have_twelve_frames_in_every_container(data: Path) -> None:

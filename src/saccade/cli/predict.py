@@ -6,9 +6,10 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import click
 
 from saccade.cli.house import Number, Place, compiled, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
-from saccade.errors import BadInput, BadOptions, CallError, RunFailed
+from saccade.errors import BadInput, BadOptions, BadSettings, CallError, RunFailed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -212,7 +213,7 @@ def _album(folder: Path, wanted: Sequence[Source]) -> dict[int, Path]:
 def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) -> bool:
     """Prints every source in order while a few are worked on ahead; True if one failed."""
     failed = False
-    with ThreadPoolExecutor(max_workers=4) as pool, _bar(len(wanted), printer) as bar:
+    with _pool() as pool, _bar(len(wanted), printer) as bar:
         look = replace(look, bar=bar)
         for found in _ahead(pool, model, wanted, look):
             failed |= found.error is not None
@@ -221,13 +222,29 @@ def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) 
     return failed
 
 
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    """Threads that begin nothing more once the work is broken off."""
+    pool = ThreadPoolExecutor(max_workers=4)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _ahead(pool: ThreadPoolExecutor, model: Model, wanted: Sequence[Source], look: Look) -> Iterator[Found]:
     """Results in the order of the sources; at most eight sources are in memory at once."""
+
+    def begun(number: int, source: Source) -> Callable[[], Iterable[Found]]:
+        if source.may_wait:  # a thread that waits for what nobody sends could not be broken off
+            return partial(_look, model, number, source, look)
+        return pool.submit(_look, model, number, source, look).result
+
     rest = iter(enumerate(wanted))
-    waiting: list[Future[Iterable[Found]]] = [pool.submit(_look, model, *source, look) for source in islice(rest, 8)]
+    waiting = [begun(*source) for source in islice(rest, 8)]
     while waiting:
-        yield from waiting.pop(0).result()
-        waiting.extend(pool.submit(_look, model, *source, look) for source in islice(rest, 1))
+        yield from waiting.pop(0)()
+        waiting.extend(begun(*source) for source in islice(rest, 1))
 
 
 def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Found]:
@@ -254,7 +271,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
     target = place.with_name(place.name + ".mp4") if place else None
     try:
         reel = media.reel(data)
-        look.bar.frames(source.name, reel.frame_count // look.stride)
+        look.bar.frames(source.name, data, look.stride)
         with media.VideoWriter(target, fps=reel.fps / look.stride) if target else nullcontext(None) as film:
             for number, image_rgb in enumerate(media.frames(data, look.stride), 1):
                 answer = model.predict(image_rgb, look.options)
@@ -263,6 +280,8 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
                 yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=target)
+    except BadSettings as error:
+        yield Found(source.name, error=f"{error.message}. Choose another folder for --save.")
     except (CallError, RunFailed) as error:
         yield Found(source.name, error=error.message)
 
@@ -283,6 +302,8 @@ def _save(image_rgb: ByteArray, answer: Answer, place: Path) -> Path:
     try:
         target.write_bytes(jpeg(draw(image_rgb, answer.result)))
     except OSError as error:
+        with suppress(OSError):
+            target.unlink()  # half a picture is none
         raise BadInput(f"cannot write {target}: {error.strerror}. Choose another folder for --save.") from error
     return target
 
@@ -410,8 +431,8 @@ class Bar:
     def step(self, found: Found) -> None:
         """A source or frame is done."""
 
-    def frames(self, name: str, count: int) -> None:
-        """A video of about so many frames (0: unknown) begins."""
+    def frames(self, name: str, data: bytes, stride: int) -> None:
+        """A video begins, of which every ``stride``-th frame is looked at."""
 
 
 class _Progress(Bar):
@@ -428,10 +449,12 @@ class _Progress(Bar):
         if found.first:
             self._shown.advance(self._all)
 
-    def frames(self, name: str, count: int) -> None:
+    def frames(self, name: str, data: bytes, stride: int) -> None:
+        from saccade import media
+
         if self._video is not None:
             self._shown.remove_task(self._video)
-        self._video = self._shown.add_task(Path(name).name, total=count or None)
+        self._video = self._shown.add_task(Path(name).name, total=media.length(data) // stride)
 
 
 @contextmanager

@@ -42,6 +42,11 @@ class Source:
             raise BadInput(f"cannot read {self.name}: {error.strerror or 'unknown error'}") from error
 
     @property
+    def may_wait(self) -> bool:
+        """Whether it is no file that lies there: a terminal, a pipe or a device may give its bytes late or never."""
+        return self.path is None or (self.path.exists() and not self.path.is_file())
+
+    @property
     def stem(self) -> str:
         """A file name without its ending, for what is saved beside it."""
         return self.path.stem if self.path is not None else "stdin"

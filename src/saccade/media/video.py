@@ -93,6 +93,14 @@ def reel(data: bytes, limits: Limits = DEFAULT) -> Reel:
         capture.release()
 
 
+def length(data: bytes, limits: Limits = DEFAULT) -> int:
+    """How many frames there are, whatever the header says: they are counted, and none is decoded.
+
+    Raises: BadInput, TooLarge.
+    """
+    return _packets(_opened(data, limits))
+
+
 def frames(data: bytes, stride: int = 1, limits: Limits = DEFAULT) -> Iterator[ByteArray]:
     """Every ``stride``-th frame of a video or GIF, upright RGB (h, w, 3), one at a time.
 
@@ -284,6 +292,15 @@ def _counted(capture: cv2.VideoCapture, limits: Limits) -> Iterator[int]:
         yield read
 
 
+def _packets(capture: cv2.VideoCapture) -> int:
+    """How many packets of pictures there are, none of them decoded; the capture is released."""
+    capture.set(cv2.CAP_PROP_FORMAT, PACKETS)
+    try:
+        return sum(1 for _ in iter(capture.grab, False))
+    finally:
+        capture.release()
+
+
 def _check_length(count: int, seconds: float, limits: Limits) -> None:
     """Raises: TooLarge."""
     if count > limits.max_frames:
@@ -311,6 +328,7 @@ class VideoWriter:
         self._fps = fps if 0 < fps < 1e4 else USUAL_FPS
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._count = 0
 
     def write(self, rgb: ByteArray) -> None:
         """Adds one frame; the first decides the size of the video, others are scaled to it.
@@ -324,17 +342,24 @@ class VideoWriter:
         if (rgb.shape[1], rgb.shape[0]) != self._size:
             frame = cv2.resize(frame, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(frame)
+        self._count += 1
 
     def close(self, *, keep: bool = True) -> None:
-        """Puts the file into its place, or throws it away."""
+        """Puts the file into its place, or throws it away.
+
+        Raises: BadSettings when it is not whole, of which OpenCV says nothing.
+        """
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
-        if keep:
+        whole = keep and _packets(_captured(str(self._draft))) >= self._count
+        if whole:
             self._draft.replace(self._path)
-        else:
-            self._draft.unlink()
+            return
+        self._draft.unlink(missing_ok=True)
+        if keep:
+            raise BadSettings(f"cannot write the video {self._path.name} to its end: there may be no room left")
 
     def __enter__(self) -> VideoWriter:
         return self
