@@ -17,8 +17,10 @@ import pytest
 from lamps import Typed, detector
 
 from saccade.endpoints.endpoint import Plan, Record
+from saccade.server import keyring
 from saccade.server.database import Database
 from saccade.server.records import SqlRecords
+from saccade.server.settings import Settings
 
 
 def test_a_model_is_added_listed_used_and_removed(typed: Typed, tmp_path: Path, photos: Path) -> None:
@@ -197,6 +199,31 @@ def test_addresses_of_endpoints_are_never_cut(typed: Typed, monkeypatch: pytest.
 def test_a_limit_or_an_end_that_is_none_exits_with_2(typed: Typed, option: str, value: str, words: str) -> None:
     told = typed("keys", "create", "laptop", option, value)
     assert (told.exit_code, words in told.stderr) == (2, True), told.output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--admin", "--scope", "models"), "--admin is every scope"),
+        (("--scope", "models", "--endpoint", "hall"), "--scope endpoints"),
+        (("--scope", "endpoints", "--model", "yolo*"), "--scope models"),
+    ],
+)
+def test_options_of_a_key_that_contradict_each_other_are_refused(typed: Typed, words: list[str], says: str) -> None:
+    told = typed("keys", "create", "laptop", *words)
+    assert (told.exit_code, says in told.stderr) == (2, True), told.output
+    assert json.loads(typed("keys", "list", "--json").stdout) == []
+
+
+def test_a_key_that_could_not_be_shown_opens_nothing(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    words = [sys.executable, "-m", "saccade", "keys", "create", "laptop", "--home", str(tmp_path / "home")]
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (told.returncode, b"no room left" in told.stderr) == (1, True)
+    with keyring.opened(Settings(home=str(tmp_path / "home"))) as keys:
+        assert keys.all() == []
 
 
 def test_commands_for_a_running_server_say_that_none_runs(typed: Typed) -> None:

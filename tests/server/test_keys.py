@@ -762,6 +762,16 @@ def test_only_a_damaged_database_is_to_be_moved_away(tmp_path: Path) -> None:
         Database("", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("SQLITE_FULL", "Free some room"), ("SQLITE_BUSY", "Another program holds it"), ("SQLITE_NOTADB", "damaged")],
+)
+def test_what_ails_a_database_decides_what_is_advised(name: str, words: str) -> None:
+    error = sqlite3.OperationalError("as SQLite says it")
+    error.sqlite_errorname = name
+    assert words in database._advice(error)
+
+
 @pytest.mark.parametrize("url", ["nonsense", "mysql://x/y", "postgresql://nobody@127.0.0.1:1/none"])
 def test_a_database_that_cannot_be_used_is_named_without_its_password(url: str, tmp_path: Path) -> None:
     with pytest.raises(BadSettings, match="database") as caught:

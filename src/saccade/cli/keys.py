@@ -10,6 +10,7 @@ import click
 
 from saccade.cli import table
 from saccade.cli.house import Number, Place, settings
+from saccade.errors import BadOptions
 
 SCOPES = ("models", "endpoints", "admin")
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
@@ -50,6 +51,7 @@ def create(
     """Create a key called NAME and show it, for the only time."""
     from saccade.server import keyring
 
+    _check_scopes(admin, scopes, models, endpoints)
     calls, window_s = keyring.quota_of(limit) if limit is not None else (None, None)
     wanted = SCOPES if admin else scopes or (("models", "endpoints") if endpoints else ("models",))
     with keyring.opened(settings(home=home)) as keys:
@@ -62,11 +64,28 @@ def create(
             quota_window_s=window_s,
             expires_days=expires_days,
         )
-    if as_json:
-        click.echo(json.dumps({**keyring.shown(key), "key": secret}))
-        return
-    click.echo(f"Key '{key.name}' is created. It is shown only now; store it safely:\n\n  {secret}\n")
-    click.echo("Send it as 'x-api-key: KEY' or 'Authorization: Bearer KEY'.")
+        try:
+            if as_json:
+                click.echo(json.dumps({**keyring.shown(key), "key": secret}))
+            else:
+                click.echo(
+                    f"Key '{key.name}' is created. It is shown only now; store it safely:\n\n  {secret}\n\n"
+                    "Send it as 'x-api-key: KEY' or 'Authorization: Bearer KEY'."
+                )
+        except OSError:  # nobody has seen it
+            keys.revoke(key.id)
+            raise
+
+
+def _check_scopes(admin: bool, scopes: tuple[str, ...], models: tuple[str, ...], endpoints: tuple[str, ...]) -> None:
+    """Raises BadOptions: one option takes back what another one gives."""
+    if admin and scopes:
+        raise BadOptions("--admin is every scope there is: leave out --scope, or --admin.")
+    for scope, option, patterns in (("models", "--model", models), ("endpoints", "--endpoint", endpoints)):
+        if scopes and patterns and scope not in scopes:
+            raise BadOptions(
+                f"{option} says which {scope} the key may call, and its scopes allow none: add --scope {scope}."
+            )
 
 
 @COMMAND.command(name="list")

@@ -218,7 +218,12 @@ def _told() -> Iterator[None]:
 
 def _advice(cause: object) -> str:
     # SQLite's name may be more exact: SQLITE_READONLY_DIRECTORY, SQLITE_CANTOPEN_ISDIR.
-    if getattr(cause, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+    name = getattr(cause, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return "Free some room on its disk, or name another --home."
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return "Another program holds it, a backup perhaps: try again when that is done."
+    if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return (
             "This user must be able to write the file and its folder: run this as their owner, or name another --home."
         )

@@ -195,7 +195,7 @@ def _joined(words: Sequence[str]) -> str:
 
 def _checked_name(name: str) -> str:
     if not isinstance(name, str) or not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
-        raise BadOptions(f"A key needs a name of 1 to {LONGEST_NAME} characters.")
+        raise BadOptions(f"A key needs a name of 1 to {LONGEST_NAME} characters, all of which can be printed.")
     return name.strip()
 
 
