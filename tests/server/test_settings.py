@@ -77,6 +77,41 @@ def test_an_error_names_the_setting_and_where_it_was_set(
     assert all(word in caught.value.message for word in words), caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ('device = "gpu"', "is 'gpu'; expected 'cpu' or 'cuda'."),
+        ("port = true", "is true; expected a whole number >= 0 and <= 65535."),
+        ('memory_bytes = "2GB"', "is '2GB'; expected a whole number >= 0."),
+        ("decode_timeout_s = 0", "is 0; expected a number > 0."),
+        ('no_auth = "maybe"', "is 'maybe'; expected true or false."),
+        ("models = [1, 'a']", "is [1, 'a']; expected a list of texts."),
+        ("[host]\nname = 1", "is a table; expected a text."),
+    ],
+)
+def test_an_error_says_what_was_found_and_what_is_expected(tmp_path: Path, file: str, says: str) -> None:
+    (tmp_path / "saccade.toml").write_text(file)
+    with pytest.raises(BadSettings) as caught:
+        load({}, {}, tmp_path)
+    assert f"(saccade.toml) {says}" in caught.value.message
+
+
+def test_an_error_in_a_file_that_lies_elsewhere_says_where(tmp_path: Path) -> None:
+    home, here = tmp_path / "home", tmp_path / "here"
+    for folder in (home, here):
+        folder.mkdir()
+    for text, named in (("port = 'x'", "'port'"), ("prot = 1", "'prot'"), ("port =", "TOML")):
+        (home / "saccade.toml").write_text(text)
+        with pytest.raises(BadSettings, match=named) as caught:
+            load({"home": str(home)}, {}, here)
+        assert str(home / "saccade.toml") in caught.value.message
+
+
+def test_regions_in_the_environment_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"SACCADE_REGIONS.*saccade\.toml alone"):
+        load({}, {"SACCADE_REGIONS": "http://oslo:8000"}, tmp_path)
+
+
 def test_what_kubernetes_tells_of_a_service_called_saccade_is_no_setting(tmp_path: Path) -> None:
     told = {
         "SACCADE_PORT": "tcp://10.0.0.7:8000",
@@ -183,7 +218,7 @@ def test_every_rule_of_the_engine_can_be_set_in_the_file_the_environment_and_by_
         ("replicas", 0, ["replicas", "0", ">= 1"]),
         ("replicas", 65, ["replicas", "65", "<= 64"]),
         ("spare_workers", -1, ["spare_workers", "-1", ">= 0"]),
-        ("max_batch", "many", ["max_batch", "many", "int"]),
+        ("max_batch", "many", ["max_batch", "many", "a whole number >= 0"]),
         ("hang_timeout_s", 0.2, ["hang_timeout_s", "0.2", ">= 1"]),
         ("decode_timeout_s", 0, ["decode_timeout_s", "0", "> 0"]),
         ("cache_ttl_s", 0, ["cache_ttl_s", "> 0"]),

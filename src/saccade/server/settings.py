@@ -225,10 +225,12 @@ def load(
     """
     given: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
     home = _home(str(given.get("home") or environ.get(PREFIX + "HOME") or ""))
-    path = file or _file(environ, folder or Path.cwd(), home)
-    written = _read(path) if path else {}
+    here = folder or Path.cwd()
+    path = file or _file(environ, here, home)
+    called = FILE if path is None or path == here / FILE else str(path)
+    written = _read(path, called) if path else {}
     values: dict[str, Any] = {"home": str(home)}
-    for source, layer in ((path.name if path else FILE, written), ("environment", _from(environ)), ("flags", given)):
+    for source, layer in ((called, written), ("environment", _from(environ)), ("flags", given)):
         for name, value in layer.items():
             values[name] = _checked(name, value, source)
     values["home"] = str(_home(values["home"]).absolute())
@@ -290,22 +292,24 @@ def _file(environ: Mapping[str, str], folder: Path, home: Path) -> Path | None:
     return next((path for path in (folder / FILE, home / FILE) if path.is_file()), None)
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path, called: str) -> dict[str, object]:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows begin with a mark
     except OSError as error:
-        raise BadSettings(f"{path.name} cannot be read: {error.strerror}.") from error
+        raise BadSettings(f"{called} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSettings(f"{path.name} is not valid TOML: {error}.") from error
+        raise BadSettings(f"{called} is not valid TOML: {error}.") from error
     for name in document:
         if name.replace("-", "_") not in NAMES:
             near = difflib.get_close_matches(name.replace("-", "_"), NAMES, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else " The documentation lists all settings."
-            raise BadSettings(f"{path.name} has a setting '{name}', which saccade does not know.{hint}")
+            raise BadSettings(f"{called} has a setting '{name}', which saccade does not know.{hint}")
     return {name.replace("-", "_"): value for name, value in document.items()}
 
 
 def _from(environ: Mapping[str, str]) -> dict[str, object]:
+    if PREFIX + "REGIONS" in environ:
+        raise BadSettings(f"{PREFIX}REGIONS says nothing to saccade: regions are tables, [[regions]], in {FILE} alone.")
     for variable in environ:
         name = variable.removeprefix(PREFIX).lower()
         if variable.startswith(PREFIX) and name not in (*NAMES, *OTHERS) and not ORCHESTRATED.fullmatch(variable):
@@ -335,11 +339,35 @@ def _checked(name: str, value: object, source: str) -> object:
     try:
         checked = msgspec.convert(value, ANNOTATED[name], strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
-        found = "a list" if isinstance(value, list | tuple) else repr(value)
-        raise BadSettings(f"The setting '{name}' ({source}) is {found}: {error}. {meaning(name)}") from error
+        wrong = f": {error}" if name == "regions" else f"; expected {_expected(name)}"
+        raise BadSettings(f"The setting '{name}' ({source}) is {_told(value)}{wrong}. {meaning(name)}") from error
     if name == "regions":
         _check_regions(checked, source)
     return checked
+
+
+def _told(value: object) -> str:
+    """A value as people write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list" if any(isinstance(item, dict) for item in value) else f"[{', '.join(map(_told, value))}]"
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _expected(name: str) -> str:
+    """What a setting takes, in words."""
+    hint = HINTS[name]
+    if get_origin(hint) is Literal:
+        return " or ".join(f"'{word}'" for word in get_args(hint))
+    if hint in (int, float):
+        limits = next(meta for meta in get_args(ANNOTATED[name]) if isinstance(meta, Meta))
+        what = "a whole number" if hint is int else "a number"
+        least = f"> {limits.gt}" if limits.gt is not None else f">= {limits.ge}"
+        return f"{what} {least}" + (f" and <= {limits.le}" if limits.le is not None else "")
+    return {bool: "true or false", str: "a text"}.get(hint, "a list of texts")
 
 
 def _check_regions(regions: tuple[Region, ...], source: str) -> None:
