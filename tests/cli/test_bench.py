@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 from lamps import Typed
 
-from saccade.cli.bench import _refusal, made_photo
+from saccade.cli.bench import _address, _refusal, made_photo
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 from saccade.media import decode
@@ -34,6 +37,15 @@ def test_figures_are_quantiles_of_the_answered_calls() -> None:
 def test_loads_are_never_sent_to_another_machine(url: str) -> None:
     with pytest.raises(BadOptions, match="this machine"):
         loopback_only(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999", "http://127.0.0.1:http", "http://[::1", "https://127.0.0.1:8000", "http://"]
+)
+def test_what_is_no_http_address_is_told_with_an_example(typed: Typed, url: str) -> None:
+    told = typed("bench", "lamps", "--url", url)
+    assert (told.exit_code, f"--url is '{url}'" in told.stderr) == (2, True), told.output
+    assert "http://127.0.0.1:8000" in told.stderr
 
 
 def served(answer: bytes, client: Client) -> tuple[Report, list[bytes]]:
@@ -68,6 +80,21 @@ def test_every_call_is_sent_and_counted_by_its_status() -> None:
     assert (len(heads), report.statuses, report.seconds, report.refusal) == (10, Counter({503: 10}), [], b"no")
     assert heads[0].startswith(b"POST /models/x HTTP/1.1\r\n")
     assert b"x-a: 1" in heads[0]
+
+
+def test_a_server_that_never_answers_is_not_waited_for_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(Error, match=r"no answer within 0\.2 s"):
+            asyncio.run(drive(url, b"abcd", {}, concurrency=2, calls=2, patience_s=0.2))
+
+
+def test_a_server_that_is_never_ready_is_not_waited_for_for_ever() -> None:
+    words = [sys.executable, "-c", "import time; print('loading', flush=True); time.sleep(600)"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as child, tempfile.TemporaryFile("w+") as log:
+        with pytest.raises(Error, match=r"not ready after 0\.5 s"):
+            _address(child, log, patience_s=0.5)
+        assert child.wait(20) < 0
 
 
 def test_a_server_that_hangs_up_is_an_error_in_words() -> None:

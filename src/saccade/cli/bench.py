@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ from saccade.errors import BadOptions, Error
 WARM_UP = 5
 LABELS = "cat,dog,person,car"
 """What a zero-shot model looks for if nobody says."""
+START_S = 900.0
+"""How long a server may take until the model is there; it may first have to be fetched and converted."""
 READY = re.compile(r"saccade ready on (http://\S+)")
 
 
@@ -207,11 +210,24 @@ def _served(given: Any, ref: str) -> Iterator[tuple[str, subprocess.Popen[str]]]
                 process.wait()
 
 
-def _address(process: subprocess.Popen[str], log: IO[str]) -> str:
-    for line in process.stdout or ():
-        found = READY.search(line)
-        if found:
-            return found[1]
+def _address(process: subprocess.Popen[str], log: IO[str], patience_s: float = START_S) -> str:
+    """Where the server is once it is ready.
+
+    Raises:
+        Error: it ended, with its last words, or is not ready in time.
+    """
+    late = threading.Timer(patience_s, process.kill)
+    late.start()
+    began = time.monotonic()
+    try:
+        for line in process.stdout or ():
+            found = READY.search(line)
+            if found:
+                return found[1]
+    finally:
+        late.cancel()
+    if time.monotonic() - began >= patience_s:
+        raise Error(f"The server that was to be measured is not ready after {patience_s:g} s.")
     log.seek(0)
     last = (log.read().strip().splitlines() or ["it said nothing"])[-1]
     raise Error(f"The server that was to be measured did not start: {last.removeprefix('Error: ')}")

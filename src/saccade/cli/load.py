@@ -11,7 +11,10 @@ from urllib.parse import urlsplit
 
 from saccade.errors import BadOptions, Error
 
+HERE = "http://127.0.0.1:8000"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+PATIENCE_S = 600.0
+"""Longest wait for one answer: more than a server takes to load a model and to answer, by its own settings."""
 
 
 @dataclass(slots=True)
@@ -48,17 +51,32 @@ class Report:
 
 
 def loopback_only(url: str) -> None:
-    """Raises BadOptions for an address that is not this machine's own: loads are never sent elsewhere."""
-    host = urlsplit(url).hostname or ""
-    if host not in LOOPBACK:
-        raise BadOptions(f"--url names {host or 'no host'}; loads are only sent to this machine, such as 127.0.0.1.")
+    """Raises BadOptions for an address that is not this machine's own, where loads are never sent, or is no address."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # a port or an address in brackets that is none
+        host, port = "", 0
+        parts = urlsplit("")
+    if host and host not in LOOPBACK:
+        raise BadOptions(f"--url names {host}; loads are only sent to this machine, such as 127.0.0.1.")
+    if parts.scheme != "http" or not host or port == 0 or parts.query or parts.fragment:
+        raise BadOptions(f"--url is '{url}'; expected the http address of a server on this machine, such as {HERE}.")
 
 
-async def drive(url: str, body: bytes, headers: dict[str, str], *, concurrency: int, calls: int) -> Report:
+async def drive(
+    url: str,
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    concurrency: int,
+    calls: int,
+    patience_s: float = PATIENCE_S,
+) -> Report:
     """Sends ``calls`` POST requests over ``concurrency`` kept connections and lets all of them finish.
 
     Raises:
-        Error: the server closed a connection or does not speak HTTP/1.1 with Content-Length.
+        Error: the server closed a connection, does not answer in time or does not speak HTTP/1.1 with Content-Length.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
@@ -81,12 +99,15 @@ async def drive(url: str, body: bytes, headers: dict[str, str], *, concurrency: 
                 left -= 1
                 started = time.perf_counter()
                 writer.write(request)
-                status, body = await _answer(reader)
+                async with asyncio.timeout(patience_s):
+                    status, body = await _answer(reader)
                 report.statuses[status] += 1
                 if status == 200:
                     report.seconds.append(time.perf_counter() - started)
                 elif not report.refusal:
                     report.refusal = body
+        except TimeoutError:
+            raise Error(f"The server gave no answer within {patience_s:g} s.") from None
         finally:
             writer.close()
 
