@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -69,9 +70,21 @@ def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
         expand([word])
 
 
-@pytest.mark.parametrize("word", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg"])
+@pytest.mark.parametrize("word", ["http://example.org/a.jpg", "HTTPS://example.org/a.jpg", "file:///srv/a.jpg"])
 def test_an_address_is_not_fetched_and_the_way_is_told(tree: Path, word: str) -> None:
     with pytest.raises(BadInput, match=r"addresses are not fetched.*predict -"):
+        expand([word])
+
+
+def test_the_way_to_an_address_can_be_typed_as_it_is_told(tree: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        expand(["http://example.org/a b.jpg?x=it's"])
+    assert shlex.split(caught.value.message.partition(": curl ")[2])[1] == "http://example.org/a b.jpg?x=it's"
+
+
+@pytest.mark.parametrize("word", ["s3://bucket/a.jpg", "gs://bucket/*.jpg"])
+def test_an_address_that_nothing_here_reads_is_no_missing_file(tree: Path, word: str) -> None:
+    with pytest.raises(BadInput, match="addresses are not fetched"):
         expand([word])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,9 @@ SUFFIXES = frozenset(
 )
 """Names that a folder is searched for; a file that is named outright is read whatever its name."""
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "srt://", "tcp://", "udp://")
+FETCHED = ("http://", "https://", "ftp://", "ftps://", "file://")
+"""Addresses that curl can read."""
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +76,12 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
     if not os.path.exists(word):
         if word.isdecimal() or word.lower().startswith(STREAMS):
             raise BadInput(f"{word}: cameras and streams are not read. Record a picture or a video first, and name it.")
-        if word.lower().startswith(("http://", "https://")):
+        if word.lower().startswith(FETCHED):
             raise BadInput(
-                f"{word}: addresses are not fetched. Download it first: curl -L '{word}' | saccade predict -"
+                f"{word}: addresses are not fetched. Download it first: curl -L {shlex.quote(word)} | saccade predict -"
             )
+        if ADDRESS.match(word):
+            raise BadInput(f"{word}: addresses are not fetched. Download it first, and name the file.")
     spelt = os.path.expanduser(word)
     path = Path(spelt)
     if path.is_dir():
