@@ -38,7 +38,9 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_the_generated_parts_are_up_to_date() -> None:
-    done = subprocess.run([sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -132,6 +134,7 @@ def test_the_readmes_python_finds_the_objects_over_the_network(address: str, pla
             capture_output=True,
             text=True,
             env={**os.environ, "NO_PROXY": "*", "no_proxy": "*"},
+            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         assert {"donut", "person"} <= set(json.loads(done.stdout))

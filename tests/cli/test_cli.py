@@ -54,7 +54,7 @@ def test_a_runtime_that_is_broken_is_told_with_the_reason(models: Path, photos: 
     program = (
         f"import sys; sys.modules['openvino'] = None; sys.argv[1:] = {words}; from saccade.cli import main; main()"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert told.returncode == 1
     assert "cannot be imported: import of openvino halted" in told.stderr
     assert "saccade[openvino]" not in told.stderr
@@ -75,7 +75,7 @@ def test_ctrl_c_while_a_runtime_is_imported_is_no_broken_runtime(models: Path, p
 
 def test_on_windows_the_way_is_told(tmp_path: Path) -> None:
     program = "import sys; from saccade.cli import main; sys.platform = 'win32'; sys.argv[1:] = ['models']; main()"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert told.returncode == 1
     assert "Linux and macOS" in told.stderr
     assert "WSL" in told.stderr
@@ -104,7 +104,7 @@ def test_no_colours_are_shown_to_those_who_want_none(tmp_path: Path) -> None:
         environ = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         environ |= {"SACCADE_HOME": str(tmp_path), "TERM": "xterm", **variables}
         words = [sys.executable, "-m", "saccade", "models", "--models", str(tmp_path / "odd")]
-        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=second, env=environ, check=True)
+        subprocess.run(words, stdout=subprocess.DEVNULL, stderr=second, env=environ, check=True, timeout=120)
         os.close(second)
         told = os.read(first, 10_000).decode()
         os.close(first)
@@ -140,14 +140,16 @@ def test_a_setting_out_of_its_range_exits_with_2_and_says_what_is_expected(typed
 
 
 def test_the_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "saccade", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "saccade", "--version"], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout == f"saccade, version {__version__}\n"
     assert done.stderr == ""
 
 
 def test_help_is_told_without_reading_numpy_opencv_or_openvino() -> None:
     program = "import sys, saccade.cli; saccade.cli.cli(['--help'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert not loaded & {"numpy", "cv2", "openvino", "PIL", "starlette", "sqlalchemy", "httpx", "rich"}
 
@@ -158,7 +160,9 @@ def test_nothing_that_reports_to_others_is_loaded_with_a_model(models: Path, pho
         "print(*sys.modules)"
     )
     words = ["predict", str(photos), "-m", "lamps", "--models", str(models), "--home", str(tmp_path / "home")]
-    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True, timeout=120
+    )
     loaded = done.stdout.splitlines()[-1].split()
     assert "openvino" in loaded
     assert not [name for name in loaded if "telemetry" in name]

@@ -277,7 +277,9 @@ def test_with_standard_output_closed_nothing_is_said(models: Path, photos: Path,
     words = [sys.executable, "-m", "saccade", "predict", str(photos), "-m", "lamps", "--models", str(models)]
     words += ["--save", str(tmp_path / "out")]
     environ = {**os.environ, "SACCADE_HOME": str(tmp_path / "home")}
-    done = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *words], capture_output=True, text=True, env=environ)
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *words], capture_output=True, text=True, env=environ, timeout=120
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(list((tmp_path / "out").iterdir())) == 2
 

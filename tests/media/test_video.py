@@ -393,5 +393,5 @@ print(sum(1 for _ in frames(data)))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits threads as Linux does")
 def test_a_video_is_read_where_no_more_threads_may_be_started(film: bytes) -> None:
-    told = subprocess.run([sys.executable, "-c", SHORT_OF_THREADS], input=film, capture_output=True)
+    told = subprocess.run([sys.executable, "-c", SHORT_OF_THREADS], input=film, capture_output=True, timeout=120)
     assert told.stdout.decode().strip() == str(COUNT), told.stderr.decode()

@@ -437,9 +437,9 @@ def test_the_command_explains_a_wrong_key_and_a_wrong_address(home: Home) -> Non
     guest = home.key("guest", scopes=("models",))
     assert "admin rights" in home.command("start", "x", "--model", "cars", key=guest).stderr
     words = [sys.executable, "-m", "saccade", "endpoints", "list", "--url"]
-    nobody = subprocess.run([*words, "http://127.0.0.1:9"], capture_output=True, text=True)
+    nobody = subprocess.run([*words, "http://127.0.0.1:9"], capture_output=True, text=True, timeout=120)
     assert (nobody.returncode, "saccade serve" in nobody.stderr) == (1, True)
-    wrong = subprocess.run([*words, "nonsense"], capture_output=True, text=True)
+    wrong = subprocess.run([*words, "nonsense"], capture_output=True, text=True, timeout=120)
     assert "is no http address" in wrong.stderr
 
 

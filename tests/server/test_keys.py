@@ -735,7 +735,9 @@ def test_a_new_database_needs_no_migrations(tmp_path: Path) -> None:
         "import sys; from saccade.server.database import Database; Database('', sys.argv[1]).close(); "
         "print(any(name.split('.')[0] == 'alembic' for name in sys.modules))"
     )
-    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
     assert told.stdout.strip() == "False"
 
 

@@ -447,4 +447,4 @@ def test_as_many_files_may_be_open_as_the_system_allows() -> None:
     )
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 1 << 20:
         pytest.skip("no limit that could be reached")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "True\n"
