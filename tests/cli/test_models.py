@@ -80,6 +80,12 @@ def test_a_file_that_is_no_model_is_named_with_the_reason(typed: Typed, tmp_path
     assert "broken.onnx" in refused.stderr
 
 
+@pytest.mark.parametrize("words", [("models",), ("predict", "photo.png"), ("verify", "lamps"), ("pull", "lamps")])
+def test_a_models_folder_of_the_settings_that_is_not_there_is_named(typed: Typed, words: tuple[str, ...]) -> None:
+    told = typed(*words, env={"SACCADE_MODELS": "modles"})
+    assert (told.exit_code, "model folder 'modles' does not exist" in told.stderr) == (2, True), told.output
+
+
 def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, tmp_path: Path) -> None:
     file = detector(tmp_path / "best.onnx")
     for words in (("../x", file), ("x", tmp_path / "gone.onnx")):

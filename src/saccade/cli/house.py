@@ -58,9 +58,10 @@ def settings(**flags: object) -> Settings:
 
 
 def library(given: Settings) -> Library:
-    """The models of this machine, as the server would see them."""
-    from saccade.server.shelves import open_library
+    """The models of this machine, as the server would see them. Raises BadSettings where it would not start."""
+    from saccade.server.shelves import check_folders, open_library
 
+    check_folders(given)
     return open_library(given)
 
 

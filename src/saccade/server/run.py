@@ -30,9 +30,8 @@ from saccade.server.fronts import Fronts, number_of
 from saccade.server.reception import listening, loop_factory, reserved, server_of, speak
 from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
-from saccade.server.shelves import open_library
+from saccade.server.shelves import check_folders, open_library
 from saccade.server.wiring import build, open_engine, open_gate
-from saccade.stores.local import SUFFIXES
 
 log = logging.getLogger("saccade.server")
 
@@ -59,7 +58,7 @@ def serve(
     speak()
     try:
         _prepare_home(settings)
-        _check_folders(settings)
+        check_folders(settings)
         database = Database(settings.database_url, settings.home)
         gate = open_gate(settings, database)
         fronts = 1 if dialects is not None else number_of(settings, budget())
@@ -247,20 +246,6 @@ def _prepare_home(settings: Settings) -> None:
         raise BadSettings(
             f"The home '{home}' cannot be written: {error.strerror}. Name another with --home or SACCADE_HOME."
         ) from error
-
-
-def _check_folders(settings: Settings) -> None:
-    for name in settings.models:
-        folder = Path(os.path.expanduser(name))  # that of an unknown user is no error yet
-        if not folder.exists():
-            raise BadSettings(f"The model folder '{name}' does not exist. Check the setting 'models'.")
-        if folder.is_file() and folder.suffix.lower() not in SUFFIXES:
-            raise BadSettings(
-                f"The setting 'models' names '{name}', which is no model; expected a folder, or a file that ends in "
-                f"{', '.join(SUFFIXES)}."
-            )
-        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
-            raise BadSettings(f"The model folder '{name}' cannot be read. Give this user the right to read it.")
 
 
 def _explained(error: OSError) -> Error:

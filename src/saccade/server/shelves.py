@@ -11,6 +11,7 @@ from saccade.errors import BadSettings
 from saccade.library import Library
 from saccade.server.settings import Settings
 from saccade.stores.hub import Hub
+from saccade.stores.local import SUFFIXES
 from saccade.stores.packages import Index, Packages
 from saccade.stores.store import Store
 
@@ -28,6 +29,21 @@ def open_library(settings: Settings) -> Library:
     folders = [Path(os.path.expanduser(folder)) for folder in settings.models]
     converter = Converter(home, settings.converter_python or None, photos(settings.converter_images))
     return Library(home, folders, sources, converter)
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises BadSettings: a folder of models is none, or cannot be read."""
+    for name in settings.models:
+        folder = Path(os.path.expanduser(name))  # that of an unknown user is no error yet
+        if not folder.exists():
+            raise BadSettings(f"The model folder '{name}' does not exist. Check the setting 'models'.")
+        if folder.is_file() and folder.suffix.lower() not in SUFFIXES:
+            raise BadSettings(
+                f"The setting 'models' names '{name}', which is no model; expected a folder, or a file that ends in "
+                f"{', '.join(SUFFIXES)}."
+            )
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise BadSettings(f"The model folder '{name}' cannot be read. Give this user the right to read it.")
 
 
 def photos(names: Sequence[str]) -> list[str]:
