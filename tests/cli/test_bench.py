@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lamps import Typed
 
-from saccade.cli.bench import _address, _refusal, made_photo
+from saccade.cli.bench import _address, _print, _refusal, made_photo
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 from saccade.media import decode
@@ -137,6 +137,19 @@ def test_a_model_is_measured_alone_and_behind_a_server(typed: Typed, models: Pat
     assert report["bare"][0]["calls"] == 5
     assert report["memory_bytes"] > 1e7
     assert 0 < report["callers_cpu_ms"] < 100
+
+
+@pytest.mark.parametrize("columns", [30, 40, 80])
+def test_no_figure_is_cut_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report = Report(16, [n / 7 for n in range(1, 101)], Counter({200: 100, 503: 2}), whole_s=0.008)
+    _print({"model": "lamps", "bytes": 1, "http": [report.figures()], "callers_cpu_ms": 1.0})
+    told = capsys.readouterr().out
+    for figure in ("callers", "calls/s", "12500.0", "7285.7", "13000.0", "14285.7", "2 × 503"):
+        assert figure in told
 
 
 def test_a_home_with_keys_is_measured_all_the_same(typed: Typed, models: Path) -> None:

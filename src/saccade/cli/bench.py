@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 import click
 
+from saccade.cli import table
 from saccade.cli.house import Place, compiled, counted, fetched, library, model_options, settings
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
@@ -247,23 +248,19 @@ def _memory(pid: int) -> int:
 
 
 def _print(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
 
     how = f", {report['precision']} on {report['device']}, {report['threads']} threads" if "bare" in report else ""
-    table = Table(
-        box=None, header_style="bold", title=f"{report['model']}{how}, {report['bytes'] / 1e3:.0f} kB a photo"
-    )
-    for title in ("", "callers", "calls/s", "p50 ms", "p90 ms", "p99 ms", "failed"):
-        table.add_column(title, justify="right" if title else "left")
-    for name, rows in (("bare model", report.get("bare", ())), ("over HTTP", report["http"])):
-        for row in rows:
+    click.echo(f"{report['model']}{how}, {report['bytes'] / 1e3:.0f} kB a photo")
+    rows = []
+    for name, measured in (("bare model", report.get("bare", ())), ("over HTTP", report["http"])):
+        for row in measured:
             shown = (row["per_second"], row["p50_ms"], row["p90_ms"], row["p99_ms"])
             refused = ", ".join(f"{count} × {status}" for status, count in row["refused"].items())
-            failed = f"[red]{refused}[/red]" if refused else "0"
-            table.add_row(name, str(row["concurrency"]), *(f"{value:.1f}" for value in shown), failed)
-    console = Console()
-    console.print(table)
+            failed = Text(refused, "red") if refused else "0"
+            rows.append((name, str(row["concurrency"]), *(f"{value:.1f}" for value in shown), failed))
+    numbers = ("callers", "calls/s", "p50 ms", "p90 ms", "p99 ms", "failed")
+    table.show(("", *numbers), rows, whole=numbers, right=numbers)
     if "memory_bytes" in report:
-        console.print(f"Server and workers hold {report['memory_bytes'] / 1e6:.0f} MB.")
-    console.print(f"Of the processor, the callers themselves took {report['callers_cpu_ms']:.2f} ms a call.")
+        click.echo(f"Server and workers hold {report['memory_bytes'] / 1e6:.0f} MB.")
+    click.echo(f"Of the processor, the callers themselves took {report['callers_cpu_ms']:.2f} ms a call.")
