@@ -139,6 +139,17 @@ def test_a_setting_out_of_its_range_exits_with_2_and_says_what_is_expected(typed
     assert "65535" in told.stderr
 
 
+def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    program = (
+        "import os; os.rmdir(os.getcwd()); import sys; sys.argv[1:] = ['models']; import saccade.cli as c; c.main()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path / "gone", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (told.returncode, "is gone" in told.stderr) == (2, True), told.stderr
+
+
 def test_the_module_is_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "saccade", "--version"], capture_output=True, text=True, check=True, timeout=120

@@ -222,6 +222,22 @@ def test_the_table_and_the_document_count_frames_alike(typed: Typed, models: Pat
     assert [line.partition("frame ")[2].split()[0] for line in lines] == ["3", "7"]
 
 
+def test_a_video_shorter_than_the_stride_is_not_passed_over_in_silence(typed: Typed, models: Path, film: Path) -> None:
+    told = typed("predict", film, "-m", "lamps", "--models", models, "--stride", "11", "--json")
+    assert (told.exit_code, found(told.stdout)) == (0, [])
+    assert "film.avi has fewer frames than --stride 11" in told.stderr
+
+
+def test_a_name_cannot_command_the_terminal_and_takes_one_line(typed: Typed, models: Path, tmp_path: Path) -> None:
+    photo(tmp_path / "red\x1b[31m\n.png", 230)
+    told = typed("predict", "red\x1b[31m\n.png", "gone\x1b]0;x\x07", "-m", "lamps\x1b[1m", "--models", models)
+    assert "\x1b" not in told.output
+    told = typed("predict", "red\x1b[31m\n.png", "gone\x1b]0;x\x07", "-m", "lamps", "--models", models)
+    assert "red?[31m?.png  160×120" in told.stdout
+    assert "gone?]0;x?: cannot read" in told.stderr
+    assert "\x1b" not in told.output
+
+
 def test_names_of_files_and_labels_are_shown_as_they_are(typed: Typed, models: Path, tmp_path: Path) -> None:
     for name in ("d[bold]", "x["):
         photo(tmp_path / name / "a[b].png", 230)

@@ -48,9 +48,14 @@ class Failure(click.ClickException):
         message = error.message
         if isinstance(error, MissingExtra):  # the first pip on the path may be that of another environment
             message = message.replace("pip install", f"{shlex.quote(sys.executable)} -m pip install")
-        super().__init__(message)
+        super().__init__(printable(message))
         if isinstance(error, BadOptions | BadSettings):
             self.exit_code = 2  # type: ignore[misc]
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey, as names of files and of a stranger's labels may hold."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 class Lazy(click.Group):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from saccade.cli import printable
 from saccade.cli.house import Number, Place, compiled, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput, BadOptions, BadSettings, CallError, RunFailed
@@ -268,6 +269,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
     from saccade.ops.draw import draw
 
     tracker = _tracker() if look.track else None
+    number = 0
     target = place.with_name(place.name + ".mp4") if place else None
     try:
         reel = media.reel(data)
@@ -280,6 +282,9 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
                 yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=target)
+        if not number:
+            note = f"{source.name} has fewer frames than --stride {look.stride}: none was looked at."
+            click.secho(printable(note), err=True, fg="yellow")
     except BadSettings as error:
         yield Found(source.name, error=f"{error.message}. Choose another folder for --save.")
     except (CallError, RunFailed) as error:
@@ -347,7 +352,7 @@ class _Table(Printer):
         from rich.markup import escape
 
         if found.answer is None:
-            click.secho(f"{found.source}: {found.error}", err=True, fg="red")
+            click.secho(printable(f"{found.source}: {found.error}"), err=True, fg="red")
             return
         height, width = found.answer.image_hw
         frame = "" if found.frame is None else f" frame {found.frame}"
@@ -356,8 +361,8 @@ class _Table(Printer):
         saved = f"  → {found.saved}" if found.saved is not None and found.first else ""
         items = _items(found.answer)
         self.console.print(
-            f"[bold]{escape(found.source)}[/bold]{frame}  {width}×{height}  {escape(_summary(items))}  "
-            f"[dim]{spent:.0f} ms[/dim]{escape(saved)}"
+            f"[bold]{escape(printable(found.source))}[/bold]{frame}  {width}×{height}  "
+            f"{escape(printable(_summary(items)))}  [dim]{spent:.0f} ms[/dim]{escape(printable(saved))}"
         )
         if items and found.frame is None and self._details > 0:
             self._details -= 1
@@ -414,9 +419,9 @@ def _rows(items: list[dict[str, Any]]) -> Any:
     boxed = "box" in items[0]
     if boxed:
         corners = "x1 y1 x2 y2 x3 y3 x4 y4" if "x3" in items[0]["box"] else "x1 y1 x2 y2"
-        table.add_column(f"box ({corners}, pixels)")
+        table.add_column(f"box ({corners}, pixels)", overflow="fold")
     for item in items[:20]:
-        row: list[str | Text] = [Text(str(item["name"])), f"{item['confidence']:.3f}"]
+        row: list[str | Text] = [Text(printable(str(item["name"]))), f"{item['confidence']:.3f}"]
         if boxed:
             row.append("  ".join(f"{value:.0f}" for value in item["box"].values()))
         table.add_row(*row)

@@ -225,7 +225,7 @@ def load(
     """
     given: dict[str, object] = {name: value for name, value in flags.items() if value is not None}
     home = _home(str(given.get("home") or environ.get(PREFIX + "HOME") or ""))
-    here = folder or Path.cwd()
+    here = folder or _here()
     path = file or _file(environ, here, home)
     called = FILE if path is None or path == here / FILE else str(path)
     written = _read(path, called) if path else {}
@@ -283,6 +283,13 @@ def _home(name: str) -> Path:
             f"Cannot tell where {found} is, because the system knows no home directory for it. Name a whole path with "
             "--home or SACCADE_HOME."
         ) from None
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise BadSettings("The folder in which this was started is gone. Go to one that is there.") from None
 
 
 def _file(environ: Mapping[str, str], folder: Path, home: Path) -> Path | None:
