@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lamps import Typed
 
-from saccade.cli.bench import _address, _print, _refusal, made_photo
+from saccade.cli.bench import _address, _print, _refusal, _target, made_photo
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.errors import BadOptions, Error
 from saccade.media import decode
@@ -109,6 +109,25 @@ def test_an_address_where_nobody_listens_is_an_error_in_words(typed: Typed) -> N
     assert told.exit_code == 1
     assert "Nobody listens at 127.0.0.1:" in told.stderr
     assert "saccade serve" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--key", "sac_1\r\nx-more: 1"), "signs that no key has"),
+        (("--precision", "f32"), "--precision changes nothing there"),
+        (("--models", "."), "--models changes nothing there"),
+    ],
+)
+def test_what_makes_no_sense_for_a_server_that_runs_is_refused(typed: Typed, words: tuple[str], says: str) -> None:
+    told = typed("bench", "lamps", "--url", "http://127.0.0.1:9", *words)
+    assert (told.exit_code, says in told.stderr) == (2, True), told.output
+
+
+def test_a_name_of_a_model_cannot_change_the_request() -> None:
+    assert _target("http://127.0.0.1:8000/", "house/a b?x#y", "cat, dog") == (
+        "http://127.0.0.1:8000/models/house/a%20b%3Fx%23y?candidate_labels=cat%2C%20dog"
+    )
 
 
 def test_a_server_that_refuses_every_call_is_quoted() -> None:

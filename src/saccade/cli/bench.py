@@ -23,6 +23,7 @@ import click
 from saccade.cli import table
 from saccade.cli.house import Place, compiled, counted, fetched, library, model_options, settings
 from saccade.cli.load import Report, drive, loopback_only
+from saccade.cli.talk import check_key
 from saccade.errors import BadOptions, Error
 
 WARM_UP = 5
@@ -65,6 +66,8 @@ def COMMAND(
     report: dict[str, Any] = {"model": ref, "bytes": len(photo)}
     if url:
         loopback_only(url)
+        check_key(key)
+        _check_alone(home=home, models=folders, precision=precision, device=device)
         with counted("measuring") as tell:
             report |= _over_http(_target(url, ref, labels), photo, key, levels, calls, tell)
     else:
@@ -79,6 +82,13 @@ def COMMAND(
             report |= _over_http(_target(address, ref, labels), photo, None, levels, calls, tell)
             report["memory_bytes"] = _memory(process.pid)
     click.echo(json.dumps(report, indent=1)) if as_json else _print(report)
+
+
+def _check_alone(**given: object) -> None:
+    """Raises BadOptions: something is to be changed about a server that runs already."""
+    for name, value in given.items():
+        if value:
+            raise BadOptions(f"--url measures a server as it runs, and --{name} changes nothing there: leave one out.")
 
 
 def made_photo() -> bytes:
@@ -151,7 +161,7 @@ def _measured(once: Any, calls: int, callers: int) -> dict[str, Any]:
 
 def _target(url: str, ref: str, labels: str | None) -> str:
     words = f"?candidate_labels={quote(labels)}" if labels else ""
-    return f"{url.rstrip('/')}/models/{ref}{words}"
+    return f"{url.rstrip('/')}/models/{quote(ref)}{words}"
 
 
 def _over_http(
@@ -217,9 +227,8 @@ def _address(process: subprocess.Popen[str], log: IO[str], patience_s: float = S
     Raises:
         Error: it ended, with its last words, or is not ready in time.
     """
-    late = threading.Timer(patience_s, process.kill)
+    began, late = time.monotonic(), threading.Timer(patience_s, process.kill)
     late.start()
-    began = time.monotonic()
     try:
         for line in process.stdout or ():
             found = READY.search(line)

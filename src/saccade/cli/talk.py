@@ -34,8 +34,7 @@ def ask(method: str, url: str, path: str, key: str | None = None, body: object =
     """
     import httpx
 
-    if key and not (key.isascii() and key.isprintable()):
-        raise BadOptions("The key has signs that no key has. Give an admin key as it was shown: --key or SACCADE_KEY.")
+    check_key(key)
     headers = {"authorization": f"Bearer {key}"} if key else {}
     proxied = not any(name in url for name in ("127.0.0.1", "localhost", "[::1]"))
     try:
@@ -59,6 +58,12 @@ def ask(method: str, url: str, path: str, key: str | None = None, body: object =
     if not isinstance(reason, str):
         raise Error(f"{url} answered {answer.status_code} without a word of saccade's; is it a saccade server?")
     raise BadOptions(reason) if answer.status_code == 400 else Error(reason)
+
+
+def check_key(key: str | None) -> None:
+    """Raises BadOptions: it cannot stand in a header."""
+    if key and not (key.isascii() and key.isprintable()):
+        raise BadOptions("The key has signs that no key has. Give a key as it was shown: --key or SACCADE_KEY.")
 
 
 def _document(answer: httpx.Response) -> dict[str, Any] | None:
