@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count as counting
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,9 +204,11 @@ def _album(folder: Path, wanted: Sequence[Source]) -> dict[int, Path]:
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}. Choose another folder for --save.") from error
     places: dict[int, Path] = {}
+    again: dict[str, Iterator[int]] = {}
     for number, source in enumerate(wanted):
-        names = (source.stem, *(f"{source.stem}-{again}" for again in range(2, len(taken) + 3)))
-        name = next(name for name in names if name.lower() not in taken)
+        name = source.stem
+        while name.lower() in taken:
+            name = f"{source.stem}-{next(again.setdefault(source.stem.lower(), counting(2)))}"
         taken.add(name.lower())
         places[number] = folder / name
     return places
