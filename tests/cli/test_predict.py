@@ -70,6 +70,19 @@ def test_broken_files_are_named_and_the_others_are_answered(typed: Typed, models
     assert "Traceback" not in told.output
 
 
+def test_a_folder_without_pictures_keeps_the_others_from_no_answer(
+    typed: Typed, models: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hollow").mkdir()
+    words = ("predict", "hollow", photos / "bright.png", "*.tif", "-m", "lamps", "--models", models)
+    told = typed(*words, "--save", "out", "--json")
+    hollow, bright, tif = found(told.stdout)
+    assert (told.exit_code, len(bright["results"])) == (1, 1)
+    assert (hollow["source"], "holds no image" in hollow["error"]) == ("hollow", True)
+    assert (tif["source"], "no file matches" in tif["error"]) == ("*.tif", True)
+    assert "hollow: the folder holds no image" in typed(*words).stderr
+
+
 def test_broken_files_stand_in_the_json_document(typed: Typed, models: Path, photos: Path) -> None:
     (photos / "empty.png").write_bytes(b"")
     told = typed("predict", photos, "-m", "lamps", "--models", models, "--json")

@@ -63,6 +63,21 @@ def test_a_dash_is_standard_input(tree: Path) -> None:
     assert (source.path, source.stem) == (None, "stdin")
 
 
+def test_a_folder_is_searched_without_what_is_hidden(tree: Path) -> None:
+    (tree / ".thumbnails").mkdir()
+    for name in ("._b.jpg", ".thumbnails/b.jpg"):
+        (tree / name).write_bytes(b"?")
+    assert names(str(tree / "sub"), ".")[1:] == ["[x].png", "a.PNG", "b.jpg", "film.mp4", "sub/c.webp"]
+    assert names("._b.jpg", ".thumbnails") == ["._b.jpg", ".thumbnails/b.jpg"]
+
+
+def test_a_word_that_matches_nothing_among_others_cannot_be_read(tree: Path) -> None:
+    first, missed, last = expand(["b.jpg", "*.tif", "a.PNG"])
+    assert (first.name, last.name) == ("b.jpg", "a.PNG")
+    with pytest.raises(BadInput, match=r"^no file matches this pattern"):
+        missed.read()
+
+
 @pytest.mark.parametrize("word", ["*.tif", "hollow", "holl*"])
 def test_a_word_that_matches_nothing_is_named(tree: Path, word: str) -> None:
     (tree / "hollow").mkdir()

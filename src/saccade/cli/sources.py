@@ -26,10 +26,12 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One image or video: ``name`` is what the user calls it, ``path`` None is standard input."""
+    """One image or video: ``name`` is what the user calls it, ``path`` None is standard input, ``problem`` says why
+    there is nothing behind the name."""
 
     name: str
     path: Path | None
+    problem: str = ""
 
     def read(self) -> bytes:
         """The encoded bytes.
@@ -37,6 +39,8 @@ class Source:
         Raises:
             BadInput: it cannot be read; the message names it and says why.
         """
+        if self.problem:
+            raise BadInput(self.problem)
         if self.path is None:
             if sys.stdin is None:
                 raise BadInput("cannot read standard input: it is closed")
@@ -59,20 +63,31 @@ class Source:
 
 def expand(words: Sequence[str], album: Path | None = None) -> list[Source]:
     """Every source behind the words, in order, folders sorted by name; a folder that holds ``album``, where pictures
-    are saved, is searched without it.
+    are saved, is searched without it, and without what is hidden. A word behind which there is nothing is a source
+    that cannot be read.
 
     Raises:
-        BadInput: a word matches nothing.
+        BadInput: there is nothing behind any word, or one is empty.
     """
-    return [source for word in words for source in _behind(word, album)]
+    if "" in words:
+        raise BadInput("One of the sources is an empty text. Name an image, a video, a folder or a pattern.")
+    found: list[Source] = []
+    problems: list[BadInput] = []
+    for word in words:
+        try:
+            found += _behind(word, album)
+        except BadInput as error:
+            problems.append(error)
+            found.append(Source(word, None, error.message.removeprefix(f"{word}: ")))
+    if problems and len(problems) == len(found):
+        raise problems[0]
+    return found
 
 
 def _behind(word: str, album: Path | None) -> Iterator[Source]:
     if word == "-":
         yield Source("-", None)
         return
-    if not word:
-        raise BadInput("One of the sources is an empty text. Name an image, a video, a folder or a pattern.")
     if not os.path.exists(word):
         if word.isdecimal() or word.lower().startswith(STREAMS):
             raise BadInput(f"{word}: cameras and streams are not read. Record a picture or a video first, and name it.")
@@ -99,9 +114,12 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
 
 
 def _children(folder: Path, album: Path | None) -> Iterator[Path]:
-    """The files below a folder, but those in an album that lies in it."""
+    """The files below a folder, but hidden ones (macOS lays a ``._photo.jpg`` beside every photo on a stick), and those
+    in an album that lies in it."""
     root = folder.resolve()
     saved = album.resolve() if album and root in album.resolve().parents else None
     for child in folder.rglob("*"):
-        if child.is_file() and not (saved and (root / child.relative_to(folder)).is_relative_to(saved)):
+        below = child.relative_to(folder)
+        hidden = any(part.startswith(".") for part in below.parts)
+        if not hidden and child.is_file() and not (saved and (root / below).is_relative_to(saved)):
             yield child
