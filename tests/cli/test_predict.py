@@ -83,6 +83,14 @@ def test_a_folder_without_pictures_keeps_the_others_from_no_answer(
     assert "hollow: the folder holds no image" in typed(*words).stderr
 
 
+def test_a_name_that_the_system_takes_for_none_is_told_as_a_source(typed: Typed, models: Path, photos: Path) -> None:
+    words = ("predict", "x" * 300, photos / "bright.png", "-m", "lamps", "--models", models)
+    told = typed(*words)
+    assert (told.exit_code, "1 lamp" in told.stdout) == (1, True)
+    assert "xxx: cannot be looked up: File name too long" in told.stderr
+    assert "--home" not in told.stderr
+
+
 def test_broken_files_stand_in_the_json_document(typed: Typed, models: Path, photos: Path) -> None:
     (photos / "empty.png").write_bytes(b"")
     told = typed("predict", photos, "-m", "lamps", "--models", models, "--json")

@@ -76,9 +76,13 @@ def expand(words: Sequence[str], album: Path | None = None) -> list[Source]:
     for word in words:
         try:
             found += _behind(word, album)
+            continue
+        except OSError as error:  # a folder on the way may not be entered, or the name is too long
+            problem = BadInput(f"{word}: cannot be looked up: {error.strerror or 'unknown error'}")
         except BadInput as error:
-            problems.append(error)
-            found.append(Source(word, None, error.message.removeprefix(f"{word}: ")))
+            problem = error
+        problems.append(problem)
+        found.append(Source(word, None, problem.message.removeprefix(f"{word}: ")))
     if problems and len(problems) == len(found):
         raise problems[0]
     return found
