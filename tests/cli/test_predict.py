@@ -419,6 +419,27 @@ def test_ctrl_c_while_waiting_for_bytes_that_never_come_ends_at_once(models: Pat
         assert child.stderr.read().strip() == b"Aborted!"
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_a_video_finds_no_half_of_it_and_a_whole_document(
+    models: Path, tmp_path: Path, sign: signal.Signals
+) -> None:
+    with media.VideoWriter(tmp_path / "long.avi", fps=10) as writer:
+        for _ in range(4000):
+            writer.write(np.full((120, 160, 3), 200, np.uint8))
+    words = ["predict", "long.avi", "-m", "lamps", "--models", str(models), "--home", "home", "--save", "out", "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "saccade", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        begun = child.stdout.readline() + child.stdout.readline()
+        child.send_signal(sign)
+        rest, errors = child.stdout.read(), child.stderr.read()
+        assert (child.wait(60), errors.strip()) == (1, b"Aborted!")
+    assert 0 < len(found((begun + rest).decode())) < 4000
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_the_bar_counts_the_frames_that_are_there(models: Path, film: Path, tmp_path: Path) -> None:
     content = bytearray(film.read_bytes())
     at = content.index(b"strh") + 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -103,7 +104,8 @@ def COMMAND(
     model = _open(card, given, len(wanted))
     printer = _Json() if as_json else _Table()
     try:
-        failed = _each(model, wanted, look, printer)
+        with _ended_cleanly():
+            failed = _each(model, wanted, look, printer)
     finally:
         printer.end()
         model.close()
@@ -227,6 +229,20 @@ def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) 
 
 
 @contextmanager
+def _ended_cleanly() -> Iterator[None]:
+    """SIGTERM, as of a scheduler, ends the work as Ctrl-C does: half a video does not stay, a document is closed."""
+
+    def end(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+@contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
     """Threads that begin nothing more once the work is broken off."""
     pool = ThreadPoolExecutor(max_workers=4)
@@ -332,14 +348,16 @@ class _Json(Printer):
     """A JSON array, written item by item so that a long run can be read while it grows."""
 
     def __init__(self) -> None:
-        self._open = False
+        self._begun = False
+        click.echo("[", nl=False)
 
     def show(self, found: Found) -> None:
-        click.echo(("," if self._open else "[") + "\n" + json.dumps(_document(found)), nl=False)
-        self._open = True
+        text = (",\n" if self._begun else "\n") + json.dumps(_document(found))
+        self._begun = True  # before it is written: who breaks off in between still gets a whole document
+        click.echo(text, nl=False)
 
     def end(self) -> None:
-        click.echo("\n]" if self._open else "[]")
+        click.echo("\n]" if self._begun else "]")
 
 
 class _Table(Printer):
