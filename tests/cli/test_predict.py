@@ -209,6 +209,18 @@ def test_nothing_that_lies_in_the_folder_is_written_over(typed: Typed, models: P
     assert sorted(path.name for path in tmp_path.glob("photo*.jpg")) == ["photo-2.jpg", "photo-3.jpg", "photo.jpg"]
 
 
+def test_runs_that_save_into_one_folder_at_one_time_write_over_nothing(
+    models: Path, photos: Path, tmp_path: Path
+) -> None:
+    words = ["predict", *[str(photos / "bright.png")] * 10, "-m", "lamps", "--models", str(models)]
+    words += ["--home", "home", "--save", "out", "--json"]
+    command = [sys.executable, "-m", "saccade", *words]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(3)]
+    saved = [entry["saved"] for run in runs for entry in found(run.communicate(timeout=120)[0].decode())]
+    assert len(set(saved)) == 30
+    assert {f"out/{path.name}" for path in (tmp_path / "out").iterdir()} == set(saved)
+
+
 def test_a_folder_that_cannot_be_made_is_named(typed: Typed, models: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     told = typed("predict", photos, "-m", "lamps", "--models", models, "--save", "file/out")

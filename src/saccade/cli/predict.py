@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sys
@@ -11,8 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count as counting
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +209,7 @@ def _album(folder: Path, wanted: Sequence[Source]) -> dict[int, Path]:
     for number, source in enumerate(wanted):
         name = source.stem
         while name.lower() in taken:
-            name = f"{source.stem}-{next(again.setdefault(source.stem.lower(), counting(2)))}"
+            name = f"{source.stem}-{next(again.setdefault(source.stem.lower(), itertools.count(2)))}"
         taken.add(name.lower())
         places[number] = folder / name
     return places
@@ -261,10 +260,10 @@ def _ahead(pool: ThreadPoolExecutor, model: Model, wanted: Sequence[Source], loo
         return pool.submit(_look, model, number, source, look).result
 
     rest = iter(enumerate(wanted))
-    waiting = [begun(*source) for source in islice(rest, 8)]
+    waiting = [begun(*source) for source in itertools.islice(rest, 8)]
     while waiting:
         yield from waiting.pop(0)()
-        waiting.extend(begun(*source) for source in islice(rest, 1))
+        waiting.extend(begun(*source) for source in itertools.islice(rest, 1))
 
 
 def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Found]:
@@ -322,14 +321,20 @@ def _tracker() -> Callable[[Answer], Answer]:
 def _save(image_rgb: ByteArray, answer: Answer, place: Path) -> Path:
     from saccade.ops.draw import draw, jpeg
 
-    target = place.with_name(place.name + ".jpg")
-    try:
-        target.write_bytes(jpeg(draw(image_rgb, answer.result)))
-    except OSError as error:
-        with suppress(OSError):
-            target.unlink()  # half a picture is none
-        raise BadInput(f"cannot write {target}: {error.strerror}. Choose another folder for --save.") from error
-    return target
+    picture = jpeg(draw(image_rgb, answer.result))
+    again, target = 1, place.with_name(f"{place.name}.jpg")
+    while True:
+        try:
+            with open(target, "xb") as file:
+                file.write(picture)
+            return target
+        except FileExistsError:  # of another run, which began when this one had looked into the folder
+            again += 1
+            target = place.with_name(f"{place.name}-{again}.jpg")
+        except OSError as error:
+            with suppress(OSError):
+                target.unlink()  # half a picture is none
+            raise BadInput(f"cannot write {target}: {error.strerror}. Choose another folder for --save.") from error
 
 
 class Printer:
