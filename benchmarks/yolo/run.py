@@ -199,8 +199,8 @@ def report(
         faster = statistics.median(base.wall_ms) / wall
         cheaper = statistics.median(base.cpu_ms) / cpu
         print(f"| {worker.name} | {wall:.1f} | {faster:.2f} | {cpu:.1f} | {cheaper:.2f} | {figures} |")
-    print("\nPost-processing, and with JSON, as a share of the whole, photos with 15 to 25 objects (outlines of masks are")
-    print("post-processing in saccade, part of the JSON in ultralytics):")
+    print("\nPost-processing, and with JSON, as a share of the whole, photos with 15 to 25 objects")
+    print("(outlines of masks are post-processing in saccade, part of the JSON in ultralytics):")
     for worker in workers:
         shares = [told[1:] for told in worker.shares if told[0] in MANY]
         if shares:
