@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,22 @@ def test_packed_bodies_are_unpacked(encoding: str) -> None:
     assert response.json()["said"] == ["hello"]
 
 
+@pytest.mark.parametrize("window_bits", [zlib.MAX_WBITS, -zlib.MAX_WBITS])
+def test_deflate_is_unpacked_with_and_without_a_frame_of_zlib(window_bits: int) -> None:
+    """RFC 9110 says with; .NET's DeflateStream and others leave it out."""
+    packer = zlib.compressobj(wbits=window_bits)
+    body = packer.compress(b"hello") + packer.flush()
+    response = asked(made(), "POST", "/first/one", content=body, headers={"content-encoding": "deflate"})
+    assert response.json()["said"] == ["hello"]
+
+
+@pytest.mark.parametrize("encoding", ["identity", "utf-8", "UTF8", "base64", "binary", "8bit", "none", ""])
+def test_what_is_no_content_encoding_says_nothing_about_the_body(encoding: str) -> None:
+    """Programs put a charset or base64 there, and the hosts that they were written for did not look at it."""
+    response = asked(made(), "POST", "/first/one", content=b"hello", headers={"content-encoding": encoding})
+    assert response.json()["said"] == ["hello"]
+
+
 @pytest.mark.parametrize("end", [b"", bytes(9)])
 def test_a_body_of_several_gzip_members_is_read_to_its_end(end: bytes) -> None:
     body = b"".join(gzip.compress(part) for part in (b"hel", b"", b"lo")) + end
@@ -220,6 +237,8 @@ def test_a_body_of_several_gzip_members_is_read_to_its_end(end: bytes) -> None:
         (gzip.compress(bytes(600_000), mtime=0) * 2, "gzip", 413),
         (gzip.compress(bytes(10_000_000), mtime=0), "gzip", 413),
         (b"no gzip at all", "gzip", 400),
+        (b"no deflate at all", "deflate", 400),
+        (b"", "deflate", 400),
         (gzip.compress(b"hello" * 100, mtime=0)[:-12], "gzip", 400),
         (b"x", "br", 400),
     ],

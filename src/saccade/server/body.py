@@ -14,6 +14,14 @@ from saccade.server.watch import Watch
 PACKED = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content encodings that are undone, with zlib's window bits for each."""
 
+UNPACKED = frozenset(
+    {"", "identity", "none", "utf-8", "utf8", "us-ascii", "iso-8859-1", "7bit", "8bit", "binary", "base64"}
+)
+"""Words that some clients put there which are no content encodings; the hosts of old did not look at the header."""
+
+RAW_DEFLATE = -15
+"""Window bits of a deflate stream without zlib's frame, which .NET's DeflateStream and others send for ``deflate``."""
+
 MEMBER = b"\x1f\x8b\x08"
 MAX_MEMBERS = 100
 """A gzip body may be several, one behind the other (RFC 1952, section 2.2); for each, those behind it are copied."""
@@ -69,13 +77,15 @@ class Body:
             Overloaded: too many bodies are held already.
             Departed: the caller left.
         """
-        self._encoding()  # one that is not known is refused before anything is read
+        self._window_bits()  # an encoding that is not known is refused before anything is read
         return await self.opened(await self.packed(timeout_s))
 
     async def opened(self, packed: bytes) -> bytes:
         """What :meth:`packed` gave, unpacked. Raises what :meth:`read` raises."""
-        encoding = self._encoding()
-        return packed if encoding == "identity" else await self._unpacked(packed, PACKED[encoding])
+        window_bits = self._window_bits()
+        if window_bits == PACKED["deflate"] and not _is_zlib(packed):
+            window_bits = RAW_DEFLATE
+        return await self._unpacked(packed, window_bits) if window_bits else packed
 
     async def packed(self, timeout_s: float) -> bytes:
         """The whole body as it was sent. Raises what :meth:`read` raises."""
@@ -93,11 +103,12 @@ class Body:
         self._shelf.give(self._held)
         self._held = 0
 
-    def _encoding(self) -> str:
-        encoding = self._headers.get("content-encoding", "identity").strip().lower() or "identity"
-        if encoding != "identity" and encoding not in PACKED:
+    def _window_bits(self) -> int:
+        """How to unpack the body; 0 for one that is not packed."""
+        encoding = self._headers.get("content-encoding", "").strip().lower()
+        if encoding not in UNPACKED and encoding not in PACKED:
             raise BadInput(f"The content encoding '{encoding[:40]}' is not supported: send the body plain or as gzip.")
-        return encoding
+        return PACKED.get(encoding, 0)
 
     async def _whole(self) -> bytes:
         parts: list[bytes] = []
@@ -147,3 +158,8 @@ class Body:
 
     def _too_large(self, found: str) -> TooLarge:
         return TooLarge(f"Payload too large: {found} bytes > limit {self._max_bytes}. Send a smaller image.")
+
+
+def _is_zlib(packed: bytes) -> bool:
+    """Whether a deflate stream has zlib's frame (RFC 1950, section 2.2)."""
+    return len(packed) < 2 or (packed[0] & 0x0F == zlib.DEFLATED and int.from_bytes(packed[:2], "big") % 31 == 0)
