@@ -345,6 +345,16 @@ def test_bytes_that_are_no_image_are_named_for_what_they_are(data: bytes, words:
     assert caught.value.message.startswith("cannot identify image file")
 
 
+@pytest.mark.parametrize(("form", "how"), [one for one in SAVES if one[0] != "HEIF"], ids=str)  # that one is too small
+def test_a_file_that_curl_d_sent_is_not_called_damaged(form: str, how: dict[str, object]) -> None:
+    """``curl -d @photo.jpg`` takes every zero byte, CR and LF out of the file."""
+    noise = np.random.default_rng(7).integers(0, 256, (240, 240, 3), np.uint8)
+    data = saved(Pillow.fromarray(noise), form, **how)
+    assert probe(data).width > 0
+    with pytest.raises(BadInput, match=r"^cannot identify image file: its line ends .* --data-binary @FILE"):
+        probe(data.translate(None, b"\0\r\n"))
+
+
 def test_floating_point_samples_are_refused_with_advice() -> None:
     data = saved(Pillow.fromarray(np.ones((4, 4), np.float32)), "TIFF")
     with pytest.raises(BadInput, match="floating-point"):

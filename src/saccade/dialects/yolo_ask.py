@@ -215,7 +215,10 @@ def _urlencoded(body: bytes) -> dict[str, Value]:
     try:
         pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
     except ValueError as error:
-        raise BadInput("The form in the body cannot be read: it is not URL-encoded UTF-8 text.") from error
+        raise BadInput(
+            "The form in the body cannot be read: it is not URL-encoded UTF-8 text. A file goes into a multipart form: "
+            "with curl, -F file=@photo.jpg and not -d @photo.jpg."
+        ) from error
     # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
     packed = ((name, name in PICTURES and not inputs.image_url(value), value) for name, value in pairs)
     values = inputs.gathered((name, value.replace(" ", "+") if blanks else value) for name, blanks, value in packed)

@@ -18,7 +18,7 @@ import numpy as np
 from saccade.errors import BadInput
 from saccade.media import avif, exif, gif, heif, netpbm, png, tiff
 from saccade.media.boxes import boxes, inside
-from saccade.media.signatures import ACCEPTED, image_format, looks_like
+from saccade.media.signatures import ACCEPTED, image_format, is_stripped, looks_like
 
 MAX_SEGMENTS: Final = 4096
 MAX_SCANS: Final = 100
@@ -59,6 +59,11 @@ def probe(data: bytes) -> Header:
     """
     if not data:
         raise BadInput("cannot identify image file: it is empty (0 bytes)")
+    if is_stripped(data):
+        raise BadInput(
+            "cannot identify image file: its line ends and zero bytes were taken out on the way. With curl, send it as "
+            "--data-binary @FILE: -d and --data change it"
+        )
     name = image_format(data)
     if name is None:
         header = _tga(data)

@@ -18,6 +18,9 @@ ASF_GUID: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 TS_PACKET: Final = 188
 M2TS_PACKET: Final = 192
 
+LEAST_STRIPPED: Final = 1024
+STRIPPED_HEAD: Final = 4096
+
 RAW: Final = "a camera's raw file, which is not accepted: export it as JPEG"
 
 FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
@@ -84,6 +87,17 @@ def container(data: bytes) -> str | None:
     if _is_transport_stream(data):
         return "MPEG-TS"
     return None
+
+
+def is_stripped(data: bytes) -> bool:
+    """Whether the zero bytes and line ends of a file were taken out on its way, as ``curl -d @file`` does.
+
+    Every image of more than a kilobyte has one of them near its start.
+    """
+    head = data[:STRIPPED_HEAD]
+    if len(head) < LEAST_STRIPPED or any(sign in head for sign in (b"\0", b"\r", b"\n")):
+        return False
+    return any(byte not in _PRINTABLE for byte in head)
 
 
 def looks_like(data: bytes) -> str:
