@@ -217,6 +217,13 @@ def test_damaged_json_is_for_whose_words_it_begins_with() -> None:
     assert not Hub().claims(typed(b'["model"]', "application/json", **{"x-api-key": "k"}))
 
 
+def test_a_url_encoded_form_is_for_whose_words_it_has() -> None:
+    kind = "application/x-www-form-urlencoded"
+    assert Hub().claims(typed(b"threshold=0.5&image=aaaa", kind))
+    assert not Hub().claims(typed(b"threshold=0.5&inputs=aaaa", kind))
+    assert not Hub().claims(typed(b"inputs=aaaa&model=m", kind, **{"x-api-key": "k"}))
+
+
 def test_a_form_whose_part_inputs_comes_late_is_not_claimed() -> None:
     assert not Hub().claims(form("/", {"note": "x" * 5000, "inputs": "aaaa"}))
 

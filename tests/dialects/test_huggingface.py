@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -199,6 +200,30 @@ def test_a_form_holds_the_image_and_the_parameters() -> None:
         ask("/models/detr", FORM, content_type="multipart/form-data")
 
 
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        urlencode({"inputs": TEXT, "threshold": 0.25}),
+        urlencode({"threshold": 0.25, "image": "data:image/jpeg;base64," + TEXT}),
+        urlencode({"parameters": '{"threshold":0.25}', "inputs": TEXT}),
+        f"inputs={TEXT}&threshold=0.25",
+    ],
+)
+def test_a_url_encoded_form_holds_the_image_and_the_parameters(body: str, kind: str | None) -> None:
+    """``requests.post(url, data={"inputs": text})``; some leave the plus signs of base64 as they are."""
+    headers = {} if kind is None else {"content_type": kind}
+    for path in ("/models/detr", "/"):
+        (call,) = ask(path, body.encode(), **headers).calls
+        assert (call.media, call.options.conf) == (JPEG, 0.25)
+
+
+@pytest.mark.parametrize("body", [b"inputs==", b"image=/9j/4AAQ=\xff", b"other=inputs=abc", b"a=b&c=d", b"inputsx=abc"])
+def test_what_only_resembles_a_url_encoded_form_is_refused_or_no_form(body: bytes) -> None:
+    with contextlib.suppress(errors.BadInput):
+        assert ask("/models/detr", body).calls[0].media == body
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_parameter_counts_although_its_part_has_a_files_name(first: bool) -> None:
     part = b'--b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n%b\r\n'
@@ -279,6 +304,20 @@ def test_broken_json_is_told_only_to_those_who_declared_json(body: bytes) -> Non
 def test_what_is_no_image_string_is_bad_input(body: dict[str, Any]) -> None:
     with pytest.raises(errors.BadInput):
         ask("/models/detr", body)
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (list(JPEG), "a list of numbers was given"),
+        ({"type": "Buffer", "data": list(JPEG)}, "a list of numbers was given"),
+        ({"image_url": "https://example.org/cats.jpg"}, "an object without the key `image`"),
+        ([[1, 2]], "a list of numbers was given"),
+    ],
+)
+def test_bytes_that_became_something_else_in_json_are_named_for_what_they_are(sent: Any, words: str) -> None:
+    with pytest.raises(errors.BadInput, match=words):
+        ask("/models/detr", {"inputs": sent})
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------

@@ -90,8 +90,12 @@ def speaks_form(incoming: Incoming) -> bool:
         return b'name="inputs"' not in body
     elif (start := JSON_START.match(body)) is not None:
         return start[1] == b"{" and _looks_like_ours(body)
-    elif _is_urlencoded(incoming.headers) and any(b"&%b=" % word in b"&" + body[:HEAD] for word in WORDS):
-        return True
+    elif _is_urlencoded(incoming.headers):
+        head = b"&" + body[:HEAD]
+        if any(b"&%b=" % name.encode() in head for name in OTHERS):
+            return False
+        if any(b"&%b=" % word in head for word in WORDS):
+            return True
     return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
 
 

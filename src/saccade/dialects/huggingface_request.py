@@ -50,8 +50,23 @@ WORDS = SILENT.union(*PARAMETERS.values())
 JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*[{\["]')
 """After a byte order mark and blanks, a sign with which JSON begins and no image does."""
 
+IMAGES = ("inputs", "image")
+"""Parts of a form whose text is the image."""
+
+PAIRS_START = re.compile(rb"(?:[\w.%\[\]-]{1,64}=[^&]{0,1024}&){0,16}(?:inputs|image)=[^=]")
+"""How a URL-encoded form with an image begins, as ``requests.post(url, data={"inputs": …})`` sends it. No image begins
+so, and in base64 nothing follows a ``=`` but another one."""
+
 NESTED = ("parameters", "options")
 """Parts of a form that hold JSON."""
+
+NAMES = ("image", "inputs", "b64", "data", "url")
+"""Keys under which an object has the image."""
+
+NUMBERS = (
+    "An image must be a base64 string, but a list of numbers was given. Send the image's bytes as the body, or encode "
+    "them: base64.b64encode(data).decode() in Python, buffer.toString('base64') in JavaScript."
+)
 
 Shape: TypeAlias = Literal["one", "list", "predictions"]
 
@@ -106,6 +121,8 @@ def _content(incoming: Incoming) -> Content:
                 raise
         else:
             return _from_json(value, body)
+    if PAIRS_START.match(body):
+        return _from_form(inputs.Form(texts=inputs.urlencoded(body, frozenset(IMAGES))))
     return Content((Picture(_raw(body)),))
 
 
@@ -130,7 +147,7 @@ def _raw(body: bytes) -> bytes:
 
 def _from_form(form: inputs.Form) -> Content:
     fields = {name: value for name, value in _said(form.texts).items() if name not in NESTED}
-    text = fields.pop("inputs", None) or fields.pop("image", None)
+    text = next((text for name in IMAGES if (text := fields.pop(name, None))), None)
     switches = _nested(form, "options")
     parameters: dict[str, Value] = {**fields, **_nested(form, "parameters")}
     pictures = [upload.data for upload in form.files if upload.name not in NESTED]
@@ -190,6 +207,8 @@ def _object(value: Value, name: str) -> dict[str, Value]:
 def _pictures(values: list[Value]) -> tuple[Picture, ...]:
     if not values:
         raise BadInput("The list of images is empty.")
+    if _are_numbers(values):
+        raise BadInput(NUMBERS)
     if len(values) > MAX_PICTURES:
         raise BadInput(f"The request holds {len(values)} images; at most {MAX_PICTURES} are answered at once.")
     pictures = []
@@ -201,11 +220,21 @@ def _pictures(values: list[Value]) -> tuple[Picture, ...]:
 
 def _picture(value: Value) -> Picture:
     if isinstance(value, dict):
-        value = next((value[key] for key in ("image", "inputs", "b64", "data", "url") if key in value), None)
+        key = next((key for key in NAMES if key in value), None)
+        if key is None:
+            raise BadInput("An image must be a base64 string, but an object without the key `image` was given.")
+        value = value[key]
+    if _are_numbers(value):
+        raise BadInput(NUMBERS)
     if not isinstance(value, str | bytes):
         raise BadInput(f"An image must be a base64 string, but {inputs.described(value)} was given.")
     url = inputs.image_url(value)
     return Picture(inputs.image_string(value)) if url is None else Picture(url=url)
+
+
+def _are_numbers(value: Value) -> bool:
+    """Whether bytes became a list on their way into JSON, as a Buffer of JavaScript and ``list(data)`` do."""
+    return isinstance(value, list) and value != [] and all(type(one) is int for one in value[:16])
 
 
 def options_of(task: Task, model: str, parameters: Mapping[str, Value]) -> Options:

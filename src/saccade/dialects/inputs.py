@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import compress, islice
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 import pybase64
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_PARTS = 64
 """Parts of one form; a form with several images stays far below."""
+
+MAX_PAIRS = 1000
+"""Pairs of one URL-encoded form."""
 
 MAX_PART_HEADERS = 16
 MAX_PART_HEADER_BYTES = 8192
@@ -207,6 +210,24 @@ def _rewritten(body: bytes, boundary: bytes) -> bytes:
         if len(pieces) > 5 * MAX_PARTS:
             break
     return b"".join(pieces)
+
+
+def urlencoded(body: bytes, images: Collection[str]) -> tuple[tuple[str, str], ...]:
+    """The names and values of a URL-encoded form; those in ``images`` may be base64.
+
+    Raises:
+        BadInput: it is not UTF-8 text, or has more than :data:`MAX_PAIRS` pairs.
+    """
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_PAIRS)
+    except ValueError as error:
+        raise BadInput(
+            "The form in the body cannot be read: it is not URL-encoded UTF-8 text. A file goes into a multipart form: "
+            "with curl, -F file=@photo.jpg and not -d @photo.jpg."
+        ) from error
+    # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
+    packed = ((name, name in images and not image_url(value), value) for name, value in pairs)
+    return tuple((name, value.replace(" ", "+") if blanks else value) for name, blanks, value in packed)
 
 
 def json_value(body: bytes) -> Value:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -23,7 +22,6 @@ from saccade.results import MaskForm
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 EVENTS = "text/event-stream"
 PICTURES = frozenset((*FILES, *ADDRESSES))
-MAX_FIELDS = 1000
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -212,16 +210,7 @@ def _written(words: Words, files: Sequence[str]) -> Picture | None:
 
 
 def _urlencoded(body: bytes) -> dict[str, Value]:
-    try:
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
-    except ValueError as error:
-        raise BadInput(
-            "The form in the body cannot be read: it is not URL-encoded UTF-8 text. A file goes into a multipart form: "
-            "with curl, -F file=@photo.jpg and not -d @photo.jpg."
-        ) from error
-    # Base64 that was not percent-encoded arrives with blanks instead of plus signs.
-    packed = ((name, name in PICTURES and not inputs.image_url(value), value) for name, value in pairs)
-    values = inputs.gathered((name, value.replace(" ", "+") if blanks else value) for name, blanks, value in packed)
+    values = inputs.gathered(inputs.urlencoded(body, PICTURES))
     return {**{name: found[-1] for name, found in values.items()}, **_joined(values)}
 
 
