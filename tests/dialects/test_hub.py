@@ -217,6 +217,15 @@ def test_damaged_json_is_for_whose_words_it_begins_with() -> None:
     assert not Hub().claims(typed(b'["model"]', "application/json", **{"x-api-key": "k"}))
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/x-www-form-urlencoded", "image/jpeg", "multipart/mixed"]
+)
+def test_a_form_under_another_content_type_is_named_for_what_it_is(kind: str) -> None:
+    """``requests.post(url, files=..., headers={"Content-Type": "application/json"})``."""
+    with pytest.raises(errors.BadInput, match=r"is a multipart form, but its Content-Type is the text .* Leave"):
+        Hub().parse(typed(call().body, kind, **{"x-api-key": "k"}), Desk())
+
+
 def test_a_url_encoded_form_is_for_whose_words_it_has() -> None:
     kind = "application/x-www-form-urlencoded"
     assert Hub().claims(typed(b"threshold=0.5&image=aaaa", kind))

@@ -122,6 +122,10 @@ def is_multipart(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").lower().lstrip().startswith("multipart/form-data")
 
 
+MULTIPART_START = re.compile(rb"\s{0,4}--[^\r\n]{1,80}\r?\ncontent-", re.IGNORECASE)
+"""How a multipart form begins that has no preamble."""
+
+
 def multipart(headers: Mapping[str, str], body: bytes) -> Form:
     """The form that a multipart/form-data body holds.
 

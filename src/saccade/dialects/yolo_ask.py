@@ -71,6 +71,11 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
     if media.kind(incoming.body) is not None:
         # Some tools send a photo under the content type of a form: the bytes decide.
         return words, Picture(incoming.body)
+    if kind and inputs.MULTIPART_START.match(incoming.body):
+        raise BadInput(
+            f"The body is a multipart form, but its Content-Type is {inputs.described(kind)}. Leave the Content-Type "
+            "header out: the HTTP library adds the right one, together with the boundary."
+        )
     if kind == "application/x-www-form-urlencoded":
         words = Words(form=_urlencoded(incoming.body), query=query)
     elif kind == "application/json" or kind.endswith("+json"):
