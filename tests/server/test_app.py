@@ -509,6 +509,15 @@ def test_health_tells_loading_ready_and_stopping() -> None:
     assert asked(app, "POST", "/first/one", content=b"x").status_code == 503
 
 
+def test_who_keeps_a_connection_is_sent_elsewhere_while_the_server_stops() -> None:
+    """A pool would go on asking a server that refuses, beside others that answer."""
+    app = made()
+    assert "connection" not in asked(app, "POST", "/first/one", content=b"x").headers
+    app.draining = True
+    for method, path in (("POST", "/first/one"), ("GET", "/firsts")):
+        assert asked(app, method, path).headers["connection"] == "close"
+
+
 def test_browsers_get_a_page_and_programs_a_word() -> None:
     page = asked(made(), "GET", "/", headers={"accept": "text/html,*/*"})
     assert page.headers["content-type"].startswith("text/html")

@@ -611,6 +611,8 @@ class App:
             iso = exchange.dialect == "platform"
             pairs = answering.quota_headers(exchange.standing, time.time(), iso)
             extra += [(name.encode(), value.encode()) for name, value in pairs]
+        if self.draining and exchange.error in ("", "Stopped"):  # the request was read, nothing of it is lost
+            extra.append((b"connection", b"close"))
         return extra
 
     def address(self, path: str) -> str:
