@@ -22,6 +22,7 @@ from saccade.dialects.dialect import Incoming
 from saccade.dialects.hub import Hub
 
 ID = "AbCdEfGhIjKlMnOpQrSt"
+KEY = "57ee9a" * 7
 FORM = {"model": f"https://hub.ultralytics.com/models/{ID}", "imgsz": "640", "conf": "0.25", "iou": "0.45"}
 
 
@@ -110,12 +111,21 @@ def test_an_answer_names_the_model_that_gave_it_though_the_caller_named_another(
         ID,
         f"ul://somebody/project/{ID}",
         f'"{ID}"',
+        f"{KEY}_{ID}",
     ],
 )
 def test_the_model_in_all_spellings_and_never_its_query(ref: str) -> None:
     incoming = call({"model": ref})
     assert Hub().parse(incoming, Desk()).calls[0].model == ID
-    assert b"verysecret" not in told(Hub(), incoming, answer(BOXES)).body
+    body = told(Hub(), incoming, answer(BOXES)).body
+    assert b"verysecret" not in body
+    assert KEY.encode() not in body
+
+
+def test_a_key_before_an_unknown_models_id_is_not_told() -> None:
+    with pytest.raises(errors.UnknownModel) as found:
+        Hub().parse(call({"model": f"{KEY}_unknown"}), Desk())
+    assert KEY not in found.value.message
 
 
 @pytest.mark.parametrize(

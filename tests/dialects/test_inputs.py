@@ -89,6 +89,16 @@ def test_a_form_of_pythons_email_package_is_read() -> None:
     assert [(upload.name, upload.data) for upload in read.files] == [("conf", b"0.3"), ("file", PICTURE)]
 
 
+def test_quoted_printable_parts_are_read() -> None:
+    """Delphi's Indy encodes texts so unless it is told otherwise; of a photo it is only said."""
+    head = "Content-Disposition: form-data; name={}\r\nContent-Transfer-Encoding: Quoted-Printable"
+    page, photo = b"https://hub.ultralytics.com/mod=\r\nels/ID?tab=3Ddeploy", b"\xff\xd8=3D\x00"
+    body = form_body((head.format("model"), page), (head.format("conf"), b"0.25"), (head.format("file"), photo))
+    form = inputs.multipart(FORM, body)
+    assert form.fields == {"model": "https://hub.ultralytics.com/models/ID?tab=deploy", "conf": "0.25"}
+    assert form.file("file") == photo
+
+
 def test_bytes_that_are_only_said_to_be_base64_are_taken_as_they_are() -> None:
     head = 'Content-Disposition: form-data; name="file"; filename="x"\r\nContent-Transfer-Encoding: base64'
     assert inputs.multipart(FORM, form_body((head, PICTURE))).file("file") == PICTURE

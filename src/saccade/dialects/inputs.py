@@ -443,6 +443,16 @@ def _tolerant_base64(raw: bytes) -> bytes:
         raise BadInput(PRINTED_BYTES if raw.startswith((b"b'", b'b"')) else NOT_BASE64) from error
 
 
+def _transferred(data: bytes, encoding: bytes) -> bytes:
+    """A part's bytes as they were before they were encoded for the way; some say so and send plain bytes."""
+    if encoding == b"base64":
+        with suppress(BadInput):
+            return _tolerant_base64(data)
+    if encoding == b"quoted-printable" and data.isascii():
+        return binascii.a2b_qp(data)
+    return data
+
+
 def _finite(value: object) -> int | float | None:
     if isinstance(value, bytes):
         value = value[: MAX_SIGNIFICANT + 1].decode("latin-1")
@@ -483,7 +493,7 @@ class _Reader:
         self._count = 0
         self._name = self._value = b""
         self._disposition = b""
-        self._base64 = False
+        self._transfer = b""
         self._chunks: list[bytes] = []
 
     def callbacks(self) -> MultipartCallbacks:
@@ -505,7 +515,7 @@ class _Reader:
         self._count += 1
         if self._count > MAX_PARTS:
             raise BadInput(f"The multipart form has more than {MAX_PARTS} parts.")
-        self._disposition, self._base64, self._chunks = b"", False, []
+        self._disposition, self._transfer, self._chunks = b"", b"", []
 
     def _header(self) -> None:
         self._name = self._value = b""
@@ -521,16 +531,13 @@ class _Reader:
         if name == b"content-disposition":
             self._disposition = self._value
         elif name == b"content-transfer-encoding":
-            self._base64 = self._value.strip().lower() == b"base64"
+            self._transfer = self._value.strip().lower()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._chunks.append(data[start:end])
 
     def _end(self) -> None:
-        data = b"".join(self._chunks)
-        if self._base64:
-            with suppress(BadInput):  # some say so and send plain bytes
-                data = _tolerant_base64(data)
+        data = _transferred(b"".join(self._chunks), self._transfer)
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if not data and options.get(b"filename") == b"":

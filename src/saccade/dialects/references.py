@@ -2,7 +2,7 @@
 
 Understood are registered names, bare ids, official names with or without ``.pt`` or ``.onnx``, addresses of model pages
 (``https://hub.ultralytics.com/models/ID?tab=deploy``, ``https://huggingface.co/owner/name/tree/main``),
-``ul://owner/project/model`` and ``hf://owner/name``.
+``ul://owner/project/model``, ``hf://owner/name`` and HUB's ``APIKEY_MODELID``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ SUFFIXES = (".pt", ".onnx")
 _PART = r"[^\W_][\w .@()\[\]+,=&'-]{0,127}"
 NAME = re.compile(f"{_PART}(?:/{_PART}){{0,2}}")
 """Whatever a file in a folder of models is likely to be called, as ``best (1)``; nothing that leads out of a folder."""
+
+
+KEYED = re.compile(r"[0-9a-f]{42}_")
+"""HUB's ``APIKEY_MODELID``: the key is no part of the name, and is shown to nobody."""
 
 
 def find(text: str, desk: Desk) -> Card:
@@ -43,7 +47,7 @@ def model_name(text: str) -> str:
     Raises:
         UnknownModel: the text can be no model's name.
     """
-    written = text.strip().strip("\"'")
+    written = KEYED.sub("", text.strip().strip("\"'"), count=1)
     scheme, separator, rest = written.partition("://")
     if not separator:
         name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
