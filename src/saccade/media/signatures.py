@@ -20,6 +20,7 @@ M2TS_PACKET: Final = 192
 
 LEAST_STRIPPED: Final = 1024
 STRIPPED_HEAD: Final = 4096
+LOST: Final = (b"\0", b"\r", b"\n")
 
 RAW: Final = "a camera's raw file, which is not accepted: export it as JPEG"
 
@@ -90,14 +91,14 @@ def container(data: bytes) -> str | None:
 
 
 def is_stripped(data: bytes) -> bool:
-    """Whether the zero bytes and line ends of a file were taken out on its way, as ``curl -d @file`` does.
+    """Whether bytes are an image without its zero bytes and line ends, as ``curl -d @file`` sends it.
 
     Every image of more than a kilobyte has one of them near its start.
     """
     head = data[:STRIPPED_HEAD]
-    if len(head) < LEAST_STRIPPED or any(sign in head for sign in (b"\0", b"\r", b"\n")):
+    if len(head) < LEAST_STRIPPED or any(sign in head for sign in LOST):
         return False
-    return any(byte not in _PRINTABLE for byte in head)
+    return head.startswith(_STRIPPED) or b"ftyp" in head[:8]
 
 
 def looks_like(data: bytes) -> str:
@@ -145,6 +146,8 @@ _IMAGES: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"\xff\x4f\xff\x51", "JPEG2000"),
 )
+
+_STRIPPED: Final = (b"RIFF", *(sent for sign, _ in _IMAGES if len(sent := sign.translate(None, b"".join(LOST))) > 1))
 
 _PRINTABLE: Final = frozenset(range(0x20, 0x7F)) | {0x09, 0x0A, 0x0D}
 
