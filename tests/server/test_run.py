@@ -340,6 +340,20 @@ def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(s
     assert httpx.get(server.url + "/health").status_code == 200
 
 
+BROKEN = b"POST / HTTP/1.1\r\ncontent-length: many\r\n\r\n"
+
+
+@pytest.mark.parametrize(("calls", "rest"), [(1, b"lo"), (2, b"--cut--\r\n"), (1, b"x" * 200_000), (1, BROKEN)])
+def test_what_was_asked_is_answered_although_more_follows_than_was_announced(
+    server: Process, calls: int, rest: bytes
+) -> None:
+    """Programs on small devices count the bytes of a body by hand."""
+    call = b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nsleep1"
+    got = raw(server.url, call * calls + rest, pause_s=calls + 0.5)
+    assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 200") == got.count(b'"sleep1"') == calls, got
+    assert got.count(b"connection: close") == 1
+
+
 def test_a_line_of_a_head_that_never_ends_is_refused_at_the_limit(server: Process) -> None:
     sent = 0
     host, port = server.url.removeprefix("http://").split(":")

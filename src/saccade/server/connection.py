@@ -44,8 +44,8 @@ INVALID = refusal(
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
-    body of a request that offers another protocol, as Java offers HTTP/2 with all of its own. To HTTP/1.0 it speaks
-    HTTP/1.1."""
+    body of a request that offers another protocol, as Java offers HTTP/2 with all of its own, and the answer to one
+    that more bytes follow than it announced. To HTTP/1.0 it speaks HTTP/1.1."""
 
     parted: int | None = None
 
@@ -59,6 +59,9 @@ class Connection(HttpToolsProtocol):
             super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body):
+            self.cycle.keep_alive = False  # what was asked whole is answered; the rest is lost with the connection
+            return
         self.transport.write(INVALID)
         self.transport.close()
 
@@ -127,6 +130,11 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
             self.lost = True
             if self.departure is not None:
                 self.departure()
+
+        def send_400_response(self, msg: str) -> None:
+            super().send_400_response(msg)
+            self.in_head = False
+            self._head_came()
 
         def make_room(self) -> None:
             """See :class:`saccade.server.crowd.Guest`."""
