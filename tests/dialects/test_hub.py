@@ -236,6 +236,12 @@ def test_a_form_under_another_content_type_is_named_for_what_it_is(kind: str) ->
         Hub().parse(typed(call().body, kind, **{"x-api-key": "k"}), Desk())
 
 
+@pytest.mark.parametrize("sent", [[255, 216, 255], {"type": "Buffer", "data": [255, 216, 255]}])
+def test_bytes_that_became_numbers_in_json_are_named_for_what_they_are(sent: object) -> None:
+    with pytest.raises(errors.BadInput, match="a list of numbers was given"):
+        Hub().parse(posted("/", {"model": ID, "file": sent}), Desk())
+
+
 def test_a_url_encoded_form_is_for_whose_words_it_has() -> None:
     kind = "application/x-www-form-urlencoded"
     assert Hub().claims(typed(b"threshold=0.5&image=aaaa", kind))

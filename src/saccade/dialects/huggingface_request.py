@@ -63,11 +63,6 @@ NESTED = ("parameters", "options")
 NAMES = ("image", "inputs", "b64", "data", "url")
 """Keys under which an object has the image."""
 
-NUMBERS = (
-    "An image must be a base64 string, but a list of numbers was given. Send the image's bytes as the body, or encode "
-    "them: base64.b64encode(data).decode() in Python, buffer.toString('base64') in JavaScript."
-)
-
 Shape: TypeAlias = Literal["one", "list", "predictions"]
 
 
@@ -207,8 +202,8 @@ def _object(value: Value, name: str) -> dict[str, Value]:
 def _pictures(values: list[Value]) -> tuple[Picture, ...]:
     if not values:
         raise BadInput("The list of images is empty.")
-    if _are_numbers(values):
-        raise BadInput(NUMBERS)
+    if inputs.are_numbers(values):
+        raise BadInput(inputs.NUMBERS)
     if len(values) > MAX_PICTURES:
         raise BadInput(f"The request holds {len(values)} images; at most {MAX_PICTURES} are answered at once.")
     pictures = []
@@ -224,17 +219,12 @@ def _picture(value: Value) -> Picture:
         if key is None:
             raise BadInput("An image must be a base64 string, but an object without the key `image` was given.")
         value = value[key]
-    if _are_numbers(value):
-        raise BadInput(NUMBERS)
+    if inputs.are_numbers(value):
+        raise BadInput(inputs.NUMBERS)
     if not isinstance(value, str | bytes):
         raise BadInput(f"An image must be a base64 string, but {inputs.described(value)} was given.")
     url = inputs.image_url(value)
     return Picture(inputs.image_string(value)) if url is None else Picture(url=url)
-
-
-def _are_numbers(value: Value) -> bool:
-    """Whether bytes became a list on their way into JSON, as a Buffer of JavaScript and ``list(data)`` do."""
-    return isinstance(value, list) and value != [] and all(type(one) is int for one in value[:16])
 
 
 def options_of(task: Task, model: str, parameters: Mapping[str, Value]) -> Options:

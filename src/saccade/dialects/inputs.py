@@ -337,6 +337,17 @@ PRINTED_BYTES = (
 )
 
 
+NUMBERS = (
+    "An image must be a base64 string, but a list of numbers was given. Send the image's bytes as the body, or encode "
+    "them: base64.b64encode(data).decode() in Python, buffer.toString('base64') in JavaScript."
+)
+
+
+def are_numbers(value: Value) -> bool:
+    """Whether bytes became a list on their way into JSON, as a Buffer of JavaScript and ``list(data)`` do."""
+    return isinstance(value, list) and value != [] and all(type(one) is int for one in value[:16])
+
+
 def boolean(value: object, default: bool | None = None, *, name: str = "value") -> bool:
     """A switch in any usual spelling: true/false, 1/0, yes/no, on/off, in any case; anything else is the default.
 

@@ -205,6 +205,8 @@ def _written(words: Words, files: Sequence[str]) -> Picture | None:
     if found is None:
         return None
     name, value = found
+    if inputs.are_numbers(value.get("data") if isinstance(value, dict) else value):
+        raise BadInput(inputs.NUMBERS)
     if isinstance(value, list):
         value = value[0] if value else None
     value = arguments.unquoted(value)
