@@ -249,6 +249,15 @@ def test_a_forms_part_of_parameters_is_no_image_even_if_it_has_a_files_name(file
     assert (call.media, call.options.conf, call.use_cache) == (JPEG, 0.125, False)
 
 
+def test_a_forms_part_that_is_no_json_is_named() -> None:
+    """It was 'The body', of which the caller never wrote any JSON."""
+    body = FORM.replace(b'name="threshold"', b'name="parameters"').replace(b"0.25", b"threshold=1")
+    with pytest.raises(errors.BadOptions, match=r"^`parameters` must be a JSON object, but the text 'threshold=1' was"):
+        ask("/models/detr", body, content_type="multipart/form-data; boundary=b")
+    empty = FORM.replace(b'name="threshold"', b'name="parameters"').replace(b"0.25", b"")
+    assert ask("/models/detr", empty, content_type="multipart/form-data; boundary=b").calls[0].media == JPEG
+
+
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b" \r\n\t", b"\xef\xbb\xbf \n", b"\n" * 5000])
 def test_json_is_known_after_a_byte_order_mark_and_blanks(before: bytes) -> None:
     (call,) = ask("/models/detr", before + json.dumps({"inputs": TEXT}).encode()).calls

@@ -166,7 +166,13 @@ def _nested(form: inputs.Form, name: str) -> dict[str, Value]:
     """The JSON object in a part of a form, which may bear a file's name, too."""
     text = form.fields.get(name)
     data = form.file(name) if text is None else text.encode()
-    return {} if data is None else _object(inputs.json_value(data), name)
+    if not data:
+        return {}
+    try:
+        value = inputs.json_value(data)
+    except BadInput as error:
+        raise BadOptions(f"`{name}` must be a JSON object, but {inputs.described(data)} was given.") from error
+    return _object(value, name)
 
 
 def _from_json(value: Value, body: bytes) -> Content:
