@@ -115,6 +115,8 @@ class EchoEngine:
                 await asyncio.sleep(0 if b"endless" in call.media else 0.001)
                 if b"breaks" in call.media and index == 2:
                     raise RunFailed("The graph failed.")
+                if b"bug" in call.media and index == 2:
+                    raise ZeroDivisionError("secret text of a bug")
                 self.served += 1
                 yield answer(f"frame {index}", call.model)
         except (asyncio.CancelledError, GeneratorExit):

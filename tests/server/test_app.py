@@ -20,6 +20,7 @@ from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade import __version__, media
 from saccade.call import Answer, Call
+from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
 from saccade.server import wiring
 from saccade.server.access import OpenGate
@@ -451,6 +452,27 @@ def test_a_video_that_breaks_says_so_before_or_after_the_first_frame() -> None:
     assert asked(made(), "POST", "/first/one", content=b"video breaks").status_code == 500
     lines = asked(made(), "POST", "/first/one?stream", content=b"video breaks").text.splitlines()
     assert json.loads(lines[-1]) == {"first": "The graph failed."}
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "told"), [(b"breaks", "RunFailed", "The graph failed."), (b"bug", "Bug", "with this id: ")]
+)
+def test_what_ends_a_video_after_its_first_frame_is_an_event_of_its_own_and_an_error_in_log_and_metrics(
+    tmp_path: Path, word: bytes, kind: str, told: str
+) -> None:
+    app = wiring.build(Settings(), Shelf(), EchoEngine(), OpenGate(), [Hub()])  # type: ignore[arg-type]
+    form: dict[str, Any] = {"files": {"file": b"GIF89a " + word}, "data": {"model": "one"}}
+    with (tmp_path / "log").open("w+") as stream:
+        app.journal = Journal(True, stream)
+        events = asked(app, "POST", "/", headers={"accept": "text/event-stream"}, **form).text.split("\n\n")
+        app.journal.flush()
+        stream.seek(0)
+        log = stream.read()
+    assert [event.partition("\n")[0] for event in events] == ["event: frame", "event: frame", "event: error", ""]
+    assert told in events[2]
+    assert "secret" not in events[2]
+    assert f" error={kind}" in log
+    assert f'saccade_errors_total{{dialect="hub",error="{kind}"}} 1.0' in app.metrics.text().decode()
 
 
 def test_a_reader_who_leaves_in_the_middle_of_a_video_ends_it() -> None:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,6 +109,24 @@ def test_sigterm_finishes_accepted_calls_refuses_new_ones_and_exits_cleanly(tmp_
     code, _, err = process.end()
     assert code == 0, err
     assert "a second Ctrl-C ends at once" in err
+
+
+def test_calls_that_do_not_finish_in_time_are_told_so_when_the_server_stops(tmp_path: Path) -> None:
+    process = Process(tmp_path, drain_timeout_s=0.5)
+    url = process.ready()
+    with ThreadPoolExecutor(2) as threads:
+        film = threads.submit(httpx.post, url + "/plain/one?stream=1", content=b"video endless", timeout=30)
+        call = threads.submit(httpx.post, url + "/plain/one", content=b"sleep30", timeout=30)
+        assert waited(lambda: "saccade_inflight_requests 2.0" in httpx.get(url + "/metrics").text)
+        process.signal(signal.SIGTERM)
+        code, _, err = process.end(4)
+    told = {"plain": "The server is shutting down. Try again shortly."}
+    assert json.loads(film.result().text.splitlines()[-1]) == told
+    assert (call.result().status_code, call.result().json()) == (503, told)
+    assert code == 0
+    assert "Traceback" not in err
+    assert err.count("error=Stopped") == 2
+    assert "breaking off the calls that are not finished after 0.5 s (2)" in err
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ class App:
         self.ready = False
         self.draining = False
         self.inflight = 0
+        self.watches: set[Watch] = set()
         self.fetching: dict[str, asyncio.Future[Card]] = {}
 
     @property
@@ -199,10 +200,18 @@ class App:
             await self._at_home(scope, receive, send, head, received, extra)
         else:
             self.inflight += 1
+            watch = Watch(receive, scope)
+            self.watches.add(watch)
             try:
-                await self._serve(Exchange(head, received, Watch(receive, scope)), receive, send, extra)
+                await self._serve(Exchange(head, received, watch), receive, send, extra)
             finally:
                 self.inflight -= 1
+                self.watches.discard(watch)
+
+    def break_off(self) -> None:
+        """Ends the calls that are still at work; their callers are told, also in the middle of a video."""
+        for watch in tuple(self.watches):
+            watch.give_up()
 
     async def _nowhere(self, scope: Scope, send: Send) -> None:
         head, received = incoming_of(scope), time.perf_counter()
@@ -270,8 +279,9 @@ class App:
         except Departed:
             exchange.error = "Departed"
         except asyncio.CancelledError:
-            exchange.error = "Departed"
-            if not watch.left:
+            # Who was given up while it took nothing of its answer cannot be told.
+            exchange.error = "Departed" if watch.left else "Stopped"
+            if not watch.left and not watch.resume():
                 raise
         finally:
             watch.stop()
@@ -304,17 +314,12 @@ class App:
                 return await read(self.desk, lambda desk: candidate.dialect.describe(incoming, desk))
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
-            free = exchange.standing is not None or candidate.route.action == "describe"
-            await self._look_at_standing(exchange)
-            if isinstance(error, CallError) and not free and exchange.standing and exchange.standing.remaining < 1:
-                error = spent(exchange.standing, 1)  # that comes first, whatever else is wrong with the call
-            exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
-            exchange.reason = error.message
-            refusal = candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
-            if refusal.status == 503 and hot(error, incoming, self.settings):
-                await asyncio.sleep(COLD_PAUSE_S)
-            return refusal
-        except (Departed, asyncio.CancelledError):
+            return await self._refusal(exchange, candidate, incoming, error)
+        except asyncio.CancelledError:
+            if not exchange.watch.resume():
+                raise
+            return await self._refusal(exchange, candidate, incoming, stopping())
+        except Departed:
             raise
         except Exception as error:
             found_bug = bug(error, incoming.request_id)
@@ -322,6 +327,18 @@ class App:
             exchange.dialect = candidate.dialect.name
             await self._look_at_standing(exchange)
             return candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
+
+    async def _refusal(self, exchange: Exchange, candidate: Candidate, incoming: Incoming, error: Error) -> Outgoing:
+        free = exchange.standing is not None or candidate.route.action == "describe"
+        await self._look_at_standing(exchange)
+        if isinstance(error, CallError) and not free and exchange.standing and exchange.standing.remaining < 1:
+            error = spent(exchange.standing, 1)  # that comes first, whatever else is wrong with the call
+        exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
+        exchange.reason = error.message
+        refusal = candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
+        if refusal.status == 503 and hot(error, incoming, self.settings):
+            await asyncio.sleep(COLD_PAUSE_S)
+        return refusal
 
     async def _content(self, body: Body, candidate: Candidate, incoming: Incoming) -> bytes:
         """The whole body.
@@ -359,7 +376,7 @@ class App:
 
     async def _predict(self, exchange: Exchange, dialect: Dialect, incoming: Incoming, caller: Caller) -> Outgoing:
         if self.draining:
-            raise Stopped("The server is shutting down. Try again shortly.", retry_after_s=5)
+            raise stopping()
         wish_s = patience_of(incoming.headers)
         exchange.begun = time.monotonic()
         ask = await self._parsed(dialect, incoming, caller)
@@ -383,7 +400,11 @@ class App:
             self.gate.count(ticket, ())
             raise
         except asyncio.CancelledError:
-            self.gate.count(ticket, (UNSEEN,))  # an abandoned call is not given back, so the usage has it, too
+            if exchange.watch.given_up:
+                exchange.standing = (await self.gate.give_back(ticket)).standing
+                self.gate.count(ticket, ())
+            else:
+                self.gate.count(ticket, (UNSEEN,))  # an abandoned call is not given back, so the usage has it, too
             raise
         # A video of fewer frames than its stride has no entries, and is a call that succeeded all the same.
         self.gate.count(ticket, exchange.answers or (UNSEEN,))
@@ -549,11 +570,12 @@ class App:
             return dialect.render(ask, answers)
         first = await anext(frames, None)
         exchange.answers = () if first is None else (first,)
-        entries = dialect.render_stream(ask, _chained(first, frames))
+        told = self._until_it_breaks(exchange, incoming, _chained(first, frames))
+        entries = dialect.render_stream(ask, told)
         return Outgoing(
             media_type=ask.stream_type,
             headers=(("cache-control", "no-store"),),
-            stream=self._until_it_breaks(exchange, dialect, incoming, entries),
+            stream=self._to_the_end(exchange, dialect, incoming, entries),
         )
 
     async def _frames(self, exchange: Exchange, calls: Sequence[Call]) -> AsyncIterator[Answer]:
@@ -568,14 +590,33 @@ class App:
                 yield answer
 
     async def _until_it_breaks(
+        self, exchange: Exchange, incoming: Incoming, answers: AsyncIterator[Answer]
+    ) -> AsyncIterator[Answer]:
+        """The answers. What ends them after the head was sent is noted, and an Error for the dialect to tell."""
+        try:
+            async for answer in answers:
+                yield answer
+            return
+        except Error as problem:
+            error = problem
+        except asyncio.CancelledError:
+            if not exchange.watch.resume():
+                raise
+            error = stopping()
+        except Exception as problem:
+            error = bug(problem, incoming.request_id)
+        exchange.error = "Bug" if type(error) is Error else type(error).__name__
+        exchange.reason = error.message
+        raise error
+
+    async def _to_the_end(
         self, exchange: Exchange, dialect: Dialect, incoming: Incoming, entries: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
-        """The entries; a failure after the head was sent becomes a last entry in the dialect's words."""
+        """The entries; an error that the dialect did not tell becomes a last entry in its words."""
         try:
             async for entry in entries:
                 yield entry
         except Error as error:
-            exchange.error, exchange.reason = type(error).__name__, error.message
             yield dialect.refuse(error, incoming).body + b"\n"
         except Exception as error:
             exchange.error = "Bug"
@@ -716,6 +757,11 @@ def chosen(found: Found, head: Incoming, body: bytes | None = None) -> tuple[Can
 def completed(head: Incoming, body: bytes, match: Mapping[str, str]) -> Incoming:
     """The request with these (``dataclasses.replace`` costs four times as much, at every request)."""
     return Incoming(head.method, head.path, head.query, head.headers, body, match, head.request_id, head.base_url)
+
+
+def stopping() -> Stopped:
+    """What a caller is told who comes while the server stops, or whose call would take longer than that may take."""
+    return Stopped("The server is shutting down. Try again shortly.", retry_after_s=5)
 
 
 def bug(error: Exception, request_id: str) -> Error:

@@ -129,6 +129,7 @@ class EndpointApp(App):
             fetch=shared.fetch,
         )
         self.fronts = shared.fronts
+        self.watches = shared.watches
         self.endpoint = name
         self._fleet = fleet
         self._desk = desk

@@ -154,6 +154,7 @@ async def serve(line: socket.socket, listener: socket.socket) -> None:
     house.channel.send(channel.Standing(os.getpid()))
     reporting = loop.create_task(_report(house, app, server))
     await house.stopped.wait()
+    app.break_off()
     server.should_exit = True
     await serving
     await app.close()

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -211,9 +212,13 @@ async def _drained(app: App, entrance: Entrance) -> None:
     while (app.inflight or entrance.busy) and time.monotonic() < end:
         await asyncio.sleep(0.02)
         if time.monotonic() > told_at:
-            told_at = end
+            told_at = math.inf
             count = app.inflight + entrance.inflight
             log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", count)
+    if app.inflight or entrance.busy:
+        count, seconds = app.inflight + entrance.inflight, app.settings.drain_timeout_s
+        log.warning("breaking off the calls that are not finished after %g s (%d)", seconds, count)
+    app.break_off()
 
 
 def _stop_signals() -> asyncio.Event:

@@ -1,4 +1,4 @@
-"""Notices that the caller left, and cancels what is being done for it."""
+"""Notices that the caller left, or that the server stops, and cancels what is being done for it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ for it. Its "tell" takes a function, or None."""
 
 
 class Watch:
-    """Cancels the task that made it when the caller leaves, or when a part of the work takes too long.
+    """Cancels the task that made it when the caller leaves, when a part of the work takes too long, or when it is given
+    up.
 
-    ``start`` only after the body was read: both read from the same connection. ``left`` tells whether it happened.
+    ``start`` only after the body was read: both read from the same connection. ``left`` and ``given_up`` tell what
+    happened.
     """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
-        self.left = False
+        self.left = self.given_up = False
         self._receive = receive
         self._tell = scope.get("extensions", {}).get(DEPARTURE, {}).get("tell")
         self._loop = asyncio.get_running_loop()
@@ -36,6 +38,19 @@ class Watch:
     def within(self, seconds: float) -> Within:
         """``with watch.within(5):`` raises TimeoutError when what is inside takes longer."""
         return Within(self._loop, self._task, seconds)
+
+    def give_up(self) -> None:
+        """Nobody waits for the task any longer; it may say so before it ends, see :meth:`resume`."""
+        if self._task is not None and not self.left and not self.given_up:
+            self.given_up = True
+            self._task.cancel()
+
+    def resume(self) -> bool:
+        """Whether it was cancelled as one that is given up; that is undone, so that the caller can be told."""
+        if self.left or not self.given_up or self._task is None:
+            return False
+        self._task.uncancel()
+        return True
 
     def stop(self) -> None:
         """Stops listening; after this nothing is cancelled any more."""
