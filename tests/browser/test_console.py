@@ -314,9 +314,9 @@ def test_models_are_loaded_unloaded_added_and_removed(page: Page, house: Served,
     page.goto(f"{house.url}/#/models")
     row = page.get_by_role("row").filter(has=page.get_by_role("link", name="yolo11n-cls", exact=True))
     row.get_by_role("button", name=re.compile("Load|Unload")).wait_for()
-    if row.get_by_role("button", name="Unload").count():
-        row.get_by_role("button", name="Unload").click()
-    row.get_by_role("button", name="Load", exact=True).click()
+    if row.get_by_role("button", name="Unload yolo11n-cls").count():
+        row.get_by_role("button", name="Unload yolo11n-cls").click()
+    row.get_by_role("button", name="Load yolo11n-cls", exact=True).click()
     expect(row.locator(".state")).to_have_text("warm", timeout=60_000)
     page.get_by_role("button", name="Add a model").click()
     dialog = page.get_by_role("dialog")

@@ -18,9 +18,11 @@ def key(number: int) -> dict[str, Any]:
     return facts | scopes | times | {"prefix": "sac_12345", "limit": 100000, "window_s": 60}
 
 
-@pytest.mark.parametrize("width", [390, 720, 901])
+@pytest.mark.parametrize("width", [390, 720, 901, 1280])
 def test_keys_can_be_edited_and_deleted_on_every_screen(page: Page, house: Served, width: int) -> None:
-    page.route("**/v1/keys", lambda route: route.fulfill(json={"keys": [key(number) for number in range(3)]}))
+    longest = key(3) | {"name": "x" * 80}
+    keys = [*(key(number) for number in range(3)), longest]
+    page.route("**/v1/keys", lambda route: route.fulfill(json={"keys": keys}))
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{house.url}/#/keys")
     for button in ("Edit", "Delete"):
@@ -43,3 +45,28 @@ def test_one_of_thousands_of_keys_is_found_and_all_are_shown_only_when_asked_for
     page.get_by_role("searchbox", name="Find a key").fill("")
     page.get_by_role("button", name="Show all").click()
     expect(rows).to_have_count(2000)
+
+
+def test_a_key_is_found_by_its_words_and_one_that_is_over_is_told(page: Page, house: Served) -> None:
+    past = key(1998) | {"expires": 1.7e9}
+    keys = [*(key(number) for number in range(1998)), past, key(1999) | {"name": "the robot at the gate"}]
+    page.route("**/v1/keys", lambda route: route.fulfill(json={"keys": keys}))
+    page.goto(f"{house.url}/#/keys")
+    rows = page.locator("tbody tr")
+    page.get_by_label("Find a key").fill("Robot gate")
+    expect(rows).to_have_count(1)
+    expect(rows).to_contain_text("the robot at the gate")
+    expect(rows.get_by_text("expired")).to_have_count(0)
+    page.get_by_label("Find a key").fill("number 1998,")
+    expect(rows.get_by_text("expired")).to_be_visible()
+    page.get_by_label("Find a key").fill("nobody")
+    expect(page.get_by_text("No key is called so.")).to_be_visible()
+
+
+def test_a_key_that_is_not_known_leaves_the_keyboard_where_it_was(page: Page, house: Served) -> None:
+    page.route("**/v1/session", lambda route: route.fulfill(status=401, json={"error": "no"}))
+    page.goto(house.url)
+    page.get_by_label("Access key").fill("sac_wrong")
+    page.get_by_role("button", name="Use key").click()
+    expect(page.get_by_role("button", name="Forget it")).to_be_visible()
+    expect(page.get_by_role("button", name="Use key")).to_be_focused()

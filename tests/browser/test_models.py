@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,3 +114,29 @@ def test_names_of_any_length_stay_on_a_phones_screen(page: Page, house: Served) 
             for one in page.locator(part).all():
                 box = one.bounding_box()
                 assert box is None or box["x"] + box["width"] <= 360, (address, part)
+
+
+@pytest.mark.parametrize("width", [390, 901, 1280])
+def test_a_long_name_leaves_room_for_what_can_be_done_with_each_model(page: Page, house: Served, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+
+    def renamed(route: Any) -> None:
+        told = route.fetch().json()
+        told["models"][0]["name"] = "x" * 170
+        route.fulfill(json=told)
+
+    page.route("**/v1/console/models", renamed)
+    page.goto(f"{house.url}/#/models")
+    button = page.get_by_role("button", name=re.compile("(Load|Unload) yolo11n-pose"))
+    expect(button).to_be_visible()
+    place = button.bounding_box()
+    assert place is not None
+    assert place["x"] + place["width"] <= width
+
+
+def test_of_a_model_that_is_not_here_yet_no_number_of_classes_is_told(page: Page, house: Served) -> None:
+    page.goto(f"{house.url}/#/models/picodet-s")
+    page.locator(".facts").wait_for()
+    expect(page.get_by_text("classes")).to_have_count(0)
+    page.goto(f"{house.url}/#/models/yolo11n")
+    expect(page.get_by_text("80 classes")).to_be_visible()

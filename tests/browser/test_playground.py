@@ -176,8 +176,12 @@ HALF = """() => {
         for (let n = 0; n < 5; n++) stream.enqueue(told.encode(line(n)));
         window.finish = () => {
           for (let n = 5; n < 12; n++) stream.enqueue(told.encode(line(n)));
+          stream.enqueue(told.encode('{"metadata": {"imageCount": 12}}\\n'));
           stream.close();
         };
+        window.leave = () => stream.close();
+        window.cut = () => stream.error(new TypeError("network error"));
+        options.signal.addEventListener("abort", () => stream.error(options.signal.reason));
       },
     })));
   };
@@ -201,6 +205,42 @@ def test_no_frame_of_a_video_bears_what_was_found_in_another(page: Page, house: 
     expect(page.locator(".list li")).to_have_count(0)
     page.evaluate("() => window.finish()")
     expect(page.locator(".list li")).to_contain_text("frame 11")
+
+
+@pytest.mark.parametrize("way", ["leave", "cut"])
+def test_an_answer_that_breaks_off_is_told_and_asked_for_again_at_a_click(
+    page: Page, house: Served, data: Path, way: str
+) -> None:
+    page.add_init_script(f"({HALF})()")
+    look(page, house, data / "videos" / "synthetic_12frames_160x120.avi")  # which the browser cannot show
+    expect(page.locator(".list li").first).to_contain_text("frame")
+    page.evaluate(f"() => window.{way}()")
+    expect(page.locator(".problem")).to_have_text("The answer broke off before its end. Try again.")
+    expect(page.get_by_text("The server does not answer")).to_have_count(0)
+    page.get_by_role("button", name="Try again").click()
+    page.evaluate("() => window.finish()")
+    expect(page.locator(".spent")).to_contain_text("12 frames")
+    expect(page.locator(".problem")).to_have_count(0)
+
+
+def test_a_look_at_a_long_video_is_stopped_at_a_click_and_keeps_what_was_found(
+    page: Page, house: Served, data: Path
+) -> None:
+    page.add_init_script(f"({HALF})()")
+    look(page, house, data / "videos" / "synthetic_12frames_160x120.mp4")
+    status = page.locator(".timing [role=status]")
+    expect(status).to_have_text("Looking … 5 frames")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(status).to_have_text("Stopped after 5 frames.")
+    expect(page.locator(".problem")).to_have_count(0)
+    page.evaluate(
+        "() => { const film = document.querySelector('video'); film.pause(); film.currentTime = film.duration * 0.87; }"
+    )
+    expect(page.locator(".list li")).to_have_count(0)  # of a frame that nobody has looked at
+    page.get_by_role("button", name="Try again").click()
+    page.evaluate("() => window.finish()")
+    expect(page.locator(".list li")).to_contain_text("frame 10")
+    expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(0)
 
 
 COUNTED = """() => {

@@ -71,8 +71,23 @@ async function gone(body) {
 }
 
 export async function get(path, options) {
-  return (await call(path, options)).json();
+  return whole((await call(path, options)).json());
 }
+
+// What an answer holds, or why it did not come to its end.
+export async function whole(reading) {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    if (await alive()) throw cut();
+    tell("lost");
+    throw new ApiError(0, "The server does not answer.");
+  }
+}
+
+// Something between this browser and the server ended an answer too early.
+export const cut = () => new ApiError(502, "The answer broke off before its end. Try again.");
 
 export async function send(method, path, json) {
   const answer = await call(path, { method, json });
@@ -86,7 +101,7 @@ export async function* lines(path, options) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { value, done } = await reader.read();
+    const { value, done } = await whole(reader.read());
     rest += value ?? "";
     const parts = rest.split("\n");
     rest = done ? "" : parts.pop();

@@ -104,7 +104,7 @@ function SignIn({ onKey, wrong = false, page = false }) {
     <label>Access key <input ref=${box} type="password" autocomplete="off" required value=${value} onInput=${(e) => setValue(e.target.value)} /></label>
     ${wrong && html`<p class="problem" role="alert">This key is not known here, or it was revoked or has expired.</p>`}
     <p class="hint">It is kept in this browser tab only. Make one with <code>saccade keys create NAME</code>.</p>
-    <div class="row end">${key() && html`<button type="button" class="quiet" onClick=${() => onKey("")}>Forget it</button>`}<button class="primary">Use key</button></div>
+    <div class="row end">${key() && html`<button key="forget" type="button" class="quiet" onClick=${() => onKey("")}>Forget it</button>`}<button key="use" class="primary">Use key</button></div>
   </form>`;
 }
 

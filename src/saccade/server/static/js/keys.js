@@ -1,10 +1,9 @@
 // Access keys: made once, shown once, limited, renamed, deleted.
-import { html, useState, Confirm, Copy, Dialog, Empty, many, Problem, Row, Table, useLoad, when } from "./ui.js";
+import { html, useState, Confirm, Copy, Dialog, Empty, many, Problem, Row, Search, Table, holds, useLoad, when } from "./ui.js";
 import { get, send } from "./api.js";
 
 const NAMES = [{ name: "Name" }, { name: "Starts with" }, { name: "May" }, { name: "Limit", kind: "num" }, { name: "Created" }, { name: "Last used" }, { name: "Expires" }, { name: "Actions", kind: "actions" }];
 const MEANING = { models: "call models", endpoints: "call dedicated endpoints", admin: "change everything" };
-const FEW = 8; // keys that need no search
 const MOST = 200; // rows that are shown unasked: thousands take seconds
 const WINDOWS = { 60: "a minute", 3600: "an hour", 86400: "a day" };
 
@@ -17,8 +16,7 @@ export function Keys({ session, onKey }) {
   const [sought, setSought] = useState("");
   const [all, setAll] = useState(false);
   const keys = list.data?.keys ?? [];
-  const words = sought.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = keys.filter((key) => words.every((word) => [key.name, key.id, key.prefix, ...key.scopes, ...key.models, ...key.endpoints].join(" ").toLowerCase().includes(word)));
+  const found = keys.filter((key) => holds([key.name, key.id, key.prefix, ...key.scopes, ...key.models, ...key.endpoints].join(" "), sought));
   const shown = all ? found : found.slice(0, MOST);
   // The first key closes the open door: this tab goes on with it, or it could no longer change anything.
   const made = (key) => {
@@ -28,9 +26,11 @@ export function Keys({ session, onKey }) {
   };
   return html`<section>
     <div class="row between"><h1>Keys</h1>${admin && html`<button class="primary" onClick=${() => setMaking(true)}>Create key</button>`}</div>
-    <p class="lead">${told(session)}</p>
+    <div class="row between">
+      <p class="lead">${told(session)}</p>
+      <${Search} count=${keys.length} label="Find a key" hint="Name, start, scope or model" value=${sought} onInput=${setSought} />
+    </div>
     <${Problem} error=${list.error} />
-    ${keys.length > FEW && html`<p><input class="search" type="search" aria-label="Find a key" placeholder="Name, start, scope or model" value=${sought} onInput=${(e) => setSought(e.target.value)} /></p>`}
     ${shown.length > 0 && html`<${Table} label="Keys" names=${NAMES}>${shown.map((key) => html`<${Row} key=${key.id} names=${NAMES} cells=${cells(key, setEditing, setDeleting)} />`)}<//>`}
     ${shown.length < found.length && html`<p class="hint">${shown.length} of ${many(found.length, "key")} are shown. <button class="quiet" onClick=${() => setAll(true)}>Show all</button></p>`}
     ${list.data && !keys.length && html`<${Empty}>No keys yet.<//>`}
@@ -60,7 +60,7 @@ function cells(key, edit, remove) {
     key.limit === 0 ? "none" : key.limit ? html`<span>${key.limit.toLocaleString()} <span class="per">${per(key.window_s)}</span></span>` : "default",
     when(key.created),
     when(key.last_used),
-    key.expires ? when(key.expires) : "never",
+    !key.expires ? "never" : key.expires * 1000 > Date.now() ? when(key.expires) : html`<span><strong class="warn">expired</strong> ${when(key.expires)}</span>`,
     html`<button class="quiet" aria-label="Edit ${key.name}" onClick=${() => edit(key)}>Edit</button>
       <button class="quiet" aria-label="Delete ${key.name}" onClick=${() => remove(key)}>Delete</button>`,
   ];

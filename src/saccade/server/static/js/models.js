@@ -1,11 +1,9 @@
 // The models of this server: what they are, where they stand, and how to bring more.
-import { html, useRef, useState, Confirm, Copy, Dialog, Empty, Problem, Row, State, Table, bytes, many, useLoad } from "./ui.js";
+import { html, useRef, useState, Confirm, Copy, Dialog, Empty, Problem, Row, Search, State, Table, bytes, holds, many, useLoad } from "./ui.js";
 import { call, get, inPath, lines, send } from "./api.js";
 
 const NAMES = [{ name: "Name" }, { name: "Task" }, { name: "Licence" }, { name: "Size", kind: "num" }, { name: "State" }, { name: "Memory", kind: "num" }, { name: "Actions", kind: "actions" }];
 const ENDPOINTS = [{ name: "Endpoint" }, { name: "Model" }, { name: "State" }, { name: "Replicas", kind: "num" }, { name: "Address", kind: "broad" }];
-const FEW = 8; // models that need no search
-
 const path = (name) => `/v1/console/models/${inPath(name)}`;
 
 export function Models({ session }) {
@@ -41,8 +39,7 @@ export function Models({ session }) {
   };
   const models = list.data?.models ?? [];
   const strange = Object.keys(pulls).filter((name) => !models.some((model) => model.name === name));
-  const words = sought.toLowerCase().split(/\s+/);
-  const shown = models.filter((model) => words.every((word) => `${model.name} ${model.task} ${model.licence}`.toLowerCase().includes(word)));
+  const shown = models.filter((model) => holds(`${model.name} ${model.task} ${model.licence}`, sought));
   const running = endpoints.data?.endpoints ?? [];
   return html`<section>
     <div class="row between">
@@ -51,7 +48,7 @@ export function Models({ session }) {
     </div>
     <div class="row between">
       <p class="lead">${list.data ? `${many(models.filter((m) => m.fetched).length, "model")} here, ${bytes(list.data.memory_bytes)} in memory.` : "…"}</p>
-      ${models.length > FEW && html`<input class="search" type="search" aria-label="Find a model" placeholder="Name, task or licence" value=${sought} onInput=${(e) => setSought(e.target.value)} />`}
+      <${Search} count=${models.length} label="Find a model" hint="Name, task or licence" value=${sought} onInput=${setSought} />
     </div>
     <${Problem} error=${error ?? list.error} />
     ${strange.map((name) => html`<p class="card pulling-new">Fetching ${name} <${Pulling} step=${pulls[name]} /></p>`)}
@@ -89,8 +86,8 @@ function Actions({ model, busy, pull, act, remove }) {
   if (!model.fetched) return html`<button class="quiet" disabled=${busy} aria-label="Fetch ${model.name}" onClick=${() => pull(model.name)}>Fetch</button>`;
   return html`
     ${model.state === "warm"
-      ? html`<button class="quiet" disabled=${busy} onClick=${() => act(model.name, "unload")}>Unload</button>`
-      : html`<button class="quiet" disabled=${busy || model.state === "loading"} onClick=${() => act(model.name, "load")}>Load</button>`}
+      ? html`<button class="quiet" disabled=${busy} aria-label="Unload ${model.name}" onClick=${() => act(model.name, "unload")}>Unload</button>`
+      : html`<button class="quiet" disabled=${busy || model.state === "loading"} aria-label="Load ${model.name}" onClick=${() => act(model.name, "load")}>Load</button>`}
     ${model.removable && html`<button class="quiet" disabled=${busy} aria-label="Remove ${model.name}" onClick=${() => remove(model.name)}>Remove</button>`}
   `;
 }

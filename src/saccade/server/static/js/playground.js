@@ -1,6 +1,6 @@
 // Drop a photo, see what is in it. Scores are asked for from low upwards, so that the slider re-filters at once.
 import { html, useEffect, useRef, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
-import { call, get, inPath, key, lines } from "./api.js";
+import { call, cut, get, inPath, key, lines, whole } from "./api.js";
 import { colour, percent } from "./draw.js";
 import { Snippets } from "./snippets.js";
 import { Stage } from "./stage.js";
@@ -72,6 +72,12 @@ export function Playground({ session, chosen, onChoose }) {
     }
     if (!late()) setBusy("");
   };
+  const stop = () => {
+    turn.current.abort();
+    turn.current = null;
+    setBusy("");
+    setAnswer((old) => old ?? { frames: [], said: {} });
+  };
   const take = async (file, count = 1) => {
     setLeft(count - 1);
     if (!file) return setError(new Error("That was no file. Drop a photo or a video; a picture of another page must be saved first."));
@@ -122,7 +128,7 @@ export function Playground({ session, chosen, onChoose }) {
   // A browser keeps what such addresses stand for until it is told.
   useEffect(() => () => void (shot && URL.revokeObjectURL(shot.url)), [shot?.url]);
   useEffect(() => () => void (shot?.plain && URL.revokeObjectURL(shot.plain)), [shot?.plain]);
-  const wanted = hidden && answer && shot.kind === "photo" && shot.plain === undefined;
+  const wanted = hidden && answer?.ended && shot.kind === "photo" && shot.plain === undefined;
   useEffect(() => void (wanted && unseen()), [wanted]);
   const choose = (name) => {
     onChoose(name);
@@ -140,7 +146,7 @@ export function Playground({ session, chosen, onChoose }) {
     clearTimeout(calm.current);
     if (shot) calm.current = setTimeout(() => look(shot, model, value), CALM_MS);
   };
-  const useless = !shot || (error && hidden && error.status !== 0);
+  const useless = !shot || (error && hidden && !passing(error));
   return html`<div class="playground ${over ? "over" : ""}">
     <h1 class="hidden">Playground</h1>
     <section class="card controls" aria-label="Model and thresholds">
@@ -159,7 +165,7 @@ export function Playground({ session, chosen, onChoose }) {
     ${left > 0 && html`<p class="note" role="status">One at a time: this is the first of ${left + 1} files.</p>`}
     ${camera && html`<${Camera} onShot=${take} />`}
     ${useless && html`<${Drop} over=${over} onFile=${take} />`}
-    ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onAgain=${() => look(shot)} onUnseen=${() => setHidden(true)} />`}
+    ${!useless && html`<${Result} shot=${shot} answer=${answer} busy=${busy} error=${error} conf=${conf} onFile=${take} onAgain=${() => look(shot)} onStop=${stop} onUnseen=${() => setHidden(true)} />`}
     ${model && html`<${Snippets} model=${model} labels=${told(model) ? labels : null} />`}
   </div>`;
 }
@@ -218,24 +224,27 @@ async function fetchModel(name, { signal }, tell) {
 async function photo(body, model, { signal }) {
   const started = performance.now();
   const answer = await call(path(model), { method: "POST", body, signal });
-  const said = await answer.json();
+  const said = await whole(answer.json());
   const stages = Object.fromEntries((answer.headers.get("server-timing") ?? "").split(", ").map((part) => part.split(";dur=")));
-  return { frames: said.images, said, stages, took: performance.now() - started };
+  return { frames: said.images, said, stages, took: performance.now() - started, ended: true };
 }
 
 // Entries arrive one per frame; the picture of the video is drawn from those that are here.
 async function film(body, model, { signal }, show) {
   const started = performance.now();
   const frames = [];
+  let ended = false;
   const headers = { accept: "application/x-ndjson" };
   for await (const line of lines(path(model), { method: "POST", body, headers, signal })) {
     if (line.error) throw new Error(line.error);
+    ended ||= Boolean(line.metadata);
     const entry = line.images ? line.images[0] : line;
     if (!entry?.results) continue;
     frames.push(entry);
     if (frames.length % 4 === 1) show({ frames: [...frames], said: entry, took: performance.now() - started });
   }
-  show({ frames, said: { images: frames.slice(0, 3), more: Math.max(0, frames.length - 3) }, took: performance.now() - started });
+  if (!ended) throw cut();
+  show({ frames, said: { images: frames.slice(0, 3), more: Math.max(0, frames.length - 3) }, took: performance.now() - started, ended });
 }
 
 function form(file, iou, labels) {
@@ -269,21 +278,23 @@ function Drop({ over, onFile }) {
   </label>`;
 }
 
-function Result({ shot, answer, busy, error, conf, onFile, onAgain, onUnseen }) {
+function Result({ shot, answer, busy, error, conf, onFile, onAgain, onStop, onUnseen }) {
   const [active, setActive] = useState(null);
   const [view, setView] = useState("Objects");
   const [at, setAt] = useState(0);
   useEffect(() => setAt(0), [shot.url]);
   const frames = answer?.frames ?? [];
+  const stopped = answer && !answer.ended && !busy;
   const frame = frames[Math.min(at, frames.length - 1)];
   const items = (frame?.results ?? []).filter((item) => !item.box || item.confidence > conf);
   if (frame?.semantic_mask) items.sort((a, b) => b.pixel_ratio - a.pixel_ratio);
   return html`<div class="result" aria-busy=${Boolean(busy)}>
     <div class="card stage-card">
-      <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} whole=${!busy} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
+      <${Stage} key=${shot.url} shot=${shot} frame=${frame} frames=${frames} whole=${Boolean(answer?.ended)} items=${items} active=${active} failed=${Boolean(error)} onActive=${setActive} onFrame=${setAt} onUnseen=${onUnseen} />
       <div class="row between timing">
-        <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : error ? "Not looked at." : summary(items, frame)}</span>
-        ${error && !busy && passing(error) && html`<button class="quiet" onClick=${onAgain}>Try again</button>`}
+        <span role="status">${busy ? `${busy}${frames.length > 1 ? ` ${many(frames.length, "frame")}` : ""}` : error ? "Not looked at." : stopped ? `Stopped${frames.length ? ` after ${many(frames.length, "frame")}` : ""}.` : summary(items, frame)}</span>
+        ${busy && html`<button key="stop" class="quiet" onClick=${onStop}>Stop</button>`}
+        ${!busy && (stopped || (error && passing(error))) && html`<button key="again" class="quiet" onClick=${onAgain}>Try again</button>`}
         <label class="button quiet">Another photo <input type="file" class="hidden-input" accept="image/*,video/*,.heic,.heif,.avif,.jp2,.mkv" onChange=${picked(onFile)} /></label>
       </div>
       ${frames.length > 0 && html`<${Timing} frame=${frame ?? frames[0]} answer=${answer} />`}

@@ -35,6 +35,18 @@ export function Problem({ error }) {
   return html`<p class="problem" role="alert">${text[0].toUpperCase() + text.slice(1)}</p>`;
 }
 
+const FEW = 8; // rows that need no search
+
+export function Search({ count, label, hint, value, onInput }) {
+  if (count <= FEW) return null;
+  return html`<input class="search" type="search" aria-label=${label} placeholder=${hint} value=${value} onInput=${(event) => onInput(event.target.value)} />`;
+}
+
+// Whether every word that is sought stands somewhere in the text.
+export function holds(text, sought) {
+  return sought.toLowerCase().split(/\s+/).every((word) => text.toLowerCase().includes(word));
+}
+
 export function Empty({ children }) {
   return html`<p class="empty">${children}</p>`;
 }
