@@ -207,6 +207,24 @@ def test_no_frame_of_a_video_bears_what_was_found_in_another(page: Page, house: 
     expect(page.locator(".list li")).to_contain_text("frame 11")
 
 
+def test_who_waits_for_a_model_that_is_being_loaded_is_told(page: Page, house: Served, photo: Path) -> None:
+    state, held = "loading", list[Any]()
+
+    def fact(route: Any) -> None:
+        route.fulfill(json={"name": "yolo11n", "state": state})
+
+    page.route("**/v1/console/models/yolo11n", fact)
+    page.route("**/predict", lambda route: held.append(route))
+    page.goto(f"{house.url}/#/play/yolo11n")
+    page.locator(".drop input").set_input_files(photo)
+    status = page.locator(".timing [role=status]")
+    expect(status).to_have_text("Loading the model …")
+    state = "warm"
+    expect(status).to_have_text("Looking …")
+    held[0].continue_()
+    page.locator(".list li").first.wait_for()
+
+
 @pytest.mark.parametrize("way", ["leave", "cut"])
 def test_an_answer_that_breaks_off_is_told_and_asked_for_again_at_a_click(
     page: Page, house: Served, data: Path, way: str

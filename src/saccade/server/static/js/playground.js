@@ -8,6 +8,7 @@ import { Stage } from "./stage.js";
 const FLOOR = 0.05;
 const SMALL_SCREEN = 1600;
 const MOST_LABELS = 1000;
+const PATIENCE_MS = 1500; // before and between looks whether a model is still being loaded
 const CALM_MS = 150; // a slider that asks the server again waits until it rests
 const BOXLESS = ["classify", "zero-shot-classify", "depth"];
 const FILMS = /\.(asf|avi|m4v|mkv|mov|mp4|mpe?g|ts|wmv|webm)$/i;
@@ -55,11 +56,13 @@ export function Playground({ session, chosen, onChoose }) {
     asked.current = name;
     setError(null);
     setBusy("Looking …");
+    let enough = () => {};
     try {
       if (fact(name)?.fetched === false && session?.admin) {
         await fetchModel(name, mine, setBusy);
         models.reload();
       }
+      enough = whileLoading(name, (text) => !late() && setBusy(text));
       const body = form(target.file, overlap, told(name) ? words : null);
       if (target.kind === "photo") {
         const found = await photo(body, name, mine);
@@ -69,6 +72,8 @@ export function Playground({ session, chosen, onChoose }) {
       if (problem.name === "AbortError" || late()) return;
       setAnswer(null);
       setError(problem);
+    } finally {
+      enough();
     }
     if (!late()) setBusy("");
   };
@@ -219,6 +224,23 @@ async function fetchModel(name, { signal }, tell) {
     tell(`Fetching ${name} …${step.total ? ` ${Math.round((100 * step.done) / step.total)}%` : ""}`);
   }
   tell("Looking …");
+}
+
+// A model may take minutes to come into memory: who waits for it is told, until it is there or the function that this
+// returns is called.
+function whileLoading(name, tell) {
+  let over = false;
+  const look = async () => {
+    const { state } = await get(`/v1/console/models/${inPath(name)}`).catch(() => ({}));
+    if (over) return;
+    tell(state === "loading" ? "Loading the model …" : "Looking …");
+    if (state === "loading") timer = setTimeout(look, PATIENCE_MS);
+  };
+  let timer = setTimeout(look, PATIENCE_MS);
+  return () => {
+    over = true;
+    clearTimeout(timer);
+  };
 }
 
 async function photo(body, model, { signal }) {
