@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,3 +71,21 @@ def test_a_key_that_is_not_known_leaves_the_keyboard_where_it_was(page: Page, ho
     page.get_by_role("button", name="Use key").click()
     expect(page.get_by_role("button", name="Forget it")).to_be_visible()
     expect(page.get_by_role("button", name="Use key")).to_be_focused()
+
+
+def test_who_is_let_in_goes_on_in_the_page_with_the_keyboard(page: Page, house: Served) -> None:
+    page.route("**/v1/session", lambda route: route.fulfill(status=401, json={"error": "no"}))
+    page.goto(house.url)
+    page.get_by_label("Access key").fill("sac_right")
+    page.unroute("**/v1/session")
+    page.keyboard.press("Enter")
+    expect(page.locator(".drop")).to_be_visible()
+    expect(page.locator("main")).to_be_focused()
+
+
+def test_a_limit_that_is_used_up_says_when_to_come_back(page: Page, house: Served, data: Path) -> None:
+    told = {"status": 429, "headers": {"retry-after": "1801"}, "json": {"error": "Rate limit exceeded"}}
+    page.route("**/predict", lambda route: route.fulfill(**told))
+    page.goto(f"{house.url}/#/play/yolo11n")
+    page.locator(".drop input").set_input_files(data / "images" / "formats" / "rgb.jpg")
+    expect(page.locator(".problem")).to_have_text("Rate limit exceeded. Try again in 31 minutes.")

@@ -30,10 +30,9 @@ function tell(what) {
 }
 
 export class ApiError extends Error {
-  constructor(status, message, headers) {
+  constructor(status, message) {
     super(message);
     this.status = status;
-    this.retryAfter = Number(headers?.get("retry-after")) || null;
   }
 }
 
@@ -61,7 +60,7 @@ export async function call(path, { method = "GET", json, body, headers = {}, sig
   }
   if (answer.ok) return answer;
   if (answer.status === 401 && path !== "/v1/session") tell("refused");
-  throw new ApiError(answer.status, await reason(answer), answer.headers);
+  throw new ApiError(answer.status, comeback(await reason(answer), answer));
 }
 
 // Whether a file of a form cannot be read any more; browsers tell that as they tell a lost server.
@@ -118,6 +117,13 @@ export async function alive() {
   } catch {
     return false;
   }
+}
+
+// Of a limit that is used up, also when to come back; some answers say so themselves.
+function comeback(text, { status, headers }) {
+  const wait = status === 429 && Number(headers.get("retry-after"));
+  if (!wait || text.includes("Try again")) return text;
+  return wait < 120 ? `${text}. Try again in ${wait} seconds.` : `${text}. Try again in ${Math.ceil(wait / 60)} minutes.`;
 }
 
 async function reason(answer) {

@@ -19,6 +19,7 @@ function App() {
   const [turn, setTurn] = useState(0);
   const [lost, setLost] = useState(false);
   const arrived = useRef(false);
+  const refused = useRef(false);
   const { data: session, error, reload } = useLoad(() => get("/v1/session"), [turn]);
   useEffect(() => {
     document.documentElement.dataset.theme = theme;
@@ -30,6 +31,11 @@ function App() {
     if (arrived.current) document.querySelector("main")?.focus({ preventScroll: true });
     arrived.current = true;
   }, [page, model]);
+  // Who was let in goes on in the page, as the form is gone.
+  useEffect(() => {
+    if (session && !error && refused.current) document.querySelector("main").focus({ preventScroll: true });
+    refused.current = error?.status === 401;
+  }, [session, error]);
   useEffect(() => listen((what) => (what === "lost" ? setLost(true) : setTurn((old) => old + 1))), []);
   useEffect(() => {
     if (!lost) return undefined;
