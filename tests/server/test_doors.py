@@ -175,3 +175,26 @@ def test_an_own_port_asks_for_a_key_as_the_endpoint_does(served: tuple[House, st
     asked(house, key, "POST", "/v1/endpoints", {"name": "kept", "model": "birds", "replicas": "1:1", "port": port})
     url = settled(house, key, "kept")["url"]
     assert (called(url, "wrong").status_code, called(url, key).status_code) == (401, 200)
+
+
+def test_an_endpoint_never_takes_the_port_of_the_server_itself(served: tuple[House, str]) -> None:
+    house, key = served
+    own = int(house.given["port"])
+    assert f"Port {own} is that of this server itself" in refused(house, key, name="greedy", port=own)
+    port = free_port()
+    asked(house, key, "POST", "/v1/endpoints", {"name": "moved", "model": "cars", "replicas": "1:1", "port": port})
+    settled(house, key, "moved")
+    house.stop()
+    house.given["port"] = port
+    try:
+        house.start()
+        assert asked(house, key, "GET", "/v1/keys")["keys"], "the server answers at its own port"
+        row = settled(house, key, "moved")
+        assert (row["state"], row["url"]) == ("ready", f"{house.url}/endpoints/moved")
+        assert f"Port {port} is that of this server itself" in row["reason"]
+        assert '"cars"' in called(row["url"], key).text
+        asked(house, key, "DELETE", "/v1/endpoints/moved")
+    finally:
+        house.stop()
+        house.given["port"] = own
+        house.start()

@@ -89,6 +89,10 @@ class Dedicated:
         if not any(record.plan.port or record.plan.hostname for record in records):
             return ""
         host, port = host_of(scope), (scope.get("server") or ("", 0))[1]
+        if self._shared.doors is not None and port == self._shared.doors.own:
+            port = (
+                0  # an endpoint that was given the same one, by a server at another, does not take the server's place
+            )
         for record in records:
             if (record.plan.hostname and record.plan.hostname == host) or (
                 record.plan.port and record.plan.port == port

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import uvicorn
 
 from saccade.endpoints.endpoint import Record
-from saccade.errors import Error
+from saccade.errors import Error, SetupError
 
 log = logging.getLogger("saccade.server")
 
@@ -24,7 +24,9 @@ Open = Callable[[int], tuple[uvicorn.Server, "asyncio.Task[None]"]]
 class Doors:
     """The open ports, kept as the records say."""
 
-    def __init__(self, begin: Open) -> None:
+    def __init__(self, begin: Open, own: int = 0) -> None:
+        """``own`` is the port of the server itself, which is no endpoint's."""
+        self.own = own
         self._begin = begin
         self._open: dict[int, tuple[uvicorn.Server, asyncio.Task[None]]] = {}
         self._problems: dict[int, str] = {}
@@ -36,6 +38,8 @@ class Doors:
         Raises:
             SetupError: it is in use or may not be used.
         """
+        if port and port == self.own:
+            raise SetupError(f"Port {port} is that of this server itself. Choose another.")
         if port and port not in self._open:
             self._open[port] = self._begin(port)
 

@@ -123,7 +123,7 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
     stop = _stop_signals()
     app.fronts = Fronts(app, listener, fronts) if fronts > 1 else None
     entrance = app.fronts or Here(app, listener)
-    app.doors = Doors(lambda port: _door(app, port))
+    app.doors = Doors(lambda port: _door(app, port), listener.getsockname()[1])
     if app.fleet is not None:
         app.fleet.recall()
     try:
