@@ -416,3 +416,157 @@ def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone(tmp_pa
         assert await Ledger(str(tmp_path)).lines("a", 10, None, None) == []
 
     asyncio.run(play())
+
+
+class Disk(Memory):
+    """Records on a disk that takes its time, and may be full."""
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        super().__init__()
+        self.wait_s = wait_s
+        self.full = False
+
+    def save(self, record: Record) -> None:
+        self._turn()
+        super().save(record)
+
+    def remove(self, name: str) -> None:
+        self._turn()
+        super().remove(name)
+
+    def _turn(self) -> None:
+        time.sleep(self.wait_s)
+        if self.full:
+            raise Unreachable("The server's database cannot be used now (database or disk is full).")
+
+
+async def slow_writes(disk: Disk) -> float:
+    """The longest time for which nobody else was served while endpoints came, changed and went."""
+    house, longest, over = fleet(disk), 0.0, asyncio.Event()
+
+    async def others() -> None:
+        nonlocal longest
+        while not over.is_set():
+            before = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - before)
+
+    watching = asyncio.create_task(others())
+    await house.create("cars", Plan(model="a"))
+    await settled(house, "cars")
+    await asyncio.gather(
+        house.describe("cars", "Cars", None), house.replace("cars", "b"), house.describe("cars", None, {"team": 1})
+    )
+    assert disk.kept["cars"] == house.record("cars")
+    assert (disk.kept["cars"].title, disk.kept["cars"].metadata, disk.kept["cars"].plan.model) == (
+        "Cars",
+        {"team": 1},
+        "b",
+    )
+    await house.stop("cars")
+    assert disk.kept["cars"].state == "stopped"
+    await house.remove("cars")
+    over.set()
+    await watching
+    assert not disk.kept
+    return longest
+
+
+def test_a_slow_disk_under_the_records_holds_up_nobody_and_keeps_their_order() -> None:
+    assert asyncio.run(slow_writes(Disk(wait_s=0.2))) < 0.15
+
+
+async def full_disk(disk: Disk) -> None:
+    house = fleet(disk)
+    await house.open()
+    await house.create("cars", Plan(model="a"))
+    await house.create("down", Plan(model="a"))
+    assert (await settled(house, "cars"), await settled(house, "down")) == ("ready", "ready")
+    await house.stop("down")
+    before = dict(disk.kept)
+    disk.full = True
+    for refused in (
+        house.create("late", Plan(model="a")),
+        house.start("down"),
+        house.stop("cars"),
+        house.replace("cars", "b"),
+        house.replace("down", "b"),
+        house.describe("cars", "Cars", None),
+        house.remove("down"),
+        house.remove("cars"),
+    ):
+        with pytest.raises(Unreachable, match="full"):
+            await refused
+    assert disk.kept == before
+    assert {record.name: record for record in house.records()} == before, "what is told is what a restart would find"
+    assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "a", "it serves on"
+    disk.full = False
+    await house.create("late", Plan(model="a"))
+    assert await settled(house, "late") == "ready"
+    await house.remove("down")
+    await house.stop("cars")
+    assert {name: record.state for name, record in disk.kept.items()} == {"cars": "stopped", "late": "ready"}
+    await house.close()
+
+
+def test_a_full_disk_refuses_changes_as_a_whole_and_what_serves_goes_on() -> None:
+    asyncio.run(full_disk(Disk()))
+
+
+async def full_while_it_starts(disk: Disk) -> None:
+    house = fleet(disk)
+    await house.open()
+    await house.create("cars", Plan(model="a"))
+    disk.full = True
+    assert await settled(house, "cars") == "ready", "it comes up"
+    assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "a"
+    assert disk.kept["cars"].state != "ready"
+    disk.full = False
+    for _ in range(100):
+        if disk.kept["cars"].state == "ready":
+            break
+        await asyncio.sleep(0.02)
+    assert disk.kept["cars"] == house.record("cars"), "it was written down as soon as there was room"
+    await house.close()
+
+
+def test_what_became_of_an_endpoint_while_the_disk_was_full_is_written_down_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.REWRITE_S", 0.05)
+    asyncio.run(full_while_it_starts(Disk()))
+
+
+async def replacing_what_failed(records: Memory) -> None:
+    house = fleet(records)
+    await house.create("cars", Plan(model="broken"))
+    assert await settled(house, "cars") == "failed"
+    await house.replace("cars", "a")
+    assert await settled(house, "cars") == "ready", house.record("cars").reason
+    await house.stop("cars")
+    await house.replace("cars", "b")
+    assert (house.record("cars").state, house.record("cars").plan.model) == ("stopped", "b")
+
+
+def test_another_model_brings_up_an_endpoint_that_had_failed_and_leaves_a_stopped_one_stopped(records: Memory) -> None:
+    asyncio.run(replacing_what_failed(records))
+
+
+async def caller_leaves_a_create(records: Memory) -> None:
+    def slowly(plan: Plan) -> Card:
+        time.sleep(0.2)
+        return resolve(plan)
+
+    house = Fleet(records, slowly, lambda record: LocalEndpoint(Counting))
+    caller = asyncio.create_task(house.create("cars", Plan(model="a")))
+    await asyncio.sleep(0.05)
+    caller.cancel()
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        if house.record("cars").state == "ready":
+            break
+    assert house.record("cars").state == "ready"
+
+
+def test_an_endpoint_whose_maker_leaves_while_its_model_is_fetched_comes_up_all_the_same(records: Memory) -> None:
+    asyncio.run(caller_leaves_a_create(records))

@@ -424,8 +424,7 @@ def test_the_command_shows_why_an_endpoint_failed_and_lets_it_be_mended(home: Ho
     assert "made to be corrupt" in home.command("start", "weak", "--model", "broken", "--memory", "1GB").stderr
     assert home.ask("GET", "/v1/endpoints/weak")["memory_bytes"] == 10**9
     assert "exists already" in home.command("start", "weak", "--model", "cars").stderr
-    home.command("replace", "weak", "cars")
-    assert home.command("start", "weak").stdout.startswith("weak is ready at ")
+    assert home.command("replace", "weak", "cars").stdout.startswith("weak is ready at ")
     refused = home.command("start", "weak", "--memory", "lots")
     assert (refused.returncode, "expected a size" in refused.stderr) == (2, True)
     home.ask("DELETE", "/v1/endpoints/weak")

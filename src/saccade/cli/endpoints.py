@@ -68,9 +68,12 @@ def stop(name: str, as_json: bool, url: str, key: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @server_options
 def replace(name: str, model: str, as_json: bool, url: str, key: str | None) -> None:
-    """Put MODEL behind the URL of NAME; the old model serves until the new one is healthy."""
+    """Put MODEL behind the URL of NAME; the old model serves until the new one is healthy.
+
+    An endpoint that has failed is started with it; one that is stopped stays stopped.
+    """
     told = ask("PATCH", url, _path(name), key, {"action": "replace", "model": model}, holds="state")
-    _finish(told, as_json)
+    _finish(told if told["state"] in SETTLED else _settled(name, url, key), as_json)
 
 
 @COMMAND.command(name="list")

@@ -35,6 +35,9 @@ MEASURE_S = 5.0
 KEEP_S = 15.0
 """How often what the endpoints did is written down; so much of it may be lost when the server is killed."""
 
+REWRITE_S = 5.0
+"""How often is tried again to write down what became of endpoints, when that failed."""
+
 LEAVE_S = 1.0
 """So long is waited for changes that the end of the server breaks off."""
 
@@ -65,6 +68,9 @@ class Fleet:
         self._figures: dict[str, Figures] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._unwritten: dict[str, Record | None] = {}
+        self._writing = asyncio.Lock()
+        self._writes: set[asyncio.Task[None]] = set()
 
     def recall(self) -> None:
         """Knows the endpoints of the server before this one, so that their callers are told to come again."""
@@ -85,6 +91,7 @@ class Fleet:
                 self._spawn(self._start(record.name))
         self._spawn(self._measure())
         self._spawn(self._keep())
+        self._spawn(self._keep_writing())
 
     async def close(self) -> None:
         """Stops the engines; the records keep saying what should run."""
@@ -92,6 +99,10 @@ class Fleet:
             task.cancel()
         if self._tasks:  # a start writes down how far it came
             await asyncio.wait(self._tasks, timeout=LEAVE_S)
+        for name in self._unwritten:
+            self._write_soon(name)
+        if self._writes:
+            await asyncio.wait(self._writes, timeout=LEAVE_S)
         await self._write_figures()
         await asyncio.gather(*(one.leave() for one in self._running.values()), return_exceptions=True)
         self._running.clear()
@@ -194,26 +205,9 @@ class Fleet:
         Raises:
             BadOptions: the name is taken or cannot be used, or its port or host name is another endpoint's.
             UnknownModel: there is no such model.
+            Unreachable: it cannot be written down; then it is not made.
         """
-        for other in (record for record in self._here.values() if record.name != name):
-            if plan.port and other.plan.port == plan.port:
-                raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
-            if plan.hostname and other.plan.hostname == plan.hostname:
-                raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
-        if self.knows(checked_name(name)):
-            return await self._again(name, plan)
-        record = Record(
-            id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
-        )
-        self._save(record)
-        try:
-            await asyncio.to_thread(self._resolve, plan)
-        except Error:
-            self._here.pop(name, None)
-            self._records.remove(name)
-            raise
-        self._spawn(self._start(name))
-        return self.record(name)
+        return await self._to_the_end(self._create(name, plan, title, project))
 
     async def start(self, name: str, plan: Plan | None = None) -> Record:
         """Starts a stopped or failed endpoint in the background, with its plan or another; a running one is left.
@@ -225,7 +219,7 @@ class Fleet:
     async def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
         """What people want to know of it, beside its name."""
         record = await self.current(name)
-        self._save(
+        await self._save(
             replace(
                 record,
                 title=record.title if title is None else title,
@@ -245,6 +239,8 @@ class Fleet:
     async def replace(self, name: str, model: str) -> Record:
         """Puts another model behind the same URL; the old one serves until the new one is healthy.
 
+        One that has failed is started with it in the background, one that is stopped stays so.
+
         Raises:
             Error: the new model cannot serve; the old one goes on.
         """
@@ -263,10 +259,32 @@ class Fleet:
         self.record(name)
         return await self._to_the_end(self._remove(name))
 
+    async def _create(self, name: str, plan: Plan, title: str, project: str) -> Record:
+        for other in (record for record in self._here.values() if record.name != name):
+            if plan.port and other.plan.port == plan.port:
+                raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
+            if plan.hostname and other.plan.hostname == plan.hostname:
+                raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
+        if self.knows(checked_name(name)):
+            return await self._again(name, plan)
+        record = Record(
+            id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
+        )
+        await self._save(record)
+        try:
+            await asyncio.to_thread(self._resolve, plan)
+        except Exception:
+            if name in self._here and self._here[name].id == record.id:
+                del self._here[name]
+                await self._tell(name, None)
+            raise
+        self._spawn(self._start(name))
+        return self.record(name)
+
     async def _started(self, name: str, plan: Plan | None) -> Record:
         record = await self._at_rest(name)
         if record.state in ("stopped", "failed"):
-            self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
+            await self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
             self._spawn(self._start(name))
         return self.record(name)
 
@@ -287,29 +305,34 @@ class Fleet:
                 if record.region_id or record.started:
                     why = error.message.partition(". ")[0].rstrip(".")
                     left = f"{why}, so an endpoint '{name}' may be left there."
-            self._here.pop(name, None)
+            await self._erase(name)
             self._running.pop(name, None)
             self._figures.pop(name, None)
-            self._records.remove(name)
             if self._drawer is not None:
                 await asyncio.to_thread(self._drawer.remove, record.id)
         return left
 
     async def _end(self, record: Record) -> None:
-        """It runs no more; if that fails it is what it was, with its reason."""
+        """It runs no more; if that fails it is what it was, with its reason.
+
+        Raises:
+            Unreachable: its region does not answer, or it cannot be written down.
+        """
         name = record.name
+        running = self._running.get(name) or self._left_over(record)
+        if running is None:
+            await self._save(replace(self.record(name), state="stopped", reason=""))
+            return
+        await self._save(replace(self.record(name), state="stopping", reason=""))
         served = self._running.pop(name, None)
-        running = served or self._left_over(record)
-        if running is not None:
-            self._set(name, "stopping")
-            try:
-                await running.stop()
-            except Exception:
-                if served is not None:
-                    self._running[name] = served
-                self._set(name, record.state, record.reason)
-                raise
-        self._set(name, "stopped")
+        try:
+            await running.stop()
+        except Exception:
+            if served is not None:
+                self._running[name] = served
+            await self._set(name, record.state, record.reason)
+            raise
+        await self._set(name, "stopped")
 
     async def _replace(self, name: str, model: str) -> Record:
         async with self._lock(name):
@@ -318,18 +341,22 @@ class Fleet:
             card = await asyncio.to_thread(self._resolve, plan)
             running = self._running.get(name)
             if running is None:
-                self._save(replace(record, plan=plan))
+                failed = record.state == "failed"
+                await self._save(
+                    replace(record, plan=plan, state="deploying", reason="") if failed else replace(record, plan=plan)
+                )
+                if failed:
+                    self._spawn(self._start(name))
                 return self.record(name)
-            self._set(name, "deploying")
+            await self._save(replace(record, state="deploying", reason=""))
             try:
                 await running.replace(card, plan)
             except Exception as error:
                 self.figures(name).note("ERROR", f"Replacing the model by {model} failed: {_words(error)}")
-                self._set(name, "ready")
+                await self._set(name, "ready")
                 raise
-            self._save(
-                replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
-            )
+            fresh = replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
+            await self._tell(name, fresh)
             self.figures(name).note("INFO", f"The model is now {model}.")
         return self.record(name)
 
@@ -337,10 +364,16 @@ class Fleet:
         async with self._lock(name):
             record = await self.current(name)
             running = self._running.get(name)
-            if running is not None and self._matters(record.plan, plan):
-                card = await asyncio.to_thread(self._resolve, plan)
+            if running is None or not self._matters(record.plan, plan):
+                await self._save(replace(record, plan=plan))
+                return self.record(name)
+            card = await asyncio.to_thread(self._resolve, plan)
+            await self._save(replace(record, plan=plan))
+            try:
                 await running.replace(card, plan)
-            self._save(replace(self.record(name), plan=plan))
+            except Exception:
+                await self._tell(name, replace(self.record(name), plan=record.plan))
+                raise
         return self.record(name)
 
     async def _to_the_end(self, change: Coroutine[None, None, T]) -> T:
@@ -387,19 +420,20 @@ class Fleet:
                 return
             if name in self._running:
                 return
-            self._set(name, "deploying")
+            await self._set(name, "deploying")
             try:
                 endpoint = await self._up(record)
             except Exception as error:
-                self._set(name, "failed", why := _words(error))
+                await self._set(name, "failed", why := _words(error))
                 self.figures(name).note("ERROR", f"Starting failed: {why}")
                 if isinstance(error, Unreachable):
                     self._spawn(self._start_later(name))
                 return
             self._running[name] = endpoint
-            self._save(
-                replace(self.record(name), state="ready", reason="", revision=endpoint.revision, started=time.time())
+            fresh = replace(
+                self.record(name), state="ready", reason="", revision=endpoint.revision, started=time.time()
             )
+            await self._tell(name, fresh)
             self.figures(name).note("INFO", f"Ready with {record.plan.model}.")
 
     async def _up(self, record: Record) -> Endpoint:
@@ -410,7 +444,8 @@ class Fleet:
             await endpoint.start(card, record.plan)
         finally:
             if endpoint.region_id != record.region_id:
-                self._save(replace(self.record(record.name), region_id=endpoint.region_id))
+                seen = replace(self.record(record.name), region_id=endpoint.region_id)
+                await self._tell(record.name, seen)
         return endpoint
 
     async def _start_later(self, name: str) -> None:
@@ -443,12 +478,86 @@ class Fleet:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    def _set(self, name: str, state: State, reason: str = "") -> None:
-        self._save(replace(self.record(name), state=state, reason=reason))
+    async def _set(self, name: str, state: State, reason: str = "") -> None:
+        await self._tell(name, replace(self.record(name), state=state, reason=reason))
 
-    def _save(self, record: Record) -> None:
-        self._here[record.name] = record
-        self._records.save(record)
+    async def _tell(self, name: str, record: Record | None) -> None:
+        """What has happened to an endpoint, None when it is gone: written down now or, if that cannot be, later."""
+        self._note(name, record)
+        try:
+            await self._written(name)
+        except Error as error:
+            log.warning("what became of the endpoint '%s' is written down later: %s", name, error.message)
+
+    async def _save(self, record: Record) -> None:
+        """What somebody wants of an endpoint: written down before it is done.
+
+        Raises:
+            Unreachable: it cannot be; then nothing has changed here either.
+        """
+        name, before = record.name, self._here.get(record.name)
+        try:
+            await self._now(name, record)
+        except Error:
+            if self._here.get(name) is record:  # nobody changed it meanwhile
+                del self._here[name]
+                if before is not None:
+                    self._here[name] = before
+            raise
+
+    async def _erase(self, name: str) -> None:
+        """Forgets an endpoint. Raises Unreachable; then it is known as before."""
+        await self._now(name, None)
+        self._here.pop(name, None)
+
+    async def _now(self, name: str, record: Record | None) -> None:
+        """Written now, or never."""
+        before = {name: self._unwritten[name]} if name in self._unwritten else {}
+        self._note(name, record)
+        try:
+            await self._written(name)
+        except Error:
+            if self._unwritten.get(name, name) is record:
+                del self._unwritten[name]
+                self._unwritten.update(before)
+            raise
+
+    def _note(self, name: str, record: Record | None) -> None:
+        if record is not None:
+            self._here[name] = record
+        self._unwritten[name] = record
+
+    async def _written(self, name: str) -> None:
+        """Returns when what was noted is written; who waits may leave."""
+        await asyncio.shield(self._write_soon(name))
+
+    def _write_soon(self, name: str) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(self._write(name))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _write(self, name: str) -> None:
+        """One write at a time, and always the newest: none can overtake another."""
+        async with self._writing:
+            if name not in self._unwritten:
+                return
+            record = self._unwritten[name]
+            if record is None:
+                await asyncio.to_thread(self._records.remove, name)
+            else:
+                await asyncio.to_thread(self._records.save, record)
+            if self._unwritten.get(name, name) is record:
+                del self._unwritten[name]
+
+    async def _keep_writing(self) -> None:
+        """Writes what could not be written before."""
+        while True:
+            await asyncio.sleep(REWRITE_S)
+            if self._unwritten and not self._writes:
+                for name in self._unwritten:
+                    self._write_soon(name)
 
     def _spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)

@@ -421,6 +421,8 @@ class ClusterFleet(Fleet):
     async def current(self, name: str) -> Record:
         """As the database has it, for another replica may have changed it a moment ago."""
         kept = await asyncio.to_thread(lambda: next((one for one in self._records.all() if one.name == name), None))
+        if name in self._unwritten:
+            return self.record(name)
         if kept is None:
             self._forget(name)
             return self.record(name)
@@ -523,12 +525,16 @@ class ClusterFleet(Fleet):
         kept = {one.name: one for one in await asyncio.to_thread(lambda: list(self._records.all()))}
         seen = await asyncio.to_thread(ray.standings)
         for name in set(self._here) - set(kept):
-            if not self._lock(name).locked():
+            if not self._changing(name):
                 self._forget(name)
         for name, record in kept.items():
-            if not self._lock(name).locked():
+            if not self._changing(name):
                 self._here[name] = record
                 self._compare(record, seen.get(ray.application(name)))
+
+    def _changing(self, name: str) -> bool:
+        """Whether this replica knows more of an endpoint than the database."""
+        return self._lock(name).locked() or name in self._unwritten
 
     def _compare(self, record: Record, standing: ray.Standing | None) -> None:
         name = record.name
