@@ -129,6 +129,47 @@ def test_calls_that_do_not_finish_in_time_are_told_so_when_the_server_stops(tmp_
     assert "breaking off the calls that are not finished after 0.5 s (2)" in err
 
 
+def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> None:
+    port, (ours, theirs) = free_port(), os.openpty()
+    given = json.dumps({"port": port, "home": str(tmp_path)})
+    command = [sys.executable, str(Path(__file__).with_name("server_fakes.py")), given]
+    opened = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+    server = subprocess.Popen(
+        [sys.executable, "-c", opened, *command], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        health_of(port)
+        while httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code != 200:
+            time.sleep(0.05)
+        got: list[httpx.Response] = []
+        url = f"http://127.0.0.1:{port}/plain/one"
+        long = threading.Thread(target=lambda: got.append(httpx.post(url, content=b"sleep2", timeout=30)))
+        long.start()
+        time.sleep(0.5)
+        os.close(ours)
+        long.join()
+        assert got, "the accepted call was answered"
+        assert got[0].json()["said"] == ["sleep2"]
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+
+
+def test_nohup_keeps_the_server_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = Process(tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    url = process.ready()
+    process.signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert httpx.get(url + "/health").status_code == 200
+    process.signal(signal.SIGTERM)
+    assert process.end()[0] == 0
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     process = Process(tmp_path)
     url = process.ready()

@@ -24,7 +24,7 @@ def main() -> None:
     should know."""
     descriptor, parent, murmur, *runtime = sys.argv[1:]
     die_with(int(parent))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Terminals and service managers tell all processes; the front lets the workers finish before they leave.
         signal.signal(number, signal.SIG_IGN)
     # A worker computes in threads of its own; numpy's library would start one for every core when it is imported.

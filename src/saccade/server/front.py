@@ -184,7 +184,7 @@ async def _report(house: House, app: FrontApp, server: Any) -> None:
 def main() -> None:
     """Ends when the first process says so, or is gone."""
     die_with(int(sys.argv[3]))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Service managers tell all processes of a service; the first one lets the others finish before they leave.
         signal.signal(number, signal.SIG_IGN)
     speak()

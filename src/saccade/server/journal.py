@@ -32,6 +32,7 @@ class Journal:
         self.enabled = enabled
         self._stream = stream
         self._lines: list[str] = []
+        self._missing = 0
 
     def note(
         self,
@@ -49,9 +50,8 @@ class Journal:
         """One finished request. ``path`` is without its query, which may hold a key."""
         if not self.enabled:
             return
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         parts = [
-            stamp,
+            _now(),
             method,
             _plain(keyless(path)),
             str(status),
@@ -73,12 +73,19 @@ class Journal:
         self._lines.append(lines.rstrip("\n"))
 
     def flush(self) -> None:
-        """Writes what was collected."""
+        """Writes what was collected; how much a full disk, or a terminal that is closed, did not take is told later."""
         lines, self._lines = self._lines, []
-        if lines:
-            stream = self._stream or sys.stderr
-            stream.write("\n".join(lines) + "\n")
+        if not lines:
+            return
+        missing = [f"{_now()} up to {self._missing} lines are missing: the log took nothing"] if self._missing else []
+        stream = self._stream or sys.stderr
+        try:
+            stream.write("\n".join([*missing, *lines]) + "\n")
             stream.flush()
+        except OSError:
+            self._missing += len(lines)
+        else:
+            self._missing = 0
 
     def _later(self) -> None:
         try:
@@ -90,6 +97,10 @@ class Journal:
 def keyless(text: str) -> str:
     """A caller's text without the keys in it: people send them in paths, names and options, and logs are passed on."""
     return SECRET.sub(r"\1…", text)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _plain(text: str) -> str:

@@ -47,9 +47,9 @@ def serve(
     engine: Engine | None = None,
     dialects: Sequence[Dialect] | None = None,
 ) -> None:
-    """Serves until SIGTERM or SIGINT: then health turns 503, accepted calls finish, and this returns.
+    """Serves until SIGTERM, SIGINT or SIGHUP: then health turns 503, accepted calls finish, and this returns.
 
-    A second signal ends the process at once. The parts can be handed in by tests and by Ray.
+    A second SIGTERM or SIGINT ends the process at once. The parts can be handed in by tests and by Ray.
 
     Raises:
         SetupError: the port, the home or a model folder cannot be used; the message says what to do.
@@ -222,7 +222,10 @@ async def _drained(app: App, entrance: Entrance) -> None:
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process on the spot."""
+    """Set by the first SIGTERM, SIGINT or SIGHUP; a further SIGTERM or SIGINT ends the process on the spot.
+
+    Under ``nohup`` SIGHUP stays ignored. A terminal that is closed may send it twice.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -233,6 +236,8 @@ def _stop_signals() -> asyncio.Event:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 
