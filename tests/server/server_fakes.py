@@ -101,7 +101,9 @@ class EchoEngine:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if word == b"fail":
+        if word == b"fail late":
+            await asyncio.sleep(0.5)
+        if word.startswith(b"fail"):
             raise RunFailed("The graph failed.")
         if word == b"broken":
             raise ZeroDivisionError("secret text of a bug")

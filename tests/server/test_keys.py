@@ -18,7 +18,7 @@ import sqlalchemy as sql
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
-from saccade.server import database, keyring, wiring
+from saccade.server import database, gate, keyring, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
 from saccade.server.database import Database
@@ -628,6 +628,69 @@ def test_a_server_whose_database_never_comes_back_ends_well(store: Database, key
     called(app, secret)
     renamed(tmp_path, "usage", "gone")
     asyncio.run(app.close())
+
+
+def test_what_could_not_be_written_down_is_written_without_another_call(
+    store: Database, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "AGAIN_S", 0.1)
+    _, secret = keys.create("x", quota_calls=0)
+    app = made(store)
+
+    def kept() -> Any:
+        with sqlite3.connect(tmp_path / "saccade.db") as found:
+            return found.execute("select model, calls from usage").fetchall()
+
+    async def play() -> None:
+        async with client(app) as http:
+            renamed(tmp_path, "usage", "gone")
+            await http.post("/first/one", content=b"x", headers={"x-api-key": secret})
+            await asyncio.sleep(1.5)
+            renamed(tmp_path, "gone", "usage")
+            for _ in range(30):
+                if kept():
+                    break
+                await asyncio.sleep(0.1)
+
+    asyncio.run(play())
+    assert kept() == [("one", 1)]
+
+
+def test_usage_that_is_lost_at_the_end_is_told(
+    store: Database, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, secret = keys.create("x", quota_calls=0)
+    app = made(store)
+    called(app, secret, times=2)
+    renamed(tmp_path, "usage", "gone")
+    asyncio.run(app.close())
+    assert "the usage of the last calls (2) could not be written down, and is lost" in caplog.text
+
+
+def test_a_call_that_fails_while_its_quota_cannot_be_written_says_why_and_is_given_back_later(
+    store: Database, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "AGAIN_S", 0.1)
+    key, secret = keys.create("x", quota_calls=3)
+    app = made(store)
+
+    async def play() -> None:
+        async with client(app) as http:
+            headers = {"x-api-key": secret}
+            call = asyncio.create_task(http.post("/first/one", content=b"fail late", headers=headers))
+            while not SqlWindows(store).look(key.id, 3600).used:
+                await asyncio.sleep(0.01)
+            renamed(tmp_path, "windows", "gone")
+            answer = await call
+            assert (answer.status_code, "The graph failed." in answer.text) == (500, True), answer.text
+            renamed(tmp_path, "gone", "windows")
+            for _ in range(30):
+                if not SqlWindows(store).look(key.id, 3600).used:
+                    break
+                await asyncio.sleep(0.1)
+
+    asyncio.run(play())
+    assert SqlWindows(store).look(key.id, 3600).used == 0
 
 
 def test_who_keeps_the_database_from_being_written_holds_up_only_calls_that_count_against_a_limit(

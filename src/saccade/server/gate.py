@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 import time
@@ -39,6 +40,9 @@ PATIENCE_S = 20.0
 COUNT_S = 1.0
 """How often counted usage is written down."""
 
+AGAIN_S = 5.0
+"""How often is tried again what the database did not take."""
+
 WRONG = "Missing or invalid key. Send yours in the header 'x-api-key', or as 'Authorization: Bearer KEY'."
 """One sentence for missing, unknown, expired and revoked keys: nobody learns which it is."""
 
@@ -52,6 +56,8 @@ class Counting:
         self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
         # Whoever else writes to SQLite, a backup for instance, holds up who writes here; keys are looked up meanwhile.
         self._writers = ThreadPoolExecutor(1, "saccade-writes") if database.is_sqlite else self._threads
+        self._owed: list[tuple[str, str]] = []
+        self._paying: asyncio.Future[None] | None = None
 
     async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
@@ -62,11 +68,17 @@ class Counting:
         return Ticket(caller, standing, taken.token, tuple(models), window)
 
     async def give_back(self, ticket: Ticket) -> Ticket:
-        """See :class:`saccade.server.access.Gate`."""
-        before = ticket.standing
-        if ticket.token and before is not None:
-            ticket.standing = await self.written(lambda: self._given_back(ticket, before))
+        """See :class:`saccade.server.access.Gate`. What cannot be given back now is given back later."""
+        before, token = ticket.standing, ticket.token
+        if token and before is not None:
             ticket.token = ""
+            window = ticket.window or ticket.caller.id
+            try:
+                ticket.standing = await self.written(lambda: self._given_back(window, token, before))
+            except Unreachable:
+                self._owed.append((window, token))
+                if self._paying is None:
+                    self._paying = asyncio.ensure_future(self._pay_later())
         return ticket
 
     async def standing_of(self, window: str, limit: int, window_s: int) -> Standing:
@@ -83,6 +95,10 @@ class Counting:
 
     async def close(self) -> None:
         """Ends connections."""
+        if self._paying is not None:
+            self._paying.cancel()
+        with contextlib.suppress(Unreachable):
+            await self._pay()
         self._threads.shutdown(cancel_futures=True)
         self._writers.shutdown(cancel_futures=True)
         self.windows.close()
@@ -101,9 +117,20 @@ class Counting:
         finally:
             late.cancel()
 
-    def _given_back(self, ticket: Ticket, before: Standing) -> Standing:
-        window = ticket.window or ticket.caller.id
-        self.windows.give_back(window, ticket.token)
+    async def _pay_later(self) -> None:
+        while self._owed:
+            await asyncio.sleep(AGAIN_S)
+            with contextlib.suppress(Unreachable):
+                await self._pay()
+        self._paying = None
+
+    async def _pay(self) -> None:
+        while self._owed:
+            await self.written(functools.partial(self.windows.give_back, *self._owed[0]))
+            del self._owed[0]
+
+    def _given_back(self, window: str, token: str, before: Standing) -> Standing:
+        self.windows.give_back(window, token)
         return _standing(self.windows.look(window, before.window_s), before.limit, before.window_s)
 
 
@@ -189,6 +216,9 @@ class KeyGate(Counting):
             self._counting.cancel()
         with contextlib.suppress(Unreachable):
             await self.written(self._write_counts)
+        lost = self._unwritten[0].total()
+        if lost:
+            log.error("the usage of the last calls (%d) could not be written down, and is lost", lost)
         await super().close()
 
     @staticmethod
@@ -217,10 +247,11 @@ class KeyGate(Counting):
         return calls, key.quota_window_s or self._default[1]
 
     async def _count_later(self) -> None:
-        await asyncio.sleep(COUNT_S)
+        await asyncio.sleep(AGAIN_S if self._unwritten[0] else COUNT_S)
         with contextlib.suppress(Unreachable):  # what was counted is kept
             await self.written(self._write_counts)
-        self._counting = asyncio.ensure_future(self._count_later()) if self._counts else None
+        left = self._counts or self._unwritten[0]
+        self._counting = asyncio.ensure_future(self._count_later()) if left else None
 
     def _write_counts(self) -> None:
         """What cannot be written now is kept for the next time."""
@@ -235,8 +266,12 @@ class KeyGate(Counting):
                 counts = Counter()
                 self.keys.touch(used)
             except Unreachable as error:
-                log.warning("usage is written down later: %s", error.message)
+                if not before[0]:
+                    log.warning("usage is written down later: %s", error.message)
                 self._unwritten = counts, used
+            else:
+                if before[0]:
+                    log.info("usage is written down again")
 
     def _write(self, counts: Counter[tuple[str, str, str, bool]]) -> None:
         if counts:
