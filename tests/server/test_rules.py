@@ -220,6 +220,19 @@ def test_a_worker_over_its_memory_is_ended(tmp_path: Path) -> None:
     run(main())
 
 
+def test_an_answer_out_of_the_cache_tells_no_time_that_another_call_took(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path, {"m": {"ms": 50}}, isolate=False) as here:
+            first, hit = [(await here.post("m")).headers["server-timing"] for _ in range(2)]
+            spent = {part.split(";dur=")[0]: float(part.split(";dur=")[1]) for part in hit.split(", ") if "dur" in part}
+            assert "infer;dur=5" in first
+            assert "cache;desc=hit" in hit
+            assert spent.pop("total") < 50
+            assert set(spent.values()) == {0.0}
+
+    run(main())
+
+
 def test_an_answer_leaves_the_cache_when_its_time_is_over(tmp_path: Path) -> None:
     async def main() -> None:
         async with house(tmp_path, {"m": {}}, isolate=False, cache_ttl_s=0.5) as here:

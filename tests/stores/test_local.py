@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -551,3 +552,16 @@ def test_a_file_that_could_not_be_read_once_is_found_as_soon_as_it_can(
     assert local.find("m") is not None, "it goes on as it was"
     assert local.find("m") is not None
     assert caplog.text.count("stays what it was") == 1
+
+
+def test_weights_that_are_put_in_the_place_of_noted_ones_are_another_revision(tmp_path: Path) -> None:
+    model = onnx_file(tmp_path / "a.onnx", metadata=DETECTOR)
+    (tmp_path / "a.json").write_text('{"revision": "0123456789ab"}')
+    shelf = Local([tmp_path])
+    assert [card.revision for card in shelf.cards()] == ["0123456789ab"]
+    later = time.time() + 5
+    onnx_file(model, metadata={**DETECTOR, "description": "trained on"})
+    os.utime(model, (later, later))
+    (changed,) = (card.revision for card in shelf.cards())
+    assert changed != "0123456789ab"
+    assert changed.startswith("0123456789ab-")

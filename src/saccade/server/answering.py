@@ -45,10 +45,16 @@ def request_id(headers: Mapping[str, str]) -> str:
 
 
 def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
-    """Where the time went, summed over the answers, as a Server-Timing header."""
+    """Where the time of this request went, summed over the answers, as a Server-Timing header.
+
+    A cached answer knows the times of the call that made it, none of which was spent now.
+    """
     load = queue = decode = pre = infer = post = 0.0
     hits = largest = 0
     for answer in answers:
+        if answer.cached:
+            hits += 1
+            continue
         timings = answer.timings
         load += timings.load_ms
         queue += timings.queue_ms
@@ -56,7 +62,6 @@ def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
         pre += timings.preprocess_ms
         infer += timings.inference_ms
         post += timings.postprocess_ms
-        hits += answer.cached
         largest = max(largest, answer.batch_size)
     text = (
         f"load;dur={load:.2f}, queue;dur={queue:.2f}, decode;dur={decode:.2f}, pre;dur={pre:.2f}, "

@@ -361,7 +361,7 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
     fetched(card.files)
     # Weights beside a graph, and graphs in a folder of their own, are known only now.
     others = stats(Path(file) for file in card.files if file not in {path for path, _, _ in files})
-    return noted(card, notes, revision((*files, *others)))
+    return noted(card, notes, identity(entry, notes, (*files, *others)))
 
 
 def fetched(files: Iterable[str]) -> None:
@@ -467,13 +467,23 @@ def noted(card: Card, notes: Sidecar, revised: str) -> Card:
         "keypoint_shape": notes.keypoint_shape,
         "licence": notes.licence,
         "source": notes.source,
-        "revision": notes.revision or revised,
+        "revision": revised,
         "aliases": notes.aliases or None,
         "config": {**card.config, **notes.config},
         "size_bytes": sum(size for _, size, _ in stats(map(Path, card.files)) if size > 0),
     }
     changes = {key: value for key, value in given.items() if value is not None}
     return msgspec.structs.replace(card, **changes)
+
+
+def identity(entry: Entry, notes: Sidecar, files: tuple[tuple[str, int, int], ...]) -> str:
+    """The revision that is noted beside a model, with its files' own where one of them was put there after the note."""
+    revised = revision(files)
+    if notes.revision is None:
+        return revised
+    written = {path: moment for path, _, moment in files}
+    since = written.get(str(entry.sidecar), 0)
+    return notes.revision if max(written.values()) <= since else f"{notes.revision}-{revised}"
 
 
 def revision(files: tuple[tuple[str, int, int], ...]) -> str:
