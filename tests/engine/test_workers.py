@@ -156,6 +156,20 @@ def test_a_model_whose_workers_always_die_is_reported_as_failed(run: Run) -> Non
     run(main())
 
 
+def test_a_worker_that_is_killed_while_it_loads_a_model_costs_no_call(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 600})) as engine:
+            calls = [asyncio.create_task(engine.predict(call(n))) for n in range(3)]
+            await asyncio.sleep(0)
+            while not (workers := [one for one in psutil.Process().children() if "worker" in " ".join(_line(one))]):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            workers[0].kill()
+            assert [brightness(answer) for answer in await asyncio.gather(*calls)] == [0, 1, 2]
+
+    run(main())
+
+
 def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> None:
     async def main() -> None:
         # The second run after the warm-up's two hangs, in every worker.

@@ -30,7 +30,8 @@ CREDIT = 4
 """Frames of a video that may be ready before they are asked for."""
 
 ATTEMPTS = 2
-"""How often a call is sent before it is given up, for it may be what its workers die of."""
+"""How often a call is sent before it is given up, for it may be what its workers die of; and how often a model is opened
+whose worker is killed over that."""
 
 PATIENCE = 4
 """How often it is sent when its workers were killed from outside, which is hardly its fault."""
@@ -119,7 +120,7 @@ class Resident:
         begun = time.monotonic()
         try:
             for _ in range(self.wanted):
-                await self._add()
+                await self._add(ATTEMPTS)
         except BaseException as error:
             self.state = "failed"
             self.reason = error if isinstance(error, Error) else None
@@ -230,19 +231,27 @@ class Resident:
                 if link not in self._leaving:
                     self._start(self._look_at(link))
 
-    async def _add(self) -> Link:
-        link = self._connect(self.card, self._on_reply, self._on_lost)
-        try:
-            await link.open()
-        except BaseException:
-            with suppress(Exception):
-                await link.close()
-            raise
+    async def _add(self, attempts: int = 1) -> Link:
+        link = await self._opened(attempts)
         if self.state not in ("loading", "warm"):  # put away meanwhile
             await self._close_link(link)
             raise self.reason or Stopped(f"The model '{self.card.name}' was put away.")
         self._flying[link] = {}
         self._born[link] = time.monotonic()
+        return link
+
+    async def _opened(self, attempts: int) -> Link:
+        """A new replica; one that is killed from outside meanwhile, which is hardly the model's fault, is tried anew."""
+        link = self._connect(self.card, self._on_reply, self._on_lost)
+        try:
+            await link.open()
+        except BaseException as error:
+            with suppress(Exception):
+                await link.close()
+            if isinstance(error, RunFailed) and link.killed and attempts > 1:
+                log.warning("%s Another one is tried.", error.message)
+                return await self._opened(attempts - 1)
+            raise
         return link
 
     def _pump(self) -> None:
