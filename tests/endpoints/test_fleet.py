@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -18,7 +20,7 @@ from saccade.endpoints.figures import Figures, Line
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
-from saccade.errors import BadOptions, CorruptFiles, Stopped, UnknownModel, Unreachable
+from saccade.errors import BadOptions, CorruptFiles, Error, Stopped, UnknownModel, Unreachable
 from saccade.results import Labels
 
 LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ())
@@ -62,8 +64,10 @@ class Counting:
         assert self.open, "a closed engine was called"
         self.loaded = True
         self.working += 1
-        await asyncio.sleep(0.01)
-        self.working -= 1
+        try:
+            await asyncio.sleep(0.01)
+        finally:
+            self.working -= 1
         assert self.open, "an engine was closed under a call"
         return Answer(result=LABELS, image_hw=(1, 1), model=self.card.name)
 
@@ -570,3 +574,69 @@ async def caller_leaves_a_create(records: Memory) -> None:
 
 def test_an_endpoint_whose_maker_leaves_while_its_model_is_fetched_comes_up_all_the_same(records: Memory) -> None:
     asyncio.run(caller_leaves_a_create(records))
+
+
+async def several_clients(seed: int) -> None:
+    dice = random.Random(seed)
+    engines: list[Counting] = []
+
+    class Shaky(Disk):
+        def _turn(self) -> None:
+            self.wait_s, self.full = dice.random() * 0.004, dice.random() < 0.1
+            super()._turn()
+
+    def built(card: Card, plan: Plan) -> Counting:
+        engines.append(Counting(card, plan))
+        return engines[-1]
+
+    disk = Shaky()
+    house = Fleet(disk, resolve, lambda record: LocalEndpoint(built))
+    await house.open()
+
+    async def change() -> None:
+        name = dice.choice(("cars", "birds"))
+        match dice.randrange(8):
+            case 0:
+                await house.create(name, Plan(model=dice.choice("ab")))
+            case 1:
+                await house.start(name)
+            case 2:
+                await house.stop(name)
+            case 3:
+                await house.replace(name, dice.choice(("a", "b", "broken", "missing")))
+            case 4:
+                await house.remove(name)
+            case 5:
+                await house.resize(name, Plan(model=house.record(name).plan.model, max_replicas=dice.choice((1, 2))))
+            case 6:
+                await house.describe(name, str(dice.random()), None)
+            case _:
+                await house.serving(name).predict(Call(model="", media=b""))
+
+    async def client() -> None:
+        for _ in range(25):
+            with contextlib.suppress(Error, TimeoutError):  # now and then a client leaves before the answer
+                async with asyncio.timeout(dice.random() * 0.01 if dice.random() < 0.2 else None):
+                    await change()
+            await asyncio.sleep(dice.random() * 0.01)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(client() for _ in range(6)))
+        while disk.kept != {record.name: record for record in house.records()} or any(
+            record.state not in ("ready", "stopped", "failed") for record in house.records()
+        ):
+            await asyncio.sleep(0.02)
+    running = [record for record in house.records() if record.state == "ready"]
+    for record in running:
+        assert (await house.serving(record.name).predict(Call(model="", media=b""))).model == record.plan.model
+    assert sum(engine.open for engine in engines) == len(running)
+    await house.close()
+    assert not any(engine.open for engine in engines)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_several_clients_do_at_once_on_a_shaky_disk_what_is_told_runs_and_is_written_down(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.REWRITE_S", 0.05)
+    asyncio.run(several_clients(seed))

@@ -38,6 +38,9 @@ KEEP_S = 15.0
 REWRITE_S = 5.0
 """How often is tried again to write down what became of endpoints, when that failed."""
 
+LOOK_S = 0.02
+"""Between two looks whether an endpoint has stopped."""
+
 LEAVE_S = 1.0
 """So long is waited for changes that the end of the server breaks off."""
 
@@ -68,6 +71,7 @@ class Fleet:
         self._figures: dict[str, Figures] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._edits: dict[str, asyncio.Lock] = {}
         self._unwritten: dict[str, Record | None] = {}
         self._writing = asyncio.Lock()
         self._writes: set[asyncio.Task[None]] = set()
@@ -219,13 +223,8 @@ class Fleet:
     async def describe(self, name: str, title: str | None, metadata: dict[str, Any] | None) -> Record:
         """What people want to know of it, beside its name."""
         record = await self.current(name)
-        await self._save(
-            replace(
-                record,
-                title=record.title if title is None else title,
-                metadata=record.metadata if metadata is None else metadata,
-            )
-        )
+        fields: dict[str, Any] = {"title": title, "metadata": metadata}
+        await self._save(record.name, **{field: value for field, value in fields.items() if value is not None})
         return self.record(name)
 
     async def stop(self, name: str) -> Record:
@@ -265,18 +264,24 @@ class Fleet:
                 raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
             if plan.hostname and other.plan.hostname == plan.hostname:
                 raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
-        if self.knows(checked_name(name)):
-            return await self._again(name, plan)
         record = Record(
-            id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
+            id=secrets.token_hex(12),
+            name=checked_name(name),
+            plan=plan,
+            created=time.time(),
+            title=title,
+            project=project,
         )
-        await self._save(record)
+        async with self._edit(name):
+            known = self.knows(name)
+            if not known:
+                await self._put(name, record)
+        if known:
+            return await self._again(name, plan)
         try:
             await asyncio.to_thread(self._resolve, plan)
         except Exception:
-            if name in self._here and self._here[name].id == record.id:
-                del self._here[name]
-                await self._tell(name, None)
+            await self._drop(record)
             raise
         self._spawn(self._start(name))
         return self.record(name)
@@ -284,7 +289,7 @@ class Fleet:
     async def _started(self, name: str, plan: Plan | None) -> Record:
         record = await self._at_rest(name)
         if record.state in ("stopped", "failed"):
-            await self._save(replace(record, plan=plan or record.plan, state="deploying", reason=""))
+            await self._save(name, plan=plan or record.plan, state="deploying", reason="")
             self._spawn(self._start(name))
         return self.record(name)
 
@@ -321,18 +326,18 @@ class Fleet:
         name = record.name
         running = self._running.get(name) or self._left_over(record)
         if running is None:
-            await self._save(replace(self.record(name), state="stopped", reason=""))
+            await self._save(name, state="stopped", reason="")
             return
-        await self._save(replace(self.record(name), state="stopping", reason=""))
+        await self._save(name, state="stopping", reason="")
         served = self._running.pop(name, None)
         try:
             await running.stop()
         except Exception:
             if served is not None:
                 self._running[name] = served
-            await self._set(name, record.state, record.reason)
+            await self._tell(name, state=record.state, reason=record.reason)
             raise
-        await self._set(name, "stopped")
+        await self._tell(name, state="stopped")
 
     async def _replace(self, name: str, model: str) -> Record:
         async with self._lock(name):
@@ -342,21 +347,19 @@ class Fleet:
             running = self._running.get(name)
             if running is None:
                 failed = record.state == "failed"
-                await self._save(
-                    replace(record, plan=plan, state="deploying", reason="") if failed else replace(record, plan=plan)
-                )
+                fresh: dict[str, Any] = {"state": "deploying", "reason": ""} if failed else {}
+                await self._save(name, plan=plan, **fresh)
                 if failed:
                     self._spawn(self._start(name))
                 return self.record(name)
-            await self._save(replace(record, state="deploying", reason=""))
+            await self._save(name, state="deploying", reason="")
             try:
                 await running.replace(card, plan)
             except Exception as error:
                 self.figures(name).note("ERROR", f"Replacing the model by {model} failed: {_words(error)}")
-                await self._set(name, "ready")
+                await self._tell(name, state="ready")
                 raise
-            fresh = replace(self.record(name), plan=plan, state="ready", revision=running.revision, started=time.time())
-            await self._tell(name, fresh)
+            await self._tell(name, plan=plan, state="ready", revision=running.revision, started=time.time())
             self.figures(name).note("INFO", f"The model is now {model}.")
         return self.record(name)
 
@@ -365,14 +368,14 @@ class Fleet:
             record = await self.current(name)
             running = self._running.get(name)
             if running is None or not self._matters(record.plan, plan):
-                await self._save(replace(record, plan=plan))
+                await self._save(name, plan=plan)
                 return self.record(name)
             card = await asyncio.to_thread(self._resolve, plan)
-            await self._save(replace(record, plan=plan))
+            await self._save(name, plan=plan)
             try:
                 await running.replace(card, plan)
             except Exception:
-                await self._tell(name, replace(self.record(name), plan=record.plan))
+                await self._tell(name, plan=record.plan)
                 raise
         return self.record(name)
 
@@ -401,6 +404,7 @@ class Fleet:
         """The record, when no stop is under way any more."""
         while (record := await self.current(name)).state == "stopping":
             await self._while_stopping(record)
+            await asyncio.sleep(LOOK_S)
         return record
 
     def _left_over(self, record: Record) -> Endpoint | None:
@@ -420,20 +424,17 @@ class Fleet:
                 return
             if name in self._running:
                 return
-            await self._set(name, "deploying")
+            await self._tell(name, state="deploying", reason="")
             try:
                 endpoint = await self._up(record)
             except Exception as error:
-                await self._set(name, "failed", why := _words(error))
+                await self._tell(name, state="failed", reason=(why := _words(error)))
                 self.figures(name).note("ERROR", f"Starting failed: {why}")
                 if isinstance(error, Unreachable):
                     self._spawn(self._start_later(name))
                 return
             self._running[name] = endpoint
-            fresh = replace(
-                self.record(name), state="ready", reason="", revision=endpoint.revision, started=time.time()
-            )
-            await self._tell(name, fresh)
+            await self._tell(name, state="ready", reason="", revision=endpoint.revision, started=time.time())
             self.figures(name).note("INFO", f"Ready with {record.plan.model}.")
 
     async def _up(self, record: Record) -> Endpoint:
@@ -444,8 +445,7 @@ class Fleet:
             await endpoint.start(card, record.plan)
         finally:
             if endpoint.region_id != record.region_id:
-                seen = replace(self.record(record.name), region_id=endpoint.region_id)
-                await self._tell(record.name, seen)
+                await self._tell(record.name, region_id=endpoint.region_id)
         return endpoint
 
     async def _start_later(self, name: str) -> None:
@@ -478,49 +478,59 @@ class Fleet:
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())
 
-    async def _set(self, name: str, state: State, reason: str = "") -> None:
-        await self._tell(name, replace(self.record(name), state=state, reason=reason))
+    async def _tell(self, name: str, **fields: Any) -> None:
+        """What has happened to an endpoint: written down now or, if that cannot be, later."""
+        async with self._edit(name):
+            self._note(name, replace(self.record(name), **fields))
+            await self._try_to_write(name)
 
-    async def _tell(self, name: str, record: Record | None) -> None:
-        """What has happened to an endpoint, None when it is gone: written down now or, if that cannot be, later."""
+    async def _save(self, name: str, **fields: Any) -> None:
+        """What somebody wants of an endpoint: written down before it is done.
+
+        Raises:
+            UnknownModel: it was removed meanwhile.
+            Unreachable: it cannot be written; then nothing has changed here either.
+        """
+        async with self._edit(name):
+            await self._put(name, replace(self.record(name), **fields))
+
+    async def _erase(self, name: str) -> None:
+        """Forgets an endpoint. Raises Unreachable; then it is known as before."""
+        async with self._edit(name):
+            await self._put(name, None)
+            self._here.pop(name, None)
+
+    async def _drop(self, record: Record) -> None:
+        """Forgets an endpoint of which nothing came, unless another one has its name by now."""
+        async with self._edit(record.name):
+            if record.name in self._here and self._here[record.name].id == record.id:
+                del self._here[record.name]
+                self._note(record.name, None)
+                await self._try_to_write(record.name)
+
+    async def _put(self, name: str, record: Record | None) -> None:
+        """Written now, or never; within :meth:`_edit`."""
+        here = {name: self._here[name]} if name in self._here else {}
+        unwritten = {name: self._unwritten[name]} if name in self._unwritten else {}
         self._note(name, record)
+        try:
+            await self._written(name)
+        except Error:
+            self._here.pop(name, None)
+            self._here.update(here)
+            self._unwritten.pop(name, None)
+            self._unwritten.update(unwritten)
+            raise
+
+    async def _try_to_write(self, name: str) -> None:
         try:
             await self._written(name)
         except Error as error:
             log.warning("what became of the endpoint '%s' is written down later: %s", name, error.message)
 
-    async def _save(self, record: Record) -> None:
-        """What somebody wants of an endpoint: written down before it is done.
-
-        Raises:
-            Unreachable: it cannot be; then nothing has changed here either.
-        """
-        name, before = record.name, self._here.get(record.name)
-        try:
-            await self._now(name, record)
-        except Error:
-            if self._here.get(name) is record:  # nobody changed it meanwhile
-                del self._here[name]
-                if before is not None:
-                    self._here[name] = before
-            raise
-
-    async def _erase(self, name: str) -> None:
-        """Forgets an endpoint. Raises Unreachable; then it is known as before."""
-        await self._now(name, None)
-        self._here.pop(name, None)
-
-    async def _now(self, name: str, record: Record | None) -> None:
-        """Written now, or never."""
-        before = {name: self._unwritten[name]} if name in self._unwritten else {}
-        self._note(name, record)
-        try:
-            await self._written(name)
-        except Error:
-            if self._unwritten.get(name, name) is record:
-                del self._unwritten[name]
-                self._unwritten.update(before)
-            raise
+    def _edit(self, name: str) -> asyncio.Lock:
+        """Held from before a record is changed until the change is written: of two, none undoes the other."""
+        return self._edits.setdefault(name, asyncio.Lock())
 
     def _note(self, name: str, record: Record | None) -> None:
         if record is not None:

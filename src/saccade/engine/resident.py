@@ -30,8 +30,8 @@ CREDIT = 4
 """Frames of a video that may be ready before they are asked for."""
 
 ATTEMPTS = 2
-"""How often a call is sent before it is given up, for it may be what its workers die of; and how often a model is opened
-whose worker is killed over that."""
+"""How often a call is sent before it is given up, for it may be what its workers die of; and how often a model is
+opened whose worker is killed over that."""
 
 PATIENCE = 4
 """How often it is sent when its workers were killed from outside, which is hardly its fault."""
@@ -241,7 +241,7 @@ class Resident:
         return link
 
     async def _opened(self, attempts: int) -> Link:
-        """A new replica; one that is killed from outside meanwhile, which is hardly the model's fault, is tried anew."""
+        """A new replica. One that is killed from outside meanwhile is tried anew: that is hardly the model's fault."""
         link = self._connect(self.card, self._on_reply, self._on_lost)
         try:
             await link.open()
