@@ -199,9 +199,14 @@ def test_the_servers_log_names_the_endpoint_however_it_was_reached(home: Home) -
 
 def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     wish = {"deployment": "shop", "project": "retail", "model": "cars", "name": "Our shop", "memoryGi": 2}
-    home.ask("POST", "/api/deployments/acme", {**wish, "region": "us-central1", "cpu": 1})
+    made = home.ask("POST", "/api/deployments/acme", {**wish, "region": "us-central1", "cpu": 1})
     settled(home.house, home.admin, "shop")
     at = "/api/deployments/acme/shop"
+    (listed,) = home.ask("GET", "/api/deployments/acme")["deployments"]
+    places = {made["region"], listed["region"], home.ask("GET", at)["deployment"]["region"]}
+    assert places == {home.ask("GET", f"{at}/metrics")["region"]} == {"local"}
+    accounts = (home.ask("GET", path)["region"] for path in ("/api/deployments/acme", at, "/api/models/acme/retail"))
+    assert set(accounts) == {"eu"}, "where the account's data lie is the same wherever it is told"
     shown = home.ask("GET", at)["deployment"]
     assert (shown["name"], shown["deployment"], shown["project"], shown["metadata"]) == (
         "Our shop",

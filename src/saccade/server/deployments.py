@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from saccade.dialects.dialect import status_of
 from saccade.dialects.inputs import integer, number
+from saccade.dialects.platform import REGION
 from saccade.endpoints.endpoint import (
     MOST_CALLS,
     MOST_IDLE_S,
@@ -261,7 +262,7 @@ class Deployments:
         ]
         limit = _number(query.get("limit"), len(records))
         shown = [await self._platform(record, request) for record in records[:limit]]
-        return {"deployments": shown, "total": len(records), "region": "us"}
+        return {"deployments": shown, "total": len(records), "region": REGION}
 
     async def platform_created(self, request: Request, caller: Caller) -> Any:
         """A deployment of ``project/model``."""
@@ -276,14 +277,17 @@ class Deployments:
             "deployment": record.name,
             "status": "creating",
             "message": "The deployment is being created.",
-            "region": plan.region or wish.region,
+            "region": plan.region or "local",
         }
         return 201, told
 
     async def platform_shown(self, request: Request, caller: Caller) -> Any:
         """One deployment."""
         record = self._record(request, caller)
-        return {"deployment": {**(await self._platform(record, request)), "metadata": record.metadata}, "region": "us"}
+        return {
+            "deployment": {**(await self._platform(record, request)), "metadata": record.metadata},
+            "region": REGION,
+        }
 
     async def platform_changed(self, request: Request, caller: Caller) -> Any:
         """200 when done, 202 while it rolls."""
