@@ -640,3 +640,19 @@ def test_whatever_several_clients_do_at_once_on_a_shaky_disk_what_is_told_runs_a
 ) -> None:
     monkeypatch.setattr("saccade.endpoints.fleet.REWRITE_S", 0.05)
     asyncio.run(several_clients(seed))
+
+
+async def two_servers(records: Memory) -> None:
+    one, other = fleet(records), fleet(records)
+    await one.create("cars", Plan(model="a"))
+    assert await settled(one, "cars") == "ready"
+    with pytest.raises(BadOptions, match="Another server with the same database has an endpoint 'cars'"):
+        await other.create("cars", Plan(model="b"))
+    assert records.kept["cars"] == one.record("cars")
+    await one.remove("cars")
+    await other.create("cars", Plan(model="b"))
+    assert await settled(other, "cars") == "ready"
+
+
+def test_a_second_server_on_the_same_database_takes_no_endpoint_away_from_the_first(records: Memory) -> None:
+    asyncio.run(two_servers(records))

@@ -259,22 +259,15 @@ class Fleet:
         return await self._to_the_end(self._remove(name))
 
     async def _create(self, name: str, plan: Plan, title: str, project: str) -> Record:
-        for other in (record for record in self._here.values() if record.name != name):
-            if plan.port and other.plan.port == plan.port:
-                raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
-            if plan.hostname and other.plan.hostname == plan.hostname:
-                raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
-        record = Record(
-            id=secrets.token_hex(12),
-            name=checked_name(name),
-            plan=plan,
-            created=time.time(),
-            title=title,
-            project=project,
-        )
-        async with self._edit(name):
+        async with self._edit(checked_name(name)):
+            if name not in self._here:
+                await self._check_unclaimed(name)
+            self._check_addresses(name, plan)
             known = self.knows(name)
             if not known:
+                record = Record(
+                    id=secrets.token_hex(12), name=name, plan=plan, created=time.time(), title=title, project=project
+                )
                 await self._put(name, record)
         if known:
             return await self._again(name, plan)
@@ -285,6 +278,23 @@ class Fleet:
             raise
         self._spawn(self._start(name))
         return self.record(name)
+
+    async def _check_unclaimed(self, name: str) -> None:
+        """Raises BadOptions when another server with the same database has an endpoint of this name."""
+        kept = await asyncio.to_thread(lambda: {one.name for one in self._records.all()})
+        if name in kept and name not in self._unwritten and not self.knows(name):
+            raise BadOptions(
+                f"Another server with the same database has an endpoint '{name}'. Choose another name, or change it "
+                "there."
+            )
+
+    def _check_addresses(self, name: str, plan: Plan) -> None:
+        """Raises BadOptions when a port or host name of the plan is another endpoint's."""
+        for other in (record for record in self._here.values() if record.name != name):
+            if plan.port and other.plan.port == plan.port:
+                raise BadOptions(f"Port {plan.port} is that of the endpoint '{other.name}'. Choose another.")
+            if plan.hostname and other.plan.hostname == plan.hostname:
+                raise BadOptions(f"{plan.hostname} is the host name of '{other.name}'. Choose another.")
 
     async def _started(self, name: str, plan: Plan | None) -> Record:
         record = await self._at_rest(name)
