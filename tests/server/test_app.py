@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import gzip
 import json
 import time
@@ -653,34 +652,6 @@ def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None
     assert "POST /first/one 200" in lines[0]
     assert "model=one" in lines[0]
     assert "secret" not in "".join(lines)
-
-
-def test_what_a_full_disk_kept_out_of_the_access_log_is_told_once_there_is_room() -> None:
-    written: list[str] = []
-    full = True
-
-    class Stream:
-        def write(self, text: str) -> None:
-            if full:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            written.append(text)
-
-        def flush(self) -> None:
-            pass
-
-    app = made()
-    app.journal = Journal(True, Stream())
-    for _ in range(2):
-        asked(app, "GET", "/health")
-        app.journal.flush()
-    full = False
-    for _ in range(2):
-        asked(app, "GET", "/health")
-        app.journal.flush()
-    told, first, second = "".join(written).splitlines()
-    assert "up to 2 lines are missing" in told
-    assert "GET /health" in first
-    assert "GET /health" in second
 
 
 def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from typing import Protocol
+
+from saccade.server.outlet import OUTLET
 
 FLUSH_S = 0.2
 MOST_CHARACTERS = 200
@@ -30,9 +31,8 @@ class Journal:
 
     def __init__(self, enabled: bool = True, stream: Sink | None = None) -> None:
         self.enabled = enabled
-        self._stream = stream
+        self._stream = stream or OUTLET
         self._lines: list[str] = []
-        self._missing = 0
 
     def note(
         self,
@@ -50,8 +50,9 @@ class Journal:
         """One finished request. ``path`` is without its query, which may hold a key."""
         if not self.enabled:
             return
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         parts = [
-            _now(),
+            stamp,
             method,
             _plain(keyless(path)),
             str(status),
@@ -73,19 +74,11 @@ class Journal:
         self._lines.append(lines.rstrip("\n"))
 
     def flush(self) -> None:
-        """Writes what was collected; how much a full disk, or a terminal that is closed, did not take is told later."""
+        """Writes what was collected."""
         lines, self._lines = self._lines, []
-        if not lines:
-            return
-        missing = [f"{_now()} up to {self._missing} lines are missing: the log took nothing"] if self._missing else []
-        stream = self._stream or sys.stderr
-        try:
-            stream.write("\n".join([*missing, *lines]) + "\n")
-            stream.flush()
-        except OSError:
-            self._missing += len(lines)
-        else:
-            self._missing = 0
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
 
     def _later(self) -> None:
         try:
@@ -97,10 +90,6 @@ class Journal:
 def keyless(text: str) -> str:
     """A caller's text without the keys in it: people send them in paths, names and options, and logs are passed on."""
     return SECRET.sub(r"\1…", text)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _plain(text: str) -> str:

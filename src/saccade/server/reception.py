@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from saccade.errors import BadSettings, Error, SetupError
 from saccade.server.app import App
 from saccade.server.connection import guarded
 from saccade.server.crowd import crowd
+from saccade.server.outlet import OUTLET
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
@@ -97,7 +97,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def speak() -> None:
     """Our log goes to stderr; the ready line has stdout for itself."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(OUTLET)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     for name, level in (("saccade", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
