@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -68,6 +69,27 @@ def test_a_damaged_file_is_made_anew_and_the_answer_stays(
     caplog.clear()
     monkeypatch.setattr(compiled_files, "_sound", set())
     np.testing.assert_array_equal(answered(card, home), expected)
+    assert not caplog.text
+
+
+def test_a_full_disk_is_told_and_the_graph_is_kept_when_there_is_room_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    card, home = toy(tmp_path), tmp_path / "compiled"
+    compiled_files.not_kept.cache_clear()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # the graph takes more
+    try:
+        np.testing.assert_allclose(answered(card, home), GIVEN @ WEIGHTS, atol=1e-3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "could not be kept on the disk" in caplog.text
+    assert str(tmp_path) not in caplog.text
+    np.testing.assert_allclose(answered(card, home), GIVEN @ WEIGHTS, atol=1e-3)
+    assert list(home.rglob("*.blob"))
+    caplog.clear()
+    compiled_files.not_kept.cache_clear()
+    np.testing.assert_allclose(answered(card, home), GIVEN @ WEIGHTS, atol=1e-3)
     assert not caplog.text
 
 

@@ -17,6 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -93,17 +94,32 @@ def seal(folder: Path, graph: str, found: bool) -> None:
     """
     new = [file for file in folder.glob("*.blob") if not _checksum_of(file).exists()]
     for file in new:
-        with suppress(OSError):  # a disk that is full: the graph is compiled anew next time
+        draft = file.with_suffix(f".{os.getpid()}")
+        try:
             mark = _mark(file)
-            draft = file.with_suffix(f".{os.getpid()}")
             draft.write_text(_checksum(file))
             draft.replace(_checksum_of(file))
             _sound.add(mark)
+        except OSError:
+            not_kept()
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
+    if not new and not found:
+        not_kept()
     if new or found:
         with suppress(OSError):
             (folder / f"{graph}{KNOWN}").touch()
     if new:
         _clear(folder.parent.parent)
+
+
+@cache
+def not_kept() -> None:
+    """Tells, once in a process, that graphs are compiled anew next time."""
+    log.warning(
+        "a compiled graph could not be kept on the disk, and is made anew whenever its model is opened: the home must "
+        "be writable and have room"
+    )
 
 
 def _is_sound(file: Path) -> bool:

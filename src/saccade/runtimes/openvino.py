@@ -30,7 +30,7 @@ from saccade.discover import trim
 from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
 from saccade.ops.branches import deferred
 from saccade.ops.grids import Grids
-from saccade.runtimes.compiled_files import alone, look_through, room, seal
+from saccade.runtimes.compiled_files import alone, look_through, not_kept, room, seal
 from saccade.runtimes.openvino_graph import (
     Input,
     core,
@@ -402,6 +402,7 @@ def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
             try:
                 held.enter_context(alone(folder, name))
             except OSError:  # nothing can be kept there
+                not_kept()
                 return core().compile_model(graph, "CPU", settings)
             made = core().compile_model(graph, "CPU", {**settings, "CACHE_DIR": str(folder)})
             seal(folder, name, made.get_property("LOADED_FROM_CACHE"))
