@@ -725,6 +725,32 @@ def test_who_keeps_the_database_from_being_written_holds_up_only_calls_that_coun
     asyncio.run(play())
 
 
+def test_a_caller_who_leaves_while_the_database_is_busy_has_used_nothing(
+    store: Database, keys: Keys, tmp_path: Path
+) -> None:
+    key, secret = keys.create("x", quota_calls=5)
+    app = made(store)
+
+    async def play() -> None:
+        async with client(app) as http:
+            backup = sqlite3.connect(tmp_path / database.FILE, isolation_level=None)
+            backup.execute("BEGIN IMMEDIATE")
+            calls = [
+                asyncio.create_task(http.post("/first/one", content=b"x", headers={"x-api-key": secret}))
+                for _ in range(3)
+            ]
+            await asyncio.sleep(0.3)
+            for call in calls:
+                call.cancel()
+            await asyncio.wait(calls)
+            backup.close()
+            assert (await http.post("/first/one", content=b"x", headers={"x-api-key": secret})).status_code == 200
+        await app.close()
+
+    asyncio.run(play())
+    assert SqlWindows(Database("", str(tmp_path))).look(key.id, 3600).used == 1
+
+
 def test_a_call_that_cannot_be_counted_against_its_limit_is_told_why(
     store: Database, keys: Keys, tmp_path: Path
 ) -> None:

@@ -61,7 +61,19 @@ class Counting:
 
     async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
-        taken = await self.written(lambda: self.windows.take(window, limit, window_s, len(models)))
+        left = threading.Event()
+
+        def take() -> Taken:
+            taken = self.windows.take(window, limit, window_s, len(models))
+            if taken.token and left.is_set():
+                self.windows.give_back(window, taken.token)
+            return taken
+
+        try:
+            taken = await self.written(take)
+        except BaseException:  # nobody waits any more for what may be taken all the same
+            left.set()
+            raise
         standing = _standing(taken, limit, window_s)
         if not taken.token:
             raise spent(standing, len(models))
