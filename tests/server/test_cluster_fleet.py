@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
@@ -160,3 +162,19 @@ def test_a_record_that_nobody_changes_stays(side: Side) -> None:
         assert list(side.records.all()) == before
 
     living(side, life)
+
+
+def test_a_closed_terminal_stops_a_server_on_ray_as_sigterm_does() -> None:
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        signals = cluster.Signals()
+        signals.ready = True
+        signals.heed()
+        assert signal.getsignal(signal.SIGHUP) != signal.SIG_DFL, "it would end this process"
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.stop.is_set()
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -151,7 +151,10 @@ def prepare(address: str | None) -> dict[str, str]:
 
 
 class Signals:
-    """What SIGINT and SIGTERM do: give up while the server comes up, then stop it; the second ends it at once."""
+    """What SIGINT and SIGTERM do: give up while the server comes up, then stop it; the second ends it at once.
+
+    SIGHUP, which a closed terminal may send twice, stops it, too, unless ``nohup`` has it ignored.
+    """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
@@ -161,9 +164,13 @@ class Signals:
         """From now on; called again after Ray put in a handler of its own."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._came)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._came)
 
     def _came(self, number: int, _frame: object) -> None:
         if self.stop.is_set():
+            if number == signal.SIGHUP:
+                return
             ray.abandon()
             os._exit(128 + number)
         self.stop.set()
