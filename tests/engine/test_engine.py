@@ -357,6 +357,33 @@ def test_changed_files_are_not_answered_from_the_cache(run: Run) -> None:
     run(main())
 
 
+def test_files_that_are_replaced_while_they_are_opened_are_opened_again(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={"load_ms": 400})
+        async with running(library, isolate=False, cache_bytes=1 << 20) as engine:
+            asked = asyncio.create_task(engine.predict(call(use_cache=True)))
+            await asyncio.sleep(0.2)
+            library.put("m", {}, revision="2")
+            assert (await asked).revision == "2"
+            library.put("m", {}, revision="1")
+            await asyncio.sleep(1.1)
+            assert not (await engine.predict(call(use_cache=True))).cached, "nothing was kept for the former files"
+
+    run(main())
+
+
+def test_a_model_whose_files_are_mended_while_they_are_opened_has_not_failed(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={"fail_above": -1.0, "load_ms": 400})
+        async with running(library, isolate=False) as engine:
+            asked = asyncio.create_task(engine.predict(call()))
+            await asyncio.sleep(0.2)
+            library.put("m", {}, revision="2")
+            assert (await asked).revision == "2"
+
+    run(main())
+
+
 def test_changed_files_are_loaded_while_the_old_ones_serve(run: Run, isolate: bool) -> None:
     async def main() -> None:
         library = Shelf(m={"ms": 5})

@@ -19,7 +19,7 @@ from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
 from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
-from saccade.engine.residency import Residency
+from saccade.engine.residency import Changed, Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
 from saccade.engine.spares import Spares
@@ -84,6 +84,7 @@ class Engine:
             self._room,
             getattr(library, "ready", lambda card: card),
             self._beside,
+            self._is_still,
         )
         self._draining = False
         self._started = time.monotonic()
@@ -299,6 +300,15 @@ class Engine:
         self._cards[ref] = self._cards[card.name] = (card, time.monotonic())
         return card
 
+    async def _is_still(self, card: Card) -> bool:
+        """Whether the library, asked now, has the same files under this name."""
+        try:
+            if card.name in self._asking:  # that was asked before
+                await asyncio.shield(self._asking[card.name])
+            return (await asyncio.shield(self._look_up(card.name))).revision == card.revision
+        except Error:
+            return True  # it is told by who asks for it next
+
     async def _load(self, card: Card, call: Call, deadline: float) -> Resident:
         """The model, once it is warm, if the caller wants to wait for that."""
         if not call.load_model:
@@ -308,7 +318,12 @@ class Engine:
             raise self._still_loading(card, "is being loaded.")
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                return await _shared(task, card.name)
+                while True:
+                    try:
+                        return await _shared(task, card.name)
+                    except Changed:
+                        card = await self._resolve(call.model)
+                        task = self._residency.begin(card)
         except TimeoutError:
             raise self._still_loading(card, "is being loaded, and that takes longer than the call may.") from None
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
 from saccade.card import Card
@@ -33,6 +34,13 @@ LEAVE_S = 5.0
 Ready: TypeAlias = Callable[[Card], Card]
 """The Card whose files can be opened at once: a checkpoint's becomes that of its graph, which may take minutes."""
 
+Still: TypeAlias = Callable[[Card], Awaitable[bool]]
+"""Whether the model's files are those of the Card, as far as is known."""
+
+
+class Changed(Stopped):
+    """The files of a model were replaced while it was opened: what was opened may be either."""
+
 
 class Residency:
     """Used from the event loop only."""
@@ -45,6 +53,7 @@ class Residency:
         room: Callable[[], int],
         ready: Ready = lambda card: card,
         beside: Callable[[], int] = lambda: 0,
+        is_still: Still | None = None,
     ) -> None:
         """``beside`` tells how many bytes of the budget something else holds."""
         self.budget_bytes = budget_bytes
@@ -57,6 +66,7 @@ class Residency:
         self._room = room
         self._ready = ready
         self._beside = beside
+        self._is_still = is_still
         self._loading: dict[str, asyncio.Task[Resident]] = {}
         self._began: dict[str, float] = {}
         self._failed: dict[str, tuple[str, float, Error]] = {}
@@ -205,10 +215,12 @@ class Residency:
 
     async def _load(self, card: Card) -> Resident:
         """Makes room and opens the model; a resident of an older revision serves until then."""
-        card = await aside(lambda: self._ready(card))
+        asked = card
+        card = await aside(lambda: self._ready(asked))
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
             await self._make_room(card)
+            files = await aside(lambda: _seen(asked))
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
             resident = Resident(card, self._rules, self._connect, self._room, replicas)
@@ -219,6 +231,14 @@ class Residency:
                 raise StillLoading(
                     f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.", retry_after_s=60
                 ) from None
+            except Error:
+                await self._check_still(asked, files)
+                raise
+            try:
+                await self._check_still(asked, files)
+            except Changed as changed:
+                await resident.close(changed)
+                raise
         self.loads += 1
         self._needs[card.name] = resident.memory_bytes
         self._took[card.name] = resident.load_s
@@ -228,6 +248,12 @@ class Residency:
             self._retire(old)
         log.info("model '%s' is ready: %.1f s, %d MiB", card.name, resident.load_s, resident.memory_bytes >> 20)
         return resident
+
+    async def _check_still(self, card: Card, files: object) -> None:
+        """Raises Changed; ``files`` are :func:`_seen` before they were opened, for one may be put back meanwhile."""
+        same = await aside(lambda: _seen(card)) == files and (self._is_still is None or await self._is_still(card))
+        if not same:
+            raise Changed(f"The files of the model '{card.name}' changed while it was opened. Try again.")
 
     async def _make_room(self, card: Card) -> None:
         """Puts away what was used longest ago until the model fits, after those that are leaving anyway.
@@ -286,6 +312,18 @@ class Residency:
         self._retiring[task] = resident
         task.add_done_callback(self._retiring.pop)
         return task
+
+
+def _seen(card: Card) -> list[tuple[int, int, int] | None]:
+    """Which files lie there: number, bytes and time of change of each; None where there is none."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in card.files:
+        try:
+            facts = os.stat(file)
+            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return found
 
 
 def _broken(name: str) -> Error:

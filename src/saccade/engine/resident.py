@@ -246,9 +246,10 @@ class Resident:
         try:
             await link.open()
         except BaseException as error:
+            killed = link.killed  # by somebody else: it is ended now in any case
             with suppress(Exception):
                 await link.close()
-            if isinstance(error, RunFailed) and link.killed and attempts > 1:
+            if isinstance(error, RunFailed) and killed and attempts > 1:
                 log.warning("%s Another one is tried.", error.message)
                 return await self._opened(attempts - 1)
             raise
