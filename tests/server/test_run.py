@@ -133,7 +133,12 @@ def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> No
     port, (ours, theirs) = free_port(), os.openpty()
     given = json.dumps({"port": port, "home": str(tmp_path)})
     command = [sys.executable, str(Path(__file__).with_name("server_fakes.py")), given]
-    opened = "import os, sys; os.close(os.open(os.ttyname(0), os.O_RDWR)); os.execv(sys.argv[1], sys.argv[1:])"
+    opened = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have been started with nohup\n"
+        "os.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     server = subprocess.Popen(
         [sys.executable, "-c", opened, *command], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     )
