@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,28 @@ def test_threads_of_helpers_are_limited() -> None:
         assert cv2.getNumThreads() == 1
     finally:
         share_out(before)
+
+
+HELD = """
+import sys
+from saccade.discover import hold_little, resident_bytes
+if sys.argv[1] == "little":
+    hold_little()
+bytearray(9 << 20)
+before, small = resident_bytes(), []
+for size in range(4 << 20, 9 << 20, 1 << 20):
+    body = bytearray(b"x") * size
+    small.append(bytearray(100_000))
+    del body
+print(resident_bytes() - before >> 20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_large_bodies_go_back_to_the_system_though_small_blocks_came_after_them() -> None:
+    command = [sys.executable, "-c", HELD]
+    usual, little = (
+        int(subprocess.run([*command, word], capture_output=True, text=True, check=True, timeout=60).stdout)
+        for word in ("usual", "little")
+    )
+    assert little < 4 <= usual

@@ -29,6 +29,12 @@ BLAS_SETTERS = (
     "MKL_Set_Num_Threads",
 )
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's settings."""
+
+LARGE_BYTES = 1 << 20
+"""More than a usual photo, which comes and goes too often to be taken from the system each time."""
+
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """What this process may use.
@@ -97,6 +103,18 @@ def trim() -> None:
     """Gives back to the machine what the C library keeps of memory that was freed, where it can be asked to."""
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def hold_little() -> None:
+    """Has the C library take large blocks from the system, to which they go back as soon as they are freed.
+
+    By itself it learns from the first of them to take the next ones from its heap, which a small block at its end keeps
+    from shrinking: for a process that only passes large bodies on.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def nvidia_driver() -> None:

@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from saccade.card import Card
 from saccade.dialects.dialect import Dialect
+from saccade.discover import hold_little
 from saccade.engine.kin import die_with
 from saccade.errors import Error, UnknownModel, place
 from saccade.server import channel
@@ -187,6 +188,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Service managers tell all processes of a service; the first one lets the others finish before they leave.
         signal.signal(number, signal.SIG_IGN)
+    hold_little()
     speak()
     line, listener = socket.socket(fileno=int(sys.argv[1])), socket.socket(fileno=int(sys.argv[2]))
     try:

@@ -20,7 +20,7 @@ from typing import Protocol
 import uvicorn
 
 from saccade.dialects.dialect import Dialect
-from saccade.discover import budget
+from saccade.discover import budget, hold_little
 from saccade.errors import BadSettings, Error, SetupError
 from saccade.server import systemd
 from saccade.server.app import App
@@ -56,6 +56,7 @@ def serve(
         Error: a model that should be preloaded cannot be.
     """
     started = time.perf_counter()
+    hold_little()
     speak()
     try:
         _prepare_home(settings)
