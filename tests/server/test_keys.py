@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -608,6 +608,14 @@ def renamed(folder: Path, old: str, new: str) -> None:
         other.execute(f"ALTER TABLE {old} RENAME TO {new}")
 
 
+async def within_3_s(holds: Callable[[], Any]) -> None:
+    """Waits until it holds, but no longer; the test says what is wrong if it does not."""
+    for _ in range(30):
+        if holds():
+            return
+        await asyncio.sleep(0.1)
+
+
 def test_what_could_not_be_written_down_is_written_later(store: Database, keys: Keys, tmp_path: Path) -> None:
     _, secret = keys.create("x", quota_calls=0)
     app = made(store)
@@ -647,10 +655,7 @@ def test_what_could_not_be_written_down_is_written_without_another_call(
             await http.post("/first/one", content=b"x", headers={"x-api-key": secret})
             await asyncio.sleep(1.5)
             renamed(tmp_path, "gone", "usage")
-            for _ in range(30):
-                if kept():
-                    break
-                await asyncio.sleep(0.1)
+            await within_3_s(kept)
 
     asyncio.run(play())
     assert kept() == [("one", 1)]
@@ -684,10 +689,7 @@ def test_a_call_that_fails_while_its_quota_cannot_be_written_says_why_and_is_giv
             answer = await call
             assert (answer.status_code, "The graph failed." in answer.text) == (500, True), answer.text
             renamed(tmp_path, "gone", "windows")
-            for _ in range(30):
-                if not SqlWindows(store).look(key.id, 3600).used:
-                    break
-                await asyncio.sleep(0.1)
+            await within_3_s(lambda: not SqlWindows(store).look(key.id, 3600).used)
 
     asyncio.run(play())
     assert SqlWindows(store).look(key.id, 3600).used == 0

@@ -21,8 +21,6 @@ UP = 2
 ADLER = 65521
 PAIRS = 1 << 16
 """So many pairs of points are compared at once; larger arrays would come from the system anew each time, slowly."""
-FEW_PAIRS = 2048
-"""Of so many, OpenCV is done before numpy has been called ten times."""
 FINAL_BLOCK = b"\x03\x00"
 """An empty last block of a deflate stream."""
 
@@ -132,10 +130,6 @@ def joined(parts: Sequence[FloatArray]) -> FloatArray:
 
 def nearest(one: FloatArray, other: FloatArray) -> tuple[int, int]:
     """Indices of the closest pair of points, the first of several."""
-    if len(one) * len(other) <= FEW_PAIRS:
-        squares, places = cv2.batchDistance(one, other, cv2.CV_32F, normType=cv2.NORM_L2SQR, K=1)
-        first = int(squares.argmin())
-        return first, int(places[first, 0])
     best = (np.inf, 0, 0)
     # In slices, because two contours of ten thousands of points have more pairs than memory has room for.
     step = max(PAIRS // len(other), 1)

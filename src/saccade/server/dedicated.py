@@ -90,9 +90,7 @@ class Dedicated:
             return ""
         host, port = host_of(scope), (scope.get("server") or ("", 0))[1]
         if self._shared.doors is not None and port == self._shared.doors.own:
-            port = (
-                0  # an endpoint that was given the same one, by a server at another, does not take the server's place
-            )
+            port = 0  # an endpoint that a server elsewhere gave the same one does not take this server's place
         for record in records:
             if (record.plan.hostname and record.plan.hostname == host) or (
                 record.plan.port and record.plan.port == port

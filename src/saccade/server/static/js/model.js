@@ -37,8 +37,8 @@ function About({ model }) {
       <dl class="facts">${rows.map(([term, value]) => html`<div><dt>${term}</dt><dd>${value}</dd></div>`)}</dl>
       <p><a class="button" href="#/play/${inPath(model.name)}">Try it in the playground</a></p>
     </div>
-    ${model.labels?.length > 0 && html`<details class="card"><summary>${many((model.labels ?? []).length, "class", "classes")}</summary>
-      <p class="labels">${(model.labels ?? []).slice(0, 1000).map((label) => html`<span>${label}</span> `)}</p>
+    ${model.labels?.length > 0 && html`<details class="card"><summary>${many(model.labels.length, "class", "classes")}</summary>
+      <p class="labels">${model.labels.slice(0, 1000).map((label) => html`<span>${label}</span> `)}</p>
     </details>`}
     <${Snippets} model=${model.name} labels=${looked(model)} />`;
 }
