@@ -78,7 +78,8 @@ class Pages:
                 Mount("/static", Files(directory=STATIC)),
             ]
         )
-        self._rooms = {getattr(route, "path", "").split("/", 2)[1] for route in self.router.routes}
+        starts = {"/".join(getattr(route, "path", "").split("/", 3)[:3]) for route in self.router.routes}
+        self._starts = tuple(starts - {"/"})
 
     def _inside(self) -> list[Route]:
         """What only the shared application has: the console's questions and the endpoints."""
@@ -92,7 +93,7 @@ class Pages:
     def serves(self, method: str, path: str) -> bool:
         """Whether a request is for one of these pages."""
         # Most requests are predictions; trying each route costs more than all the rest of their way.
-        if path.split("/", 2)[1] not in self._rooms:
+        if path != "/" and not path.startswith(self._starts):
             return False
         scope = {"type": "http", "method": method, "path": path, "root_path": "", "headers": []}
         return any(route.matches(scope)[0] is Match.FULL for route in self.router.routes)
