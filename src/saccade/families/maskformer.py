@@ -93,9 +93,8 @@ class MaskFormer:
         for place, plane in enumerate(planes):
             weighed = self.enlarged(plane, image_hw) * scores[place]
             areas.append(np.count_nonzero(weighed >= threshold))
-            better = weighed > best
-            np.copyto(best, weighed, where=better)
-            winner[better] = place
+            np.copyto(winner, place, where=weighed > best)
+            np.maximum(best, weighed, out=best)
         won = np.bincount(winner.reshape(-1) + 1, minlength=len(areas) + 1)[1:]
         shown = [
             place

@@ -6,9 +6,6 @@ import numpy as np
 
 from saccade.results import FloatArray
 
-LOWEST = np.float32(-80)
-"""Below it a sigmoid is 0 in single precision, and its exponential would overflow."""
-
 
 def softmax(logits: FloatArray) -> FloatArray:
     """Over the last axis."""
@@ -18,6 +15,8 @@ def softmax(logits: FloatArray) -> FloatArray:
 
 
 def sigmoid(logits: FloatArray) -> FloatArray:
-    powers: FloatArray = np.exp(-np.maximum(logits, LOWEST))
+    powers: FloatArray = np.negative(logits)
+    with np.errstate(over="ignore"):  # of what is larger than every number the reciprocal is 0, as it should be
+        np.exp(powers, out=powers)
     powers += np.float32(1)
     return np.reciprocal(powers, out=powers)

@@ -54,9 +54,8 @@ def winners(logits: FloatArray, hw: Size) -> IntArray:
     winner = np.zeros(hw, np.int32)
     for index in np.flatnonzero(contenders(logits)):
         plane = bilinear(logits[index], hw)
-        better = plane > best
-        np.copyto(best, plane, where=better)
-        winner[better] = index
+        np.copyto(winner, index, where=plane > best)
+        np.maximum(best, plane, out=best)
     return winner
 
 
