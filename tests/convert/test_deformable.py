@@ -17,21 +17,23 @@ SIZES = ((6, 5), (3, 4))
 PLACES = 7
 
 
-def attention(points: tuple[int, int], stacked: bool, turned: bool = False, wider: int = 0) -> Any:
+def attention(
+    points: tuple[int, int], stacked: bool, turned: bool = False, wider: int = 0, places: int = PLACES
+) -> Any:
     """As models write it: two levels of two heads with three channels are sampled, joined, weighed and added up."""
     inputs, samples = [], []
     for (height, width), count in zip(SIZES, points, strict=True):
         level = opset.parameter([2, 3, height, width], np.float32)
-        grid = opset.parameter([2, PLACES, count, 2], np.float32)
+        grid = opset.parameter([2, places, count, 2], np.float32)
         inputs += [level, grid]
         attributes = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": False}
         sampled = opset.grid_sample(level, grid, attributes)
         samples.append(opset.unsqueeze(sampled, np.array([-2])) if stacked else sampled)
     if stacked:
-        joined = opset.reshape(opset.concat(samples, -2), np.array([2, 3, PLACES, sum(points)]), False)
+        joined = opset.reshape(opset.concat(samples, -2), np.array([2, 3, places, sum(points)]), False)
     else:
         joined = opset.concat(samples, -1)
-    weights = opset.parameter([2, 1, PLACES, sum(points)], np.float32)
+    weights = opset.parameter([2, 1, places, sum(points)], np.float32)
     product = opset.multiply(weights, joined) if turned else opset.multiply(joined, weights)
     total = opset.reduce_sum(product, np.array([-1 - wider]), False)
     return openvino.Model([total], [*inputs, weights], "attention")
@@ -59,6 +61,18 @@ def test_the_sum_stays_and_the_stack_goes(points: tuple[int, int], stacked: bool
     assert without_stacks(graph) == 1
     assert kinds(graph)["Concat"] == 0
     assert kinds(graph)["GridSample"] == 2
+    np.testing.assert_allclose(answers(graph), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("points", "stacked"), [((4, 4), True), ((3, 6), False)])
+def test_of_many_places_every_point_is_sampled_by_itself(points: tuple[int, int], stacked: bool) -> None:
+    graph = attention(points, stacked, places=1200)
+    expected = answers(graph)
+    assert np.abs(expected).max() > 0.1
+    assert without_stacks(graph) == 1
+    assert kinds(graph)["GridSample"] == sum(points)
+    assert kinds(graph)["ReduceSum"] == 0
+    assert [tuple(port.shape) for port in graph.outputs] == [expected.shape]
     np.testing.assert_allclose(answers(graph), expected, atol=1e-6)
 
 

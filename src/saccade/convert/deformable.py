@@ -3,7 +3,8 @@
 Models sample every level of the feature maps, stack the samples, weigh them and add them up (Zhu et al., "Deformable
 DETR", ICLR 2021, equation 3; Mask2Former, OneFormer, RT-DETR and D-FINE do likewise). The stack alone is tens of
 megabytes a layer, and its last axis, the few points of a place, is too short for vector instructions. Here each level
-is weighed and added up by itself, with the places as last axis: the same sum in another order.
+is weighed and added up by itself, with the places as last axis, and each of its points where there are many places: the
+same sum in another order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 SHAPING = ("Reshape", "Unsqueeze")
+MANY = 1000
+"""From so many places on every point is sampled by itself."""
 
 
 def without_stacks(graph: Any) -> int:
@@ -23,7 +26,8 @@ def without_stacks(graph: Any) -> int:
     for node in graph.get_ordered_ops():
         if node.get_type_name() == "ReduceSum" and (found := weighed_samples(node)):
             samples, weights = found
-            node.output(0).replace(level_by_level(opset, samples, weights).output(0))
+            added_up = point_by_point if places_of(weights) >= MANY else level_by_level
+            node.output(0).replace(added_up(opset, samples, weights).output(0))
             changed += 1
     if changed:
         graph.validate_nodes_and_infer_types()
@@ -83,6 +87,12 @@ def points_of(sample: Any) -> int:
     return 0 if points.is_dynamic else int(points.get_length())
 
 
+def places_of(weights: Any) -> int:
+    """The third axis of the weights (n, 1, places, points); 0 if it is free."""
+    places = weights.get_partial_shape()[2]
+    return 0 if places.is_dynamic else int(places.get_length())
+
+
 def level_by_level(opset: Any, samples: list[Any], weights: Any) -> Any:
     """The sum (n, channels, places)."""
     turned = np.array([0, 1, 3, 2])
@@ -96,3 +106,23 @@ def level_by_level(opset: Any, samples: list[Any], weights: Any) -> Any:
         total = part if total is None else opset.add(total, part)
         first = last
     return total
+
+
+def point_by_point(opset: Any, samples: list[Any], weights: Any) -> Any:
+    """The sum (n, channels, places), each point of a place sampled by itself: weighing and adding is one step then,
+    without a sum along an axis. Of few places the many samplings would cost more than that saves."""
+    points_first = np.array([2, 0, 1, 3])
+    every = sum(map(points_of, samples))
+    shares = opset.split(opset.transpose(weights, np.array([3, 0, 1, 2])), np.int64(0), every)
+    total, number = None, 0
+    for sample in samples:
+        points = points_of(sample)
+        grids = opset.split(opset.transpose(sample.input_value(1), points_first), np.int64(0), points)
+        for point in range(points):
+            grid = opset.transpose(grids.output(point), np.array([1, 0, 2, 3]))
+            part = opset.grid_sample(sample.input_value(0), grid, sample.get_attributes())
+            share = opset.transpose(shares.output(number), np.array([1, 2, 0, 3]))
+            part = opset.multiply(part, share)
+            total = part if total is None else opset.add(total, part)
+            number += 1
+    return opset.squeeze(total, np.array([2]))
