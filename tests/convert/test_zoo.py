@@ -25,6 +25,8 @@ from saccade.card import Card
 from saccade.errors import BadOptions, UnsupportedModel
 from saccade.model import Model
 from saccade.results import Depth, OrientedBoxes, Result
+from saccade.runtimes.openvino_graph import core
+from saccade.runtimes.openvino_tokens import with_full_steps
 from saccade.runtimes.session import Compute
 from saccade.stores import architectures, repository
 
@@ -50,6 +52,8 @@ ELSEWHERE = {
     "VideomtForUniversalSegmentation": "takes videos",
 }
 """What transformers' own pipelines cannot ask either."""
+FREE = 96
+"""Pixels of a side that is free, where graphs are compared."""
 PART = 0.8
 """So many texts of maps that are noise must be found alike; one pixel more or less joins or parts them."""
 
@@ -98,6 +102,24 @@ def same_as_graph(name: str, zoo: Path, graphs: Graphs) -> None:
                 same(model.predict(image_rgb, asked(answer["parameters"])).result, answer["entries"])
     finally:
         model.close()
+    more_tokens_change_nothing(card)
+
+
+def more_tokens_change_nothing(card: Card) -> None:
+    """Wherever tokens can be added they are, also where that does not pay."""
+    plain, fuller = (core().read_model(card.files[0]) for _ in range(2))
+    for graph in (plain, fuller):
+        graph.reshape(
+            {port: [FREE if size.is_dynamic else size for size in port.partial_shape] for port in graph.inputs}
+        )
+    with_full_steps(fuller, fewest=1, most=1 << 20, enough=1)
+    chance = np.random.default_rng(5)
+    given = [(4 * chance.random(tuple(port.shape))).astype(port.element_type.to_dtype()) for port in plain.inputs]
+    expected, found = (
+        core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(given) for graph in (plain, fuller)
+    )
+    for mine, theirs in zip(found.values(), expected.values(), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-4 * max(1.0, float(np.abs(theirs).max())))
 
 
 def checkpoint(name: str, zoo: Path, graphs: Graphs) -> Card:

@@ -42,6 +42,7 @@ from saccade.runtimes.openvino_graph import (
     with_split_convolutions,
 )
 from saccade.runtimes.openvino_grids import Part, without_ends
+from saccade.runtimes.openvino_tokens import with_full_steps
 from saccade.runtimes.session import Compute, Session, cut_off
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -76,6 +77,8 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
         graph, parts = without_ends(graph, grids, card.files, house, compute.threads, _in_half(compute))
     graph = with_split_convolutions(graph)
     put_arithmetic_into(graph, card, pixels)
+    if _in_half(compute):
+        with_full_steps(graph)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
     kept = None if house is None else str(house)
