@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,17 @@ def test_every_answer_stays_and_every_product_has_full_steps(
     assert [list(port.get_partial_shape()) for port in graph.outputs] == shapes
     for mine, theirs in zip(answers(graph), before, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("mix", [attention, with_bias, written_out])
+def test_weights_in_half_precision_are_weights_too(mix: Callable[[Any], Any], tmp_path: Path) -> None:
+    """Exports keep them so, and make floats of them in the graph."""
+    openvino.save_model(encoder(mix, class_token), tmp_path / "half.xml", compress_to_fp16=True)
+    graph = openvino.Core().read_model(tmp_path / "half.xml")
+    assert "Convert" in {node.get_type_name() for node in graph.get_ops()}
+    before, products = answers(graph), sum(node.get_type_name() == "MatMul" for node in graph.get_ops())
+    assert with_full_steps(graph) == products - 4 * (mix is written_out)
+    np.testing.assert_allclose(answers(graph)[0], before[0], atol=1e-5)
 
 
 def test_what_lies_between_layers_may_be_asked_for_too() -> None:

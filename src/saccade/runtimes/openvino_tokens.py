@@ -58,7 +58,9 @@ def with_full_steps(graph: Any, fewest: int = FEWEST, most: int = MOST, enough: 
 
 def _is_slow(node: Any, fewest: int, most: int) -> bool:
     """Whether it is a product with weights whose number of rows does not suit."""
-    if node.get_type_name() != "MatMul" or not _is_constant(node.input_value(1)):
+    if node.get_type_name() != "MatMul" or not _is_fixed(node.input_value(1)):
+        return False
+    if node.output(0).get_element_type().get_type_name() not in ("f32", "f16"):
         return False
     shape = [1, *node.input_value(0).get_shape()]
     rows = shape[-2]
@@ -73,7 +75,7 @@ def _begin(product: Any) -> tuple[Any, int]:
     while True:
         node = value.get_node()
         kind = node.get_type_name()
-        variable = [one for one in node.input_values() if not _is_constant(one)]
+        variable = [one for one in node.input_values() if not _is_fixed(one)]
         plain = kind in ALONE or kind in PAIRED or (kind in TOGETHER and axis not in _together(node))
         if not plain or len(variable) != 1 or list(variable[0].get_shape()) != list(value.get_shape()):
             return value, axis
@@ -176,35 +178,34 @@ class _Plan:
         if len(found) > 1:
             return None
         after = found.pop()
-        for index, value in enumerate(node.input_values()):
-            if axes[index] is None and not self._beside(node, index, after - rank + len(value.get_shape())):
-                return None
-        return after
+        beside = (index for index, axis in enumerate(axes) if axis is None)
+        return after if all(self._beside(node, index, after - rank) for index in beside) else None
 
-    def _beside(self, node: Any, index: int, axis: int) -> bool:
-        """Whether an input fits rows that are more on an axis of its own; a constant is made to."""
+    def _beside(self, node: Any, index: int, from_end: int) -> bool:
+        """Whether an input fits rows that are more on an axis, counted from the end; a constant is made to."""
         value = node.input_value(index)
-        if axis < 0 or value.get_shape()[axis] == 1:
+        shape = list(value.get_shape())
+        if len(shape) < -from_end or shape[from_end] == 1:
             return True
-        if not _is_constant(value):
+        if not _is_fixed(value):
             return False
-        numbers = value.get_node().get_data()
-        wider = [(0, self._more if number == axis else 0) for number in range(numbers.ndim)]
+        constant = value.get_node() if _is_constant(value) else value.get_node().input_value(0).get_node()
+        numbers = constant.get_data().astype(value.get_element_type().to_dtype())
+        wider = [(0, self._more if number == numbers.ndim + from_end else 0) for number in range(numbers.ndim)]
         self._constants.append((node, index, np.pad(numbers, wider, "edge")))
         return True
 
     def _product(self, node: Any, axis: int) -> int | None:
         if axis != len(node.input_value(0).get_shape()) - 2 or node.get_attributes()["transpose_a"]:
             return None
-        if _is_constant(node.input_value(1)):
+        if _is_fixed(node.input_value(1)):
             self.products.append(node.get_name())
         return len(node.output(0).get_shape()) - 2
 
     def _mask_fits(self, node: Any, axis: int) -> bool:
         if node.get_input_size() < 4:
             return not node.get_attributes()["causal"]
-        rank = len(node.input_value(0).get_shape())
-        return self._beside(node, 3, axis - rank + len(node.input_value(3).get_shape()))
+        return self._beside(node, 3, axis - len(node.input_value(0).get_shape()))
 
     def _picked(self, node: Any, axis: int) -> int | None:
         """Of parts of another axis, one or some."""
@@ -235,6 +236,15 @@ def _key(output: Any) -> str:
 
 def _is_constant(value: Any) -> bool:
     return bool(value.get_node().get_type_name() == "Constant")
+
+
+def _is_fixed(value: Any) -> bool:
+    """Whether it is a constant, also one that is kept in another type, as compressed weights are; but not in bfloat16,
+    which numpy does not know."""
+    node = value.get_node()
+    if node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant" and node.get_element_type().get_type_name() != "bf16")
 
 
 def _together(node: Any) -> set[int]:
