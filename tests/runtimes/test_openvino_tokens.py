@@ -82,6 +82,17 @@ def split(value: Any) -> Any:
     return joined(opset.scaled_dot_product_attention(queries, keys, values))
 
 
+def with_computed_bias(value: Any) -> Any:
+    """As BEiT traced by torch: the graph computes of its own shapes what it adds, which is no constant yet."""
+    count = opset.gather(opset.shape_of(value), np.array([1]), np.int64(0))
+    length = opset.squeeze(count, np.int64(0))
+    every = opset.multiply(opset.multiply(length, length), np.int64(HEADS))
+    shape = opset.concat([np.array([1, HEADS]), count, count], 0)
+    bias = opset.reshape(opset.sin(opset.range(np.int64(0), every, np.int64(1), "f32")), shape, False)
+    queries, keys, values = (heads(linear(value)) for _ in range(3))
+    return joined(opset.scaled_dot_product_attention(queries, keys, values, bias))
+
+
 def class_token(value: Any) -> Any:
     return opset.gather(value, np.int64(0), np.int64(1))
 
@@ -134,7 +145,7 @@ def rows(graph: Any) -> list[int]:
     ]
 
 
-MIXES = (attention, with_bias, written_out, fused, split)
+MIXES = (attention, with_bias, with_computed_bias, written_out, fused, split)
 ENDS = (class_token, last_token, mean_token, places, whole, flattened)
 
 

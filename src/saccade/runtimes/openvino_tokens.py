@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from saccade.runtimes.openvino_graph import name_new
+from saccade.runtimes.openvino_graph import fold, name_new
 
 MULTIPLE = 16
 FEWEST, MOST = 192, 320
@@ -36,6 +36,13 @@ ATTENTION = "ScaledDotProductAttention"
 
 def with_full_steps(graph: Any, fewest: int = FEWEST, most: int = MOST, enough: int = ENOUGH) -> int:
     """Adds tokens to an ``openvino.Model`` in place where that pays; returns how many products have more rows then."""
+    if any(port.get_partial_shape().is_dynamic for port in graph.inputs):
+        return 0
+    nodes = graph.get_ops()
+    if not any(_is_slow(node, fewest, most) for node in nodes):
+        return 0
+    if any(node.get_type_name() == "ShapeOf" for node in nodes):
+        fold(graph)  # a traced graph computes of its own shapes what is fixed
     if graph.is_dynamic():
         return 0
     more, done = 0, False
@@ -60,9 +67,10 @@ def _is_slow(node: Any, fewest: int, most: int) -> bool:
     """Whether it is a product with weights whose number of rows does not suit."""
     if node.get_type_name() != "MatMul" or not _is_fixed(node.input_value(1)):
         return False
-    if node.output(0).get_element_type().get_type_name() not in ("f32", "f16"):
+    source = node.input_value(0)
+    if source.get_element_type().get_type_name() not in ("f32", "f16") or source.get_partial_shape().is_dynamic:
         return False
-    shape = [1, *node.input_value(0).get_shape()]
+    shape = [1, *source.get_shape()]
     rows = shape[-2]
     suits = rows <= fewest or rows >= most or rows % MULTIPLE == 0
     return not suits and all(size == 1 for size in shape[:-2]) and not node.get_attributes()["transpose_a"]
