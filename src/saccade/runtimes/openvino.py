@@ -77,8 +77,6 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
         graph, parts = without_ends(graph, grids, card.files, house, compute.threads, _in_half(compute))
     graph = with_split_convolutions(graph)
     put_arithmetic_into(graph, card, pixels)
-    if _in_half(compute):
-        with_full_steps(graph)
     weights = sum(Path(file).stat().st_size for file in card.files if Path(file).is_file())
     shapes = min(compute.shapes, SHAPES_BYTES // max(1, weights))
     kept = None if house is None else str(house)
@@ -394,6 +392,8 @@ def _read(card: Card) -> Any:
 
 def _compiled(graph: Any, compute: Compute, streams: int) -> Any:
     settings = settings_of(streams, compute.threads, exact=compute.precision == "f32")
+    if streams < compute.threads and _in_half(compute):
+        graph = with_full_steps(graph)
     with _compiling:
         if compute.cache_dir is None:
             return core().compile_model(graph, "CPU", settings)

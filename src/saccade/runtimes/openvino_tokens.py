@@ -1,25 +1,31 @@
 """Transformers whose number of tokens does not suit the processor, computed with some tokens more.
 
-A ViT for 224 pixels has 197 tokens: 196 places and one for the class. In bfloat16 OpenVINO multiplies matrices of 197
-rows slower than those of 208 (two AVX-512 cores without AMX, 768 channels to 3072 and back: 33.6 ms instead of 30.5,
-768 to 768: 16.7 instead of 13.9); of f32 that is not so. The rows that are added are zeros at first and whatever comes
-of them later. Nothing looks at them: before keys and values are read, and before anything else that is not known to
-keep rows apart, they are cut off again, so that every other number is computed as before.
+A ViT for 224 pixels has 197 tokens: 196 places and one for the class. In bfloat16 several threads share the rows of a
+matrix out in equal steps, if there is a good one that divides their number, and 197 is a prime (two AVX-512 cores
+without AMX, four products of 768 channels with 3072 and back: 11.1 ms for 197, 199, 201 and 202 rows, 10.2 for 196,
+198, 200, 204 and 208; eight with 768: 2.9 and 2.4). With one thread, and in f32, that is not so. The rows that are
+added are zeros at first and whatever comes of them later. Nothing looks at them: before keys and values are read, and
+before anything else that is not known to keep rows apart, they are cut off again, so that every other number is
+computed as before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from saccade.runtimes.openvino_graph import fold, name_new
 
-MULTIPLE = 16
+STEPS = range(24, 65)
+"""So many rows are taken at once, where that divides their number."""
+
+MULTIPLE = 4
 FEWEST, MOST = 192, 320
-"""Between so many rows it pays: fewer fill up the steps in which they are taken well enough, of more the last step is a
-small part."""
+"""Between so many rows it pays: fewer are taken well enough, and of more the last step is a small part."""
 
 ENOUGH = 8
 """Products with weights that must become faster; for fewer it isn't worth it."""
@@ -34,33 +40,32 @@ TOGETHER = ("MVN", "ReduceMean", "ReduceSum", "Softmax")
 ATTENTION = "ScaledDotProductAttention"
 
 
-def with_full_steps(graph: Any, fewest: int = FEWEST, most: int = MOST, enough: int = ENOUGH) -> int:
-    """Adds tokens to an ``openvino.Model`` in place where that pays; returns how many products have more rows then."""
+def with_full_steps(graph: Any, fewest: int = FEWEST, most: int = MOST, enough: int = ENOUGH) -> Any:
+    """The same ``openvino.Model``, or where that pays another one with more tokens inside."""
     if any(port.get_partial_shape().is_dynamic for port in graph.inputs):
-        return 0
-    nodes = graph.get_ops()
-    if not any(_is_slow(node, fewest, most) for node in nodes):
-        return 0
-    if any(node.get_type_name() == "ShapeOf" for node in nodes):
-        fold(graph)  # a traced graph computes of its own shapes what is fixed
-    if graph.is_dynamic():
-        return 0
-    more, done = 0, False
-    tried: set[str] = set()
-    while not done:
-        done = True
-        for product in graph.get_ordered_ops():
-            if product.get_name() in tried or not _is_slow(product, fewest, most):
-                continue
+        return graph
+    if not any(_is_slow(node, fewest, most) for node in graph.get_ops()):
+        return graph
+    fuller = graph.clone()
+    if any(node.get_type_name() == "ShapeOf" for node in fuller.get_ops()):
+        fold(fuller)  # a traced graph computes of its own shapes what is fixed
+    if fuller.is_dynamic():
+        return graph
+    changed, tried = False, set[str]()
+    while plan := next((plan for plan in _plans(fuller, tried, fewest, most) if len(plan.products) >= enough), None):
+        plan.write()
+        fuller.validate_nodes_and_infer_types()
+        changed = True
+    return fuller if changed else graph
+
+
+def _plans(graph: Any, tried: set[str], fewest: int, most: int) -> Iterator[_Plan]:
+    """One for each chain of products whose number of rows does not suit, and that was not tried yet."""
+    for product in graph.get_ordered_ops():
+        if product.get_name() not in tried and _is_slow(product, fewest, most):
             plan = _Plan(graph, *_begin(product))
             tried |= {product.get_name(), *plan.products}
-            if len(plan.products) >= enough:
-                plan.write()
-                graph.validate_nodes_and_infer_types()
-                more += len(plan.products)
-                done = False
-                break
-    return more
+            yield plan
 
 
 def _is_slow(node: Any, fewest: int, most: int) -> bool:
@@ -72,7 +77,7 @@ def _is_slow(node: Any, fewest: int, most: int) -> bool:
         return False
     shape = [1, *source.get_shape()]
     rows = shape[-2]
-    suits = rows <= fewest or rows >= most or rows % MULTIPLE == 0
+    suits = rows <= fewest or rows >= most or _missing(rows) == 0
     return not suits and all(size == 1 for size in shape[:-2]) and not node.get_attributes()["transpose_a"]
 
 
@@ -96,7 +101,7 @@ class _Plan:
     def __init__(self, graph: Any, source: Any, axis: int) -> None:
         self._source = source
         self._rows = source.get_shape()[axis]
-        self._more = -self._rows % MULTIPLE
+        self._more = _missing(self._rows)
         self._axes = {_key(source): axis}
         """Of all outputs that have more rows, which axis these are."""
         self._cuts: list[tuple[Any, int]] = []
@@ -236,6 +241,13 @@ class _Plan:
                     self._constants.append((node, 1, np.array(after)))
                 return number
         return None
+
+
+def _missing(rows: int) -> int:
+    """How many rows more divide into good steps."""
+    if any(rows % step == 0 for step in STEPS):
+        return 0
+    return next(more for more in count(-rows % MULTIPLE, MULTIPLE) if any((rows + more) % step == 0 for step in STEPS))
 
 
 def _key(output: Any) -> str:
