@@ -405,6 +405,70 @@ def test_endless_heads_and_broken_requests_end_the_connection_and_nothing_else(s
     assert httpx.get(server.url + "/health").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /plain/one?inputs=" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", b"431"),
+        (b"POST /plain/one HTTP/1.1\r\nhost: x\r\na: " + b"a" * 100_000, b"431"),
+        (b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n", b"400"),
+        (b"POST /plain/one HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\nmany\r\n", b"400"),
+    ],
+)
+def test_who_is_still_sending_when_its_head_is_refused_sees_the_refusal(
+    server: Process, head: bytes, status: bytes
+) -> None:
+    """Node's fetch tells only ECONNRESET of a photo in base64 in the address, where the connection is reset."""
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+        line.sendall(head)
+        for _ in range(20):
+            line.sendall(b"a" * 100_000)
+            time.sleep(0.005)
+        got = b""
+        while piece := line.recv(65536):
+            got += piece
+    assert got.startswith(b"HTTP/1.1 " + status)
+    assert got.count(b"connection: close") == 1
+
+
+def test_who_goes_on_after_a_refused_head_is_not_listened_to_for_ever(server: Process) -> None:
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=8) as line:
+        line.sendall(b"nonsense\r\n\r\n")
+        began = time.monotonic()
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < began + 8:
+                line.sendall(b"x")
+                time.sleep(0.1)
+    assert time.monotonic() < began + 8
+
+
+@pytest.mark.parametrize(("version", "calls"), [(b"1.1", 1), (b"1.1", 2), (b"1.0", 1)])
+def test_who_ends_its_side_right_after_asking_is_answered(server: Process, version: bytes, calls: int) -> None:
+    """As ``nc -N`` does, and small devices."""
+    at = urlsplit(server.url)
+    call = b"POST /plain/one HTTP/" + version + b"\r\nhost: x\r\ncontent-length: 8\r\n\r\nsleep0.3"
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+        line.sendall(call * calls)
+        line.shutdown(socket.SHUT_WR)
+        got = b""
+        while piece := line.recv(65536):
+            got += piece
+    assert got.count(b"HTTP/1.1 200") == got.count(b'"sleep0.3"') == calls, got
+    assert got.count(b"connection: close") == 1
+
+
+@pytest.mark.parametrize("body", [b"sleep30", b"sleep"])
+def test_who_ends_its_side_in_a_body_or_while_it_waits_has_left(server: Process, body: bytes) -> None:
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n" + body)
+        time.sleep(0.3 if body == b"sleep30" else 0)
+        line.shutdown(socket.SHUT_WR)
+        assert line.recv(100) == b""
+    assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 1)
+
+
 BROKEN = b"POST / HTTP/1.1\r\ncontent-length: many\r\n\r\n"
 
 

@@ -18,6 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
 
+AT_ONCE_S = 0.1
+"""Who ends its side of the connection within this time after a whole request still waits for the answer, as `nc -N`
+and small devices do; who does so later has left. On the wire the two look the same."""
+
 
 def refusal(status: str, error: str, more: str = "") -> bytes:
     """A whole answer to somebody whose request is not read; the connection is closed after it."""
@@ -96,12 +100,12 @@ class Connection(HttpToolsProtocol):
         return b"\r\n".join((*lines, b"", b""))
 
 
-def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
+def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
     """A connection of a server with no proxy before it.
 
     uvicorn's takes heads of any size and waits for them for ever, keeps an answer that nobody reads for ever, and
     resets the connection of a caller that is still sending when the answer is complete: many never see that answer
-    then.
+    then. Who has ended its own side of the connection gets none.
     """
 
     class Guarded(Connection):
@@ -110,6 +114,9 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
         begun = False
         in_head = False
         head_is_new = False
+        dismissed = False
+        dropped_bytes = 0
+        asked_at = 0.0
         slow: asyncio.TimerHandle | None = None
         unread: asyncio.TimerHandle | None = None
         lost = False
@@ -131,10 +138,16 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
             if self.departure is not None:
                 self.departure()
 
+        def eof_received(self) -> bool | None:  # type: ignore[override]
+            """Whether the connection stays open for the answer; uvicorn's never does."""
+            if not self._awaits_answer() or self.cycle.more_body or self.loop.time() - self.asked_at > AT_ONCE_S:
+                return None
+            self.cycle.keep_alive = False
+            return True
+
         def send_400_response(self, msg: str) -> None:
-            super().send_400_response(msg)
-            self.in_head = False
-            self._head_came()
+            if not self.dismissed and not self.transport.is_closing():
+                self._dismiss(INVALID)
 
         def make_room(self) -> None:
             """See :class:`saccade.server.crowd.Guest`."""
@@ -157,6 +170,9 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
                     departure()
 
         def data_received(self, data: bytes) -> None:
+            if self.dismissed:
+                self._drop(len(data))
+                return
             self.head_is_new = False
             super().data_received(data)
             # The parser tells of a line when it is complete, and gathers it until then.
@@ -181,20 +197,24 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
             super().on_header(name, value)
 
         def on_headers_complete(self) -> None:
-            if self.declines():
+            if self.dismissed or self.declines():
                 return
             self._head_came()
             self.in_head = False
             crowd.busy(self)
-            if self.head_bytes <= max_header_bytes:
-                self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
-                super().on_headers_complete()
-                if not self.cycle.keep_alive:
-                    self.cycle.transport = cast(asyncio.Transport, Last(self.cycle.transport, self._part))
+            self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
+            super().on_headers_complete()
+            if not self.cycle.keep_alive:
+                self.cycle.transport = cast(asyncio.Transport, Last(self.cycle.transport, self._part))
+
+        def on_body(self, body: bytes) -> None:
+            if not self.dismissed:
+                super().on_body(body)
 
         def on_message_complete(self) -> None:
-            if self.declines():
+            if self.dismissed or self.declines():
                 return
+            self.asked_at = self.loop.time()
             super().on_message_complete()
             if self.cycle.response_complete:
                 self._head_came()
@@ -224,8 +244,34 @@ def guarded(max_header_bytes: int, patience_s: float, crowd: Crowd) -> type[Http
                 self._refuse_head()
 
         def _refuse_head(self) -> None:
-            if not self.transport.is_closing():
-                self.transport.write(TOO_LARGE)
+            if not self.dismissed and not self.transport.is_closing():
+                self._dismiss(TOO_LARGE)
+
+        def _awaits_answer(self) -> bool:
+            return self.cycle is not None and not self.cycle.response_complete
+
+        def _dismiss(self, answer: bytes) -> None:
+            """Reads nothing more. What was asked whole before is answered, else this is; as much as a body may be is
+            still dropped: many callers would lose the answer with a connection that is reset while they send."""
+            self.dismissed, self.in_head = True, False
+            broken = self.cycle is not None and self.cycle.more_body
+            if broken and self.cycle.response_complete:
+                return  # it was refused before, and its rest is dropped already
+            self._head_came()
+            if self._awaits_answer():
+                if not broken:
+                    self.cycle.keep_alive = False
+                    return
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            self.transport.write(answer)
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self._await_head()
+
+        def _drop(self, size: int) -> None:
+            self.dropped_bytes += size
+            if self.dropped_bytes > max_body_bytes and not self._awaits_answer():
                 self.transport.close()
 
         def _await_head(self) -> None:

@@ -73,7 +73,7 @@ def server_of(app: App) -> uvicorn.Server:
         uvicorn.Config(
             app,
             loop="none",
-            http=guarded(settings.max_header_bytes, settings.body_timeout_s, crowd()),
+            http=guarded(settings.max_header_bytes, settings.max_body_bytes, settings.body_timeout_s, crowd()),
             ws="none",
             lifespan="off",
             log_config=None,
