@@ -445,6 +445,9 @@ def test_video_answers_come_whole_or_frame_by_frame() -> None:
     assert whole.json()["said"] == ["frame 0", "frame 1", "frame 2"]
     lines = asked(made(), "POST", "/first/one?stream", content=b"video")
     assert lines.headers["content-type"] == "application/x-ndjson"
+    # nginx would hold it back, and middleware that packs answers, as Express's, would keep it until its end.
+    assert lines.headers["x-accel-buffering"] == "no"
+    assert "no-transform" in lines.headers["cache-control"]
     assert [json.loads(line) for line in lines.text.splitlines()] == ["frame 0", "frame 1", "frame 2"]
 
 

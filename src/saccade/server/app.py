@@ -574,7 +574,7 @@ class App:
         entries = dialect.render_stream(ask, told)
         return Outgoing(
             media_type=ask.stream_type,
-            headers=(("cache-control", "no-store"),),
+            headers=(("cache-control", "no-store, no-transform"),),  # packed on the way, it would come at its end
             stream=self._to_the_end(exchange, dialect, incoming, entries),
         )
 
