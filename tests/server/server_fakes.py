@@ -114,7 +114,7 @@ class EchoEngine:
         try:
             frames = {b"endless": 10**9, b"long": 1000, b"empty": 0}
             for index in range(next((count for word, count in frames.items() if word in call.media), 3)):
-                await asyncio.sleep(0 if b"endless" in call.media else 0.001)
+                await asyncio.sleep(0 if b"endless" in call.media else 1 if b"slow" in call.media else 0.001)
                 if b"breaks" in call.media and index == 2:
                     raise RunFailed("The graph failed.")
                 if b"bug" in call.media and index == 2:

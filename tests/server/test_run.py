@@ -458,6 +458,26 @@ def test_who_ends_its_side_right_after_asking_is_answered(server: Process, versi
     assert got.count(b"connection: close") == 1
 
 
+def test_who_ends_its_side_is_not_worked_for_for_ever_but_sees_the_end_of_what_has_begun(server: Process) -> None:
+    """Two seconds is all the patience of this server."""
+    at = urlsplit(server.url)
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        lines = []
+        for path, body in ((b"/plain/one", b"sleep30"), (b"/plain/one?stream=1", b"video slow")):
+            line = stack.enter_context(socket.create_connection((at.hostname or "", at.port or 0), timeout=8))
+            line.sendall(b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (path, len(body), body))
+            line.shutdown(socket.SHUT_WR)
+            lines.append(line)
+        assert lines[0].recv(100) == b""
+        assert time.monotonic() < began + 5
+        got = b""
+        while piece := lines[1].recv(65536):
+            got += piece
+        assert got.endswith(b"0\r\n\r\n")
+    assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text)
+
+
 @pytest.mark.parametrize("body", [b"sleep30", b"sleep"])
 def test_who_ends_its_side_in_a_body_or_while_it_waits_has_left(server: Process, body: bytes) -> None:
     at = urlsplit(server.url)

@@ -143,6 +143,8 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             if not self._awaits_answer() or self.cycle.more_body or self.loop.time() - self.asked_at > AT_ONCE_S:
                 return None
             self.cycle.keep_alive = False
+            self._head_came()
+            self.slow = self.loop.call_later(patience_s, self._forget)
             return True
 
         def send_400_response(self, msg: str) -> None:
@@ -249,6 +251,12 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def _awaits_answer(self) -> bool:
             return self.cycle is not None and not self.cycle.response_complete
+
+        def _forget(self) -> None:
+            """Whether anybody is there shows only when something is written, which may be half an hour from now."""
+            self.slow = None
+            if not self.cycle.response_started:
+                self.transport.close()
 
         def _dismiss(self, answer: bytes) -> None:
             """Reads nothing more. What was asked whole before is answered, else this is; as much as a body may be is
