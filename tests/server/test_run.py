@@ -360,6 +360,14 @@ def test_http_1_0_gets_no_chunks_and_no_100(server: Process) -> None:
         assert told.endswith(b"}")
 
 
+def test_an_address_that_nobody_encoded_is_read_as_utf_8(server: Process) -> None:
+    """curl and PHP send the letters as they were typed."""
+    for address in ("/plain/gemüse", "/plain/gemüse?word=été"):
+        call = b"POST " + address.encode() + b" HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\n\xff\xfe\n"
+        got = raw(server.url, call, call)
+        assert got.count("message: There is no model 'gemüse'.".encode("latin-1")) == 2, got
+
+
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Process) -> None:
     head = b"POST /plain/one HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3000001\r\n\r\n"
     assert raw(server.url, head).startswith(b"HTTP/1.1 413")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
+from urllib.parse import quote_from_bytes
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,6 +22,8 @@ from saccade.server.watch import DEPARTURE
 AT_ONCE_S = 0.1
 """Who ends its side of the connection within this time after a whole request still waits for the answer, as `nc -N`
 and small devices do; who does so later has left. On the wire the two look the same."""
+
+ASCII = "".join(map(chr, range(128)))
 
 
 def refusal(status: str, error: str, more: str = "") -> bytes:
@@ -49,12 +52,14 @@ INVALID = refusal(
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
     body of a request that offers another protocol, as Java offers HTTP/2 with all of its own, and the answer to one
-    that more bytes follow than it announced. To HTTP/1.0 it speaks HTTP/1.1."""
+    that more bytes follow than it announced. To HTTP/1.0 it speaks HTTP/1.1. An address that holds more than ASCII, as
+    curl and PHP send what was typed, is no HTTP to it."""
 
     parted: int | None = None
+    between = True
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        super().data_received(encoded(data) if self.between else data)
         while self.parted is not None:
             data, self.parted = self._without_offer() + data[self.parted :], None
             self.parser = httptools.HttpRequestParser(self)
@@ -69,6 +74,10 @@ class Connection(HttpToolsProtocol):
         self.transport.write(INVALID)
         self.transport.close()
 
+    def on_message_begin(self) -> None:
+        self.between = False
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         if self.declines():
             return
@@ -81,6 +90,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         if not self.declines():
+            self.between = True
             super().on_message_complete()
 
     def declines(self) -> bool:
@@ -98,6 +108,13 @@ class Connection(HttpToolsProtocol):
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
         lines += [b"%b: %b" % pair for pair in self.headers if pair[0] not in (b"upgrade", b"http2-settings")]
         return b"\r\n".join((*lines, b"", b""))
+
+
+def encoded(data: bytes) -> bytes:
+    """Requests, the first of which has a line of ASCII, percent-encoded where it was not."""
+    end = data.find(b"\n")
+    line = data if end < 0 else data[:end]
+    return data if line.isascii() else quote_from_bytes(line, safe=ASCII).encode() + data[len(line) :]
 
 
 def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
