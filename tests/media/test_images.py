@@ -329,6 +329,7 @@ def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
         (b"data:image/png;base64,iVBORw0KGgo=", "base64"),
         (b"https://example.org/cat.jpg", "address"),
         (b"hello there", "plain text"),
+        (b"photos/My cat.JPG", "a file's name, not the file: with curl, write --data-binary @FILE"),
         (b"BM is not a bitmap", "plain text"),
         (b"P3 is not a pixmap", "plain text"),
         (bytes(range(256)), "no known image format"),

@@ -22,6 +22,8 @@ LEAST_STRIPPED: Final = 1024
 STRIPPED_HEAD: Final = 4096
 LOST: Final = (b"\0", b"\r", b"\n")
 
+NAME_ENDS: Final = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".tif", b".tiff", b".gif", b".mp4")
+
 RAW: Final = "a camera's raw file, which is not accepted: export it as JPEG"
 
 FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
@@ -128,6 +130,8 @@ def looks_like(data: bytes) -> str:
     if text.startswith((b"http://", b"https://")):
         return "it looks like an address, not an image"
     if text and all(byte in _PRINTABLE for byte in text):
+        if data.strip().lower().endswith(NAME_ENDS) and len(data) < LEAST_STRIPPED and b"\n" not in data.strip():
+            return "it looks like a file's name, not the file: with curl, write --data-binary @FILE, with the @"
         return "it looks like plain text"
     return "its first bytes belong to no known image format"
 
