@@ -31,9 +31,9 @@ def test_the_name_of_a_file_in_a_users_folder_is_taken_and_nothing_is_stored(tmp
 
 def test_removable_is_only_what_saccade_keeps_itself_and_no_file_hides(tmp_path: Path) -> None:
     library = Library(tmp_path / "home", [tmp_path / "mine"])
-    assert library.removable([library.add("m", onnx_file(tmp_path / "one.onnx"))]) == {"m"}
+    assert library.removable([library.add("m", onnx_file(tmp_path / "one.onnx")).name]) == {"m"}
     onnx_file(tmp_path / "mine" / "m.onnx", [(1, 6, 8400)])
-    assert not library.removable([library.card("m")])
+    assert not library.removable(["m"])
 
 
 def test_an_unknown_name_tells_the_ways_to_add_it_and_near_names(tmp_path: Path) -> None:

@@ -83,8 +83,10 @@ class Library:
         return sorted(found.values(), key=lambda card: card.name)
 
     def problems(self) -> dict[str, ModelError]:
-        """Name → why a model that lies here cannot be served."""
-        return {**self.own.problems(), **self.folders.problems()}
+        """Name → why a model that lies here cannot be served, or goes on as it was before its files changed."""
+        taken = self.folders.finder()
+        hidden = {name: problem for name, problem in self.own.problems().items() if taken(name) is None}
+        return {**hidden, **self.folders.problems()}
 
     def offers(self) -> list[Offer]:
         """What can be fetched by name, whether it is here already or not."""
@@ -153,10 +155,10 @@ class Library:
         if self.own.entry(name) is not None:
             raise BadOptions(f"There is a model '{name}' already. Remove it first with: saccade remove {name}")
 
-    def removable(self, cards: Iterable[Card]) -> frozenset[str]:
-        """Names of the models that :meth:`remove` would take away: they are saccade's own, no files of the user's."""
+    def removable(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of the models that :meth:`remove` would take away: they are saccade's own, no files of the user's."""
         taken, own = self.folders.finder(), self.own.finder()
-        return frozenset(card.name for card in cards if taken(card.name) is None and own(card.name) is not None)
+        return frozenset(name for name in names if taken(name) is None and own(name) is not None)
 
     def remove(self, ref: str) -> None:
         """Deletes an added or fetched model from this machine.

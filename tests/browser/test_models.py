@@ -140,3 +140,40 @@ def test_of_a_model_that_is_not_here_yet_no_number_of_classes_is_told(page: Page
     expect(page.get_by_text("classes")).to_have_count(0)
     page.goto(f"{house.url}/#/models/yolo11n")
     expect(page.get_by_text("80 classes")).to_be_visible()
+
+
+def test_a_damaged_file_is_shown_with_the_reason_why_it_is_not_served(page: Page, house: Served, models: Path) -> None:
+    file = models / "damaged.onnx"
+    file.write_bytes(b"half a file")
+    try:
+        page.goto(f"{house.url}/#/models")
+        row = page.get_by_role("table", name="Not served").get_by_role("row").filter(has_text="damaged")
+        expect(row).to_contain_text("'damaged.onnx'")
+        expect(page.get_by_text("1 that cannot be served")).to_be_visible()
+        page.goto(f"{house.url}/#/play")
+        expect(page.locator("option", has_text="yolo11n").first).to_be_attached()
+        expect(page.locator("option", has_text="damaged")).to_have_count(0)
+    finally:
+        file.unlink()
+    page.goto(f"{house.url}/#/models")
+    expect(page.get_by_role("button", name=re.compile("(Load|Unload) yolo11n-pose"))).to_be_visible()
+    expect(page.get_by_role("table", name="Not served")).to_have_count(0)
+
+
+def test_a_model_that_has_failed_says_why(page: Page, house: Served) -> None:
+    told = {"state": "failed", "reason": "The graph has an operation that is not known."}
+
+    def one(route: Any) -> None:
+        route.fulfill(json=route.fetch().json() | told)
+
+    def listed(route: Any) -> None:
+        answer = route.fetch().json()
+        answer["models"] = [row | told if row["name"] == "yolo11n" else row for row in answer["models"]]
+        route.fulfill(json=answer)
+
+    page.route("**/v1/console/models/yolo11n", one)
+    page.route("**/v1/console/models", listed)
+    page.goto(f"{house.url}/#/models")
+    expect(page.get_by_role("row").filter(has_text="yolo11n ").filter(has_text="not known")).to_have_count(1)
+    page.get_by_role("link", name="yolo11n", exact=True).click()
+    expect(page.locator(".problem")).to_have_text(told["reason"])

@@ -72,9 +72,16 @@ def test_a_name_that_cannot_be_is_told_what_can(typed: Typed, tmp_path: Path, na
 
 def test_a_file_that_is_no_model_is_named_with_the_reason(typed: Typed, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    (tmp_path / "picodet-s.onnx").write_bytes(b"in the place of what could be fetched")
     told = typed("models", "--models", tmp_path)
     assert told.exit_code == 0
     assert "broken" in told.stderr
+    assert next(line for line in told.stdout.splitlines() if "broken" in line).endswith("cannot be served")
+    rows = json.loads(typed("models", "--models", tmp_path, "--json").stdout)
+    row = next(row for row in rows if row["name"] == "broken")
+    assert (row["fetched"], "'broken.onnx'" in row["problem"]) == (True, True)
+    assert [row["fetched"] for row in rows if row["name"] == "picodet-s"] == [True]
+    assert {row["problem"] for row in rows if row["name"] not in ("broken", "picodet-s")} == {None}
     refused = typed("add", "x", tmp_path / "broken.onnx")
     assert refused.exit_code == 1
     assert "broken.onnx" in refused.stderr

@@ -318,12 +318,15 @@ def test_a_model_that_cannot_be_opened_says_why_and_is_not_tried_for_every_call(
                 with pytest.raises(CorruptFiles, match="corrupt"):
                     await engine.predict(call())
             assert engine.state("m") == "failed"
+            (failed,) = engine.info()["failed_models"]
+            assert (failed["name"], "corrupt" in failed["reason"]) == ("m", True)
             library.put("m", {}, revision="2")
             await asyncio.sleep(1.1)
             with contextlib.suppress(CorruptFiles):
                 await engine.predict(call())  # notices the new files, perhaps only behind this caller's back
             await asyncio.sleep(0.5)
             assert brightness(await engine.predict(call())) == 100
+            assert engine.info()["failed_models"] == []
 
     run(main())
 

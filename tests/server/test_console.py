@@ -26,16 +26,29 @@ from saccade.server.settings import Settings
 from stores.toy import DETECTOR, hub_folder, onnx_file
 
 
+class Failing(EchoEngine):
+    """Its model could not be opened."""
+
+    revision = ""
+
+    def state(self, ref: str) -> str:
+        return "failed"
+
+    def info(self) -> dict[str, Any]:
+        reason = "The graph has an operation that is not known."
+        return {"models": [], "failed_models": [{"name": "cars", "revision": self.revision, "reason": reason}]}
+
+
 class Console:
     """A server over a home and a models folder, and what the console asks of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, engine: EchoEngine | None = None) -> None:
         self.home, self.mine = folder / "home", folder / "mine"
         self._database = Database("", str(folder))
         self._app: App = wiring.build(
             Settings(access_log=False, home=str(folder)),
             Library(self.home, [self.mine], sources=()),
-            EchoEngine(),  # type: ignore[arg-type]
+            engine or EchoEngine(),  # type: ignore[arg-type]
             OpenGate(),
             [],
             SqlRecords(self._database),
@@ -96,6 +109,43 @@ def test_an_upload_under_the_name_of_a_file_in_a_models_folder_is_refused(consol
     (row,) = console.ask("GET", "/v1/console/models").json()["models"]
     assert (row["name"], row["removable"]) == ("cars", False)
     assert console.ask("DELETE", "/v1/console/models/cars").status_code == 400
+
+
+def test_a_damaged_file_in_a_models_folder_is_listed_with_the_reason(console: Console, tmp_path: Path) -> None:
+    onnx_file(console.mine / "cars.onnx", [(1, 6, 8400)])
+    (console.mine / "broken.onnx").write_bytes(b"junk")
+    (console.home / "models").mkdir(parents=True)
+    (console.home / "models" / "mine.onnx").write_bytes(b"junk")
+    (console.home / "models" / "cars.onnx").write_bytes(b"hidden by the file of this name in the folder")
+    told = console.ask("GET", "/v1/console/models").json()
+    assert [(row["name"], row["reason"]) for row in told["models"]] == [("cars", None)]
+    broken, mine = told["unserved"]
+    assert (broken["name"], broken["removable"], "'broken.onnx'" in broken["reason"]) == ("broken", False, True)
+    assert (mine["name"], mine["removable"]) == ("mine", True)
+    assert console.ask("DELETE", "/v1/console/models/mine").status_code == 200
+    assert [row["name"] for row in console.ask("GET", "/v1/console/models").json()["unserved"]] == ["broken"]
+
+
+def test_a_model_that_goes_on_although_its_file_was_damaged_says_so(console: Console) -> None:
+    file = onnx_file(console.mine / "cars.onnx", [(1, 6, 8400)])
+    assert console.ask("GET", "/v1/console/models").json()["models"][0]["reason"] is None
+    file.write_bytes(b"junk")
+    told = console.ask("GET", "/v1/console/models").json()
+    (row,) = told["models"]
+    assert (told["unserved"], "new files are not used: 'cars.onnx'" in row["reason"]) == ([], True)
+
+
+def test_a_model_that_has_failed_says_why_until_its_files_change(tmp_path: Path) -> None:
+    engine = Failing()
+    with contextlib.closing(Console(tmp_path, engine)) as console:
+        file = onnx_file(console.mine / "cars.onnx", [(1, 6, 8400)])
+        engine.revision = console.ask("GET", "/v1/console/models/cars").json()["revision"]
+        (row,) = console.ask("GET", "/v1/console/models").json()["models"]
+        assert (row["state"], row["reason"]) == ("failed", "The graph has an operation that is not known.")
+        assert console.ask("GET", "/v1/console/models/cars").json()["reason"] == row["reason"]
+        onnx_file(file, [(1, 7, 8400)])
+        row = console.ask("GET", "/v1/console/models/cars").json()
+        assert (row["state"], row["reason"]) == ("cold", None)
 
 
 def test_a_zip_with_a_folder_is_unpacked(console: Console, tmp_path: Path) -> None:

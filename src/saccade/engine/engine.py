@@ -240,6 +240,7 @@ class Engine:
             "cache_misses": self._cache.misses,
             "draining": self._draining,
             "models": [self._model_info(resident) for resident in residents.values()],
+            "failed_models": self._residency.failures(),
         }
 
     async def drain(self) -> None:

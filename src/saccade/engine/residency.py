@@ -100,13 +100,13 @@ class Residency:
         resident = self.residents.get(card.name)
         return resident is not None and resident.state == "warm" and resident.card.revision == card.revision
 
-    def reason(self, name: str) -> str | None:
-        """Why a model has failed."""
-        resident = self.residents.get(name)
-        if resident is not None and resident.reason is not None:
-            return resident.reason.message
-        failed = self._failed.get(name)
-        return failed[2].message if failed else None
+    def failures(self) -> list[dict[str, str]]:
+        """The models that failed and are not in memory: which, of which revision, and why."""
+        return [
+            {"name": name, "revision": revision, "reason": error.message}
+            for name, (revision, _, error) in self._failed.items()
+            if name not in self.residents
+        ]
 
     def warm(self, card: Card) -> Resident | None:
         """The model if it is in memory. When its files have changed, the new ones are loaded behind its back."""

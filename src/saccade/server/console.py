@@ -66,17 +66,26 @@ class Console:
         ]
 
     async def models(self, request: Request) -> Response:
-        """Every model that is here or can be fetched."""
+        """Every model that is here or can be fetched, and what lies here but cannot be served."""
 
         async def listed(caller: Caller) -> Any:
             library: Any = self._app.desk.library
             cards = await self._app.desk.all()
-            removable = await aside(lambda: library.removable(cards))
+            problems = await aside(library.problems)
             names = {card.name for card in cards}
+            broken = [name for name in sorted(problems) if name not in names]
+            removable = await aside(lambda: library.removable((*names, *broken)))
             resident = self._resident()
             rows = [self._row(card, resident, removable) for card in cards]
+            for row in rows:
+                if row["reason"] is None and row["name"] in problems:
+                    row["reason"] = f"Its new files are not used: {problems[row['name']].message}"
+            names.update(broken)
             rows += [self._row(offer, resident) for offer in library.offers() if offer.name not in names]
-            return {"models": rows, "memory_bytes": sum(row["memory_bytes"] for row in rows)}
+            unserved = [
+                {"name": name, "reason": problems[name].message, "removable": name in removable} for name in broken
+            ]
+            return {"models": rows, "unserved": unserved, "memory_bytes": sum(row["memory_bytes"] for row in rows)}
 
         return await self._pages.asked(request, listed)
 
@@ -98,7 +107,7 @@ class Console:
                 "dynamic": card.dynamic,
                 "source": card.source,
             }
-            removable = await aside(lambda: library.removable([card]))
+            removable = await aside(lambda: library.removable([card.name]))
             return {**self._row(card, self._resident(), removable), **facts}
 
         return await self._pages.asked(request, shown)
@@ -201,6 +210,8 @@ class Console:
         """``resident`` are the models in memory, ``removable`` the names of those that can be deleted; None for what is
         not here yet."""
         fetched = removable is not None
+        state = self._app.engine.state(thing.name) if fetched else "cold"
+        reason = self._reason(thing) if state == "failed" else None
         return {
             "name": thing.name,
             "task": thing.task,
@@ -210,10 +221,19 @@ class Console:
             "aliases": list(thing.aliases),
             "source": thing.source,
             "fetched": fetched,
-            "state": self._app.engine.state(thing.name) if fetched else "cold",
+            "state": "cold" if state == "failed" and reason is None else state,
+            "reason": reason,
             "memory_bytes": int(resident.get(thing.name, {}).get("memory_bytes", 0)),
             "removable": removable is not None and thing.name in removable,
         }
+
+    def _reason(self, card: Card) -> str | None:
+        """Why the model failed; None when its files have changed since."""
+        info = self._app.engine.info()
+        rows = (*info.get("models", ()), *info.get("failed_models", ()))
+        return next(
+            (row["reason"] for row in rows if row["name"] == card.name and row["revision"] == card.revision), None
+        )
 
     def _resident(self) -> dict[str, dict[str, Any]]:
         models = self._app.engine.info().get("models", {})

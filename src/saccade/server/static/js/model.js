@@ -15,7 +15,8 @@ export function Model({ session, name, tab, onTab }) {
     <nav class="crumbs"><a href="#/models">Models</a> / ${name}</nav>
     <div class="row between"><h1>${name}</h1>${facts && html`<${State} value=${facts.fetched ? facts.state : "not fetched"} />`}</div>
     <${Problem} error=${model.error} />
-    <${Tabs} names=${["About", "Deploy"]} value=${tab} onChange=${onTab} label="Model page" />
+    ${facts?.reason && html`<p class="problem">${facts.reason}</p>`}
+    ${(facts || !model.error) && html`<${Tabs} names=${["About", "Deploy"]} value=${tab} onChange=${onTab} label="Model page" />`}
     ${facts && (tab === "Deploy" ? html`<${Deploy} session=${session} model=${facts} />` : html`<${About} model=${facts} />`)}
   </section>`;
 }

@@ -4,6 +4,7 @@ import { call, get, inPath, lines, send } from "./api.js";
 
 const NAMES = [{ name: "Name" }, { name: "Task" }, { name: "Licence" }, { name: "Size", kind: "num" }, { name: "State" }, { name: "Memory", kind: "num" }, { name: "Actions", kind: "actions" }];
 const ENDPOINTS = [{ name: "Endpoint" }, { name: "Model" }, { name: "State" }, { name: "Replicas", kind: "num" }, { name: "Address", kind: "broad" }];
+const UNSERVED = [{ name: "Name", kind: "called" }, { name: "Reason", kind: "broad" }, { name: "Actions", kind: "actions" }];
 const path = (name) => `/v1/console/models/${inPath(name)}`;
 
 export function Models({ session }) {
@@ -40,6 +41,7 @@ export function Models({ session }) {
   const models = list.data?.models ?? [];
   const strange = Object.keys(pulls).filter((name) => !models.some((model) => model.name === name));
   const shown = models.filter((model) => holds(`${model.name} ${model.task} ${model.licence}`, sought));
+  const unserved = list.data?.unserved ?? [];
   const running = endpoints.data?.endpoints ?? [];
   return html`<section>
     <div class="row between">
@@ -47,7 +49,7 @@ export function Models({ session }) {
       ${admin && html`<button class="primary" onClick=${() => setAdding(true)}>Add a model</button>`}
     </div>
     <div class="row between">
-      <p class="lead">${list.data ? `${many(models.filter((m) => m.fetched).length, "model")} here, ${bytes(list.data.memory_bytes)} in memory.` : "…"}</p>
+      <p class="lead">${list.data ? `${many(models.filter((m) => m.fetched).length, "model")} here, ${bytes(list.data.memory_bytes)} in memory${unserved.length ? `, ${unserved.length} that cannot be served` : ""}.` : "…"}</p>
       <${Search} count=${models.length} label="Find a model" hint="Name, task or licence" value=${sought} onInput=${setSought} />
     </div>
     <${Problem} error=${error ?? list.error} />
@@ -58,12 +60,18 @@ export function Models({ session }) {
         model.task,
         model.licence.includes("AGPL") ? html`<strong class="warn">${model.licence}</strong>` : model.licence,
         bytes(model.size_bytes),
-        pulls[model.name] ? html`<${Pulling} step=${pulls[model.name]} />` : html`<${State} value=${waiting[model.name] ?? (model.fetched ? model.state : "not fetched")} />`,
+        pulls[model.name] ? html`<${Pulling} step=${pulls[model.name]} />` : html`<div><${State} value=${waiting[model.name] ?? (model.fetched ? model.state : "not fetched")} />${model.reason && html`<p class="reason">${model.reason}</p>`}</div>`,
         model.memory_bytes ? bytes(model.memory_bytes) : "–",
         admin && html`<${Actions} model=${model} busy=${pulls[model.name] || waiting[model.name]} pull=${pull} act=${act} remove=${setRemoving} />`,
       ]} />`)}
     <//>`}
-    ${list.data && !models.length && html`<${Empty}>No models yet. Add one, or start the server with --models.<//>`}
+    ${unserved.length > 0 && html`<h2 class="next">Not served</h2>
+      <${Table} label="Not served" names=${UNSERVED}>${unserved.map((one) => html`<${Row} key=${one.name} names=${UNSERVED} cells=${[
+        one.name,
+        html`<span class="reason">${one.reason}</span>`,
+        admin && one.removable && html`<button class="quiet" aria-label="Remove ${one.name}" onClick=${() => setRemoving(one.name)}>Remove</button>`,
+      ]} />`)}<//>`}
+    ${list.data && !models.length && !unserved.length && html`<${Empty}>No models yet. Add one, or start the server with --models.<//>`}
     ${models.length > 0 && !shown.length && html`<${Empty}>No model is called so.<//>`}
     ${running.length > 0 && html`<h2 class="next">Dedicated endpoints</h2>
       <${Table} label="Dedicated endpoints" names=${ENDPOINTS}>${running.map((one) => html`<${Row} key=${one.name} names=${ENDPOINTS} cells=${[
