@@ -462,3 +462,9 @@ def test_the_bar_counts_the_frames_that_are_there(models: Path, film: Path, tmp_
     words = ("predict", film, "-m", "lamps", "--models", models, "--json", "--home", tmp_path / "home")
     told, shown = shown_on_a_terminal(*words)
     assert (len(found(told)), "/10" in shown, "/50" in shown) == (10, True, False)
+
+
+def test_what_is_neither_image_nor_video_is_told_the_formats_of_both(typed: Typed, models: Path, photos: Path) -> None:
+    (photos / "clip.flv").write_bytes(b"FLV\x01\x05" + bytes(20))
+    told = typed("predict", photos / "clip.flv", "-m", "lamps", "--models", models)
+    assert (told.exit_code, "a Flash video" in told.stderr, "of videos MP4" in told.stderr) == (1, True, True)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yolo_made import BOXES, DEPTH, EVERYTHING, LABELS, POSE, SEMANTIC, Desk, answer, card, form, photo, posted, told
 
-from saccade import errors
+from saccade import errors, media
 from saccade.dialects.dialect import Dialect, Incoming
 from saccade.dialects.hub import Hub
 from saccade.dialects.platform import Platform
@@ -268,6 +268,16 @@ def test_whatever_the_bytes_are_nothing_but_a_call_error_is_raised(
             dialect.parse(incoming, Desk())
         except errors.CallError as error:
             json.loads(dialect.refuse(error, incoming).body)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(("data", "found"), [(b"FLV\x01\x05", "a Flash video"), (b"OggS\0", "an Ogg"), (b"no", "text")])
+def test_what_is_neither_image_nor_video_is_told_the_formats_of_both(dialect: Dialect, data: bytes, found: str) -> None:
+    with pytest.raises(errors.BadInput) as caught:
+        media.decode(data)
+    refused = dialect.refuse(caught.value, posted("/predict", {})).body.decode()
+    assert all(word in refused for word in (found, "JPEG, PNG", "and of videos MP4, MOV")), refused
+    assert "MP4" not in dialect.refuse(errors.BadInput("the JPEG image is truncated"), posted("/", {})).body.decode()
 
 
 @pytest.mark.parametrize("value", [None, True, [], {}, [1], {"a": 1}, 5, "", "x", [[0]], ["a"], 1e300])

@@ -278,7 +278,7 @@ def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Fou
         answer = model.predict(image_rgb, look.options)
         return [Found(source.name, answer, saved=_save(image_rgb, answer, place) if place else None)]
     except (CallError, RunFailed) as error:
-        return [Found(source.name, error=error.message)]
+        return [Found(source.name, error=media.with_videos(error.message))]
 
 
 def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | None) -> Iterator[Found]:

@@ -18,7 +18,7 @@ from saccade.dialects import arguments, inputs, references, yolo_answers
 from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
-from saccade.dialects.yolo_refusals import retry_headers
+from saccade.dialects.yolo_refusals import retry_headers, told
 from saccade.errors import BadInput
 
 NO_PICTURE: Final = "No image or video came with the request. Send it as the form's file part 'file'."
@@ -65,7 +65,7 @@ class Hub:
 
     def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
         """``error``, and the same text as ``message`` for clients that still read the first API's word."""
-        body = {"error": error.message, "message": error.message}
+        body = {"error": told(error), "message": told(error)}
         return Outgoing(status_of(error), msgspec.json.encode(body), headers=retry_headers(error, iso=False))
 
     def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:

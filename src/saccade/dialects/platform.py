@@ -19,7 +19,7 @@ from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model, speaks_form
 from saccade.dialects.yolo_ask import YoloAsk, ask, task_of, words_of
-from saccade.dialects.yolo_refusals import iso_time, retry_headers, seconds
+from saccade.dialects.yolo_refusals import iso_time, retry_headers, seconds, told
 from saccade.errors import BadInput
 
 NO_PICTURE: Final = "No image or video came with the request. Send it as the form's file part 'file', or as 'source'."
@@ -83,7 +83,7 @@ class Platform:
 
     def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
         """``error`` and nothing else, but for a spent quota, which also says until when."""
-        body: dict[str, object] = {"error": error.message}
+        body: dict[str, object] = {"error": told(error)}
         if isinstance(error, errors.QuotaSpent):
             body = {
                 "error": "Rate limit exceeded",

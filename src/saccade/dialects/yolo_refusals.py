@@ -1,13 +1,18 @@
-"""What an Ultralytics client needs beside an error's text: when to come back, in the format that it can read."""
+"""An error's text for Ultralytics clients, and what they need beside it: when to come back, in a form they can read."""
 
 from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
 
-from saccade import errors
+from saccade import errors, media
 
 Headers = tuple[tuple[str, str], ...]
+
+
+def told(error: errors.Error) -> str:
+    """The error's message; these APIs take videos, too."""
+    return media.with_videos(error.message)
 
 
 def retry_headers(error: errors.Error, *, iso: bool) -> Headers:

@@ -20,7 +20,7 @@ from saccade.dialects.arguments import Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model
 from saccade.dialects.yolo_ask import Picture, YoloAsk, ask, words_of
-from saccade.dialects.yolo_refusals import retry_headers
+from saccade.dialects.yolo_refusals import retry_headers, told
 from saccade.errors import BadInput
 
 FILES: Final = ("image", *(name for name in arguments.FILES if name != "image"))
@@ -82,7 +82,7 @@ class YoloV1:
 
     def refuse(self, error: errors.Error, incoming: Incoming) -> Outgoing:
         """``success`` false and the reason."""
-        body = {"success": False, "message": error.message, "data": {}}
+        body = {"success": False, "message": told(error), "data": {}}
         return Outgoing(status_of(error), msgspec.json.encode(body), headers=retry_headers(error, iso=False))
 
     def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:

@@ -68,6 +68,11 @@ def kind(data: bytes) -> Kind | None:
     return "image"
 
 
+def with_videos(message: str) -> str:
+    """Why bytes are no image, with the accepted videos beside the images, for those who may send either."""
+    return f"{message}, and of videos {ACCEPTED}" if message.endswith(signatures.ACCEPTED) else message
+
+
 @dataclass(frozen=True, slots=True)
 class Reel:
     """What a video's header says: ``fps`` (25 where it says nothing), ``frame_count`` (0 when unknown; may be wrong).
