@@ -128,6 +128,22 @@ def test_wrong_paths_and_methods_are_refused_in_the_words_of_the_nearest_dialect
     assert response.headers.get("allow") == allow
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/models/one", "POST"),
+        ("DELETE", "/hf-inference/models/one", "POST"),
+        ("GET", "/models/one", "POST"),
+        ("PUT", "/models/one/info", "GET, HEAD, POST"),
+        ("POST", "/status/one", "GET, HEAD"),
+    ],
+)
+def test_only_methods_that_an_address_has_are_called_allowed(method: str, path: str, allow: str) -> None:
+    response = asked(made(dialects=[HuggingFace()]), method, path)
+    assert (response.status_code, response.headers["allow"]) == (405, allow)
+    assert method not in allow
+
+
 def test_a_head_is_given_of_what_can_be_read_and_nothing_else() -> None:
     assert [asked(made(), "HEAD", path).status_code for path in ("/firsts", "/first/one")] == [200, 405]
 

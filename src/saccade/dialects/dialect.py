@@ -96,11 +96,13 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Route:
     """One URL form. ``path`` is a Starlette path template; ``action`` "predict" runs parse → engine → render,
-    "describe" calls :meth:`Dialect.describe` with the facts of the house."""
+    "describe" calls :meth:`Dialect.describe` with the facts of the house. Where ``endings`` are given, other paths only
+    get told what to do instead: the methods are none that they have."""
 
     methods: tuple[str, ...]
     path: str
     action: Literal["predict", "describe"] = "predict"
+    endings: tuple[str, ...] = ()
 
 
 ModelState = Literal["cold", "loading", "warm", "failed"]

@@ -40,6 +40,9 @@ PREFIXES = tuple(tuple(router.split("/")[1:]) for router in ROUTERS)
 ROOTS = frozenset({"", "predict", "invocations"})
 """Paths that name no model; other APIs know them too."""
 
+PAGES = ("/health", "/info")
+"""What can be read under a model's address; the address itself takes images only."""
+
 STATES: Mapping[ModelState, str] = {"warm": "Loaded", "loading": "Loadable", "cold": "Loadable", "failed": "error"}
 
 MAX_ID = 256
@@ -74,9 +77,9 @@ class HuggingFace:
         Route(("POST",), "/predict"),
         Route(("POST",), "/invocations"),
         *(
-            Route(("GET",), f"{router}/{kind}/{{path:path}}", "describe")
+            Route(("GET",), f"{router}/{kind}/{{path:path}}", "describe", endings)
             for router in ("", *ROUTERS)
-            for kind in ("models", "status", "framework")
+            for kind, endings in (("models", PAGES), ("status", ()), ("framework", ()))
         ),
     )
 

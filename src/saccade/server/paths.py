@@ -103,7 +103,8 @@ class Paths:
             fits = pattern.match(path)
             if fits is None:
                 continue
-            allowed |= dict.fromkeys((*route.methods, *(["HEAD"] if answers(route, "HEAD") else [])))
+            if not route.endings or path.endswith(route.endings):
+                allowed |= dict.fromkeys((*route.methods, *(["HEAD"] if answers(route, "HEAD") else [])))
             if not answers(route, method) or any(row.dialect is dialect for row in candidates):
                 continue
             match = {name: str(convertors[name].convert(text)) for name, text in fits.groupdict().items()}
