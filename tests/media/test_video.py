@@ -237,6 +237,19 @@ def test_the_writer_says_which_suffixes_it_knows_and_when_it_cannot_write(tmp_pa
         writer.write(scene(0))
 
 
+def test_writers_of_one_name_at_one_time_each_have_a_file_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, 10) as first, VideoWriter(path, 10) as second:
+        for count in range(3):
+            first.write(scene(count, 160, 120))
+            second.write(scene(count, 80, 60))
+    with VideoWriter(path, 10) as third:
+        third.write(scene(0))
+    assert [writer.path.name for writer in (first, second, third)] == ["clip.mp4", "clip-2.mp4", "clip-3.mp4"]
+    assert [reel(writer.path.read_bytes()).width for writer in (first, second)] == [160, 80]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, GeneratorExit])
 def test_an_interrupted_video_leaves_no_file(error: type[BaseException], tmp_path: Path) -> None:
     with suppress(error), VideoWriter(tmp_path / "clip.mp4", 10) as writer:

@@ -299,7 +299,8 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
                     answer = tracker(answer)
                 if film is not None:
                     film.write(draw(image_rgb, answer.result))
-                yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=target)
+                saved = film.path if film is not None else None
+                yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=saved)
         if not number:
             note = f"{source.name} has fewer frames than --stride {look.stride}: none was looked at."
             click.secho(printable(note), err=True, fg="yellow")

@@ -8,6 +8,7 @@ short one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import struct
@@ -318,7 +319,8 @@ def _check_length(count: int, seconds: float, limits: Limits) -> None:
 
 class VideoWriter:
     """Frames to a video file; a context manager. The file is there once it is whole: an interrupted one leaves nothing,
-    an error ends the video.
+    an error ends the video. Nothing is written over, also not by two writers at one time: :attr:`path` says what the
+    file is called, which may be known only after the first frame.
 
     The suffix chooses the codec: .mp4, .m4v and .mov are MPEG-4 (fast; every desktop player, not browsers; on macOS
     H.264, which browsers play too), .webm and .mkv are VP8 (every browser and player, some 20 times slower to write),
@@ -328,8 +330,8 @@ class VideoWriter:
     def __init__(self, path: Path, fps: float) -> None:
         if path.suffix.lower() not in CODECS:
             raise BadSettings(f"cannot write a {path.suffix or 'nameless'} video; use one of {', '.join(CODECS)}")
-        self._path = path
-        self._draft = path.with_name(f".{path.stem}.part{path.suffix}")
+        self.path = self._wanted = path
+        self._draft = path
         self._fps = fps if 0 < fps < 1e4 else USUAL_FPS
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
@@ -360,11 +362,11 @@ class VideoWriter:
         self._writer = None
         whole = keep and _packets(_captured(str(self._draft))) >= self._count
         if whole:
-            self._draft.replace(self._path)
+            self._draft.replace(self.path)
             return
         self._draft.unlink(missing_ok=True)
         if keep:
-            raise BadSettings(f"cannot write the video {self._path.name} to its end: there may be no room left")
+            raise BadSettings(f"cannot write the video {self.path.name} to its end: there may be no room left")
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -373,10 +375,29 @@ class VideoWriter:
         self.close(keep=error is None or isinstance(error, Exception))
 
     def _open(self) -> cv2.VideoWriter:
-        codec = CODECS[self._path.suffix.lower()]
+        try:
+            self._claim()
+        except OSError as error:
+            raise BadSettings(f"cannot write the video {self.path.name}: {error.strerror}") from error
+        codec = CODECS[self.path.suffix.lower()]
         choices = ["avc1", codec] if codec == "mp4v" and sys.platform == "darwin" else [codec]
         for choice in choices:
             writer = cv2.VideoWriter(str(self._draft), cv2.VideoWriter.fourcc(*choice), self._fps, self._size)
             if writer.isOpened():
                 return writer
-        raise BadSettings(f"cannot write the video {self._path.name}: the folder may be missing or read-only")
+        self._draft.unlink(missing_ok=True)
+        raise BadSettings(f"cannot write the video {self.path.name}: the system has no encoder for it")
+
+    def _claim(self) -> None:
+        """Takes a name that nobody has: whoever made its draft has it, until the draft becomes the file."""
+        for number in itertools.count(1):
+            name = self._wanted.stem if number == 1 else f"{self._wanted.stem}-{number}"
+            self.path = self._wanted.with_name(f"{name}{self._wanted.suffix}")
+            self._draft = self.path.with_name(f".{name}.part{self.path.suffix}")
+            try:
+                open(self._draft, "xb").close()
+            except FileExistsError:
+                continue
+            if not self.path.exists():
+                return
+            self._draft.unlink()
