@@ -64,6 +64,17 @@ def test_a_server_whose_output_cannot_be_written_serves_and_ends_well(tmp_path: 
     assert "Traceback" not in err
 
 
+def test_a_damaged_file_among_the_models_is_told_in_the_log(tmp_path: Path) -> None:
+    (tmp_path / "best.onnx").write_bytes(b"half a file")
+    command = [sys.executable, "-m", "saccade", "serve", "--port=0", f"--home={tmp_path / 'home'}"]
+    told = tmp_path / "log"
+    with told.open("w") as sink, subprocess.Popen([*command, f"--models={tmp_path}"], stderr=sink) as server:
+        try:
+            assert waited(lambda: "'best' cannot be served: 'best.onnx'" in told.read_text(), 20), told.read_text()
+        finally:
+            server.terminate()
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

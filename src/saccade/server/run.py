@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +21,8 @@ import uvicorn
 
 from saccade.dialects.dialect import Dialect
 from saccade.discover import budget, hold_little
-from saccade.errors import BadSettings, Error, SetupError
+from saccade.engine.aside import aside
+from saccade.errors import BadSettings, Error, ModelError, SetupError
 from saccade.server import systemd
 from saccade.server.app import App
 from saccade.server.database import Database
@@ -130,11 +131,13 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
     try:
         if await _warmed(app, entrance, stop):
             _announce(app, listener, started)
+            telling = asyncio.create_task(_tell_unserved(app.desk.library))
             if app.fleet is not None:
                 await app.fleet.open()
                 await app.doors.match(app.fleet.records())
                 app.doors.keep(app.fleet.records)
             await stop.wait()
+            telling.cancel()
         await _drained(app, entrance)
     finally:
         await entrance.close()
@@ -190,6 +193,13 @@ def _announce(app: App, listener: socket.socket, started: float) -> None:
     _say(f"saccade ready on http://{shown}:{port}")
     systemd.notify("READY=1")
     log.info("ready after %.2f s", time.perf_counter() - started)
+
+
+async def _tell_unserved(library: Library) -> None:
+    """Whoever looks for a model in vain looks here next."""
+    problems: Callable[[], dict[str, ModelError]] = getattr(library, "problems", dict)
+    for name, problem in (await aside(problems)).items():
+        log.warning("the model '%s' cannot be served: %s", name, problem.message)
 
 
 def _say(line: str) -> None:
