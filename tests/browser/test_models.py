@@ -177,3 +177,15 @@ def test_a_model_that_has_failed_says_why(page: Page, house: Served) -> None:
     expect(page.get_by_role("row").filter(has_text="yolo11n ").filter(has_text="not known")).to_have_count(1)
     page.get_by_role("link", name="yolo11n", exact=True).click()
     expect(page.locator(".problem")).to_have_text(told["reason"])
+
+
+def test_the_playground_begins_with_a_model_that_has_not_failed(page: Page, house: Served) -> None:
+    def listed(route: Any) -> None:
+        answer = route.fetch().json()
+        failed = {"name": "a-first", "task": "detect", "fetched": True, "state": "failed"}
+        answer["models"] = [failed, *(row for row in answer["models"] if row["name"] != "yolo11n")]
+        route.fulfill(json=answer)
+
+    page.route("**/v1/console/models", listed)
+    page.goto(f"{house.url}/#/play")
+    expect(page.get_by_label("Model", exact=True)).not_to_have_value("a-first")

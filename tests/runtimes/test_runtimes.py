@@ -281,6 +281,17 @@ def test_damaged_files_are_told_apart_without_a_path(name: str, content: bytes, 
     assert str(tmp_path) not in raised.value.message
 
 
+def test_operations_that_openvino_cannot_read_are_named(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Frobnicate", ["x"], ["y"], domain="org.example")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in "xy"]
+    domains = [helper.make_opsetid("", 17), helper.make_opsetid("org.example", 1)]
+    graph = helper.make_graph(nodes, "odd", ends[:1], ends[1:])
+    save(helper.make_model(graph, opset_imports=domains, ir_version=8), tmp_path / "odd.onnx")
+    card = Card(name="odd", task="classify", family="none", runtime="openvino", files=(str(tmp_path / "odd.onnx"),))
+    with pytest.raises(UnsupportedModel, match=r"cannot read: org\.example\.Frobnicate\. Export it again"):
+        runtimes.find("openvino")(card, {}, HALF)
+
+
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_missing_files_are_told(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(name) is None:

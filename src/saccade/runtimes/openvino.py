@@ -10,6 +10,7 @@ answers. Compiles that were not needed for a while keep what is costly to make a
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 import threading
 import time
@@ -64,6 +65,9 @@ on small graphs; a DETR of 166 MB gained two hundredths for 690 MB a shape."""
 
 DONTNEED = 4
 """Linux's MADV_DONTNEED."""
+
+UNREAD = re.compile(r"No conversion rule found for operations: ([\w.:, -]{1,200})")
+"""Where OpenVINO names the operations of a graph that it does not know."""
 
 _compiling = threading.Lock()
 
@@ -381,8 +385,11 @@ def _read(card: Card) -> Any:
         return with_plain_slices(core().read_model(str(path)))
     except RuntimeError as error:
         if any(mark in str(error) for mark in ("OpConversionFailure", "No conversion rule", "not supported")):
+            told = UNREAD.search(str(error))
+            which = f": {told[1]}" if told else ""
             raise UnsupportedModel(
-                f"The graph of '{card.name}' uses operations that this version of OpenVINO cannot read."
+                f"The graph of '{card.name}' uses operations that this version of OpenVINO cannot read{which}. Export "
+                "it again with standard ONNX operators alone."
             ) from None
         raise CorruptFiles(
             f"The files of the model '{card.name}' cannot be read as a {path.suffix.lstrip('.') or 'model'} graph: "

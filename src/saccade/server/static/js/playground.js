@@ -178,7 +178,7 @@ export function Playground({ session, chosen, onChoose }) {
 // The model of who chose none: the server's own choice, unless only others need no fetching.
 function first(known, usual) {
   const here = known.filter((one) => one.fetched);
-  return [here, known].map((some) => some.find((one) => one.name === usual) ?? some[0]).find(Boolean);
+  return [here.filter((one) => one.state !== "failed"), here, known].map((some) => some.find((one) => one.name === usual) ?? some[0]).find(Boolean);
 }
 
 // What a model that knows no labels of its own looks for.
