@@ -166,6 +166,23 @@ def test_a_broken_graph_is_the_callers_and_called_as_he_calls_it(console: Consol
 
 
 @pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("my%20best.pt", "yolo export model='my best.pt' format=onnx"),
+        (
+            "model.safetensors",
+            "ending is '.safetensors'; expected one of .onnx, .tflite, .zip. A model of several files",
+        ),
+        ("notes", "ending is ''"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_how_it_becomes_one_that_can_be_uploaded(
+    console: Console, file: str, words: str
+) -> None:
+    assert words in console.refused(file, b"junk")
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         (packed(), "zip is empty"),

@@ -28,6 +28,8 @@ from saccade.server.keyring import PATIENCE_S
 from saccade.server.records import check_unused
 from saccade.server.regions import measured
 from saccade.server.settings import HERE
+from saccade.stores import ultralytics
+from saccade.stores.local import PICKLES
 
 if TYPE_CHECKING:
     from saccade.server.app import App
@@ -38,7 +40,7 @@ MOST_UNPACKED_BYTES = 8 << 30
 MOST_FILES = 2000
 LONGEST_PART_BYTES, LONGEST_PATH_BYTES = 255, 1000
 """Of names in a zip: what file systems take, with room for the folder that they are unpacked into."""
-LONGEST_STEM = 60
+LONGEST_STEM, LONGEST_SUFFIX = 60, 20
 SUFFIXES = (".onnx", ".tflite", ".zip")
 PULSE_S = 0.2
 """Progress is told this often."""
@@ -271,14 +273,20 @@ def _called(name: str) -> tuple[str, str]:
     """What the user calls an uploaded file, without and with its ending; fit to be a file's name here and in texts.
 
     Raises:
-        BadOptions: the ending is that of no model.
+        BadOptions: the ending is that of no model, or of one that is uploaded otherwise.
     """
     file = PureWindowsPath(unquote(name))  # knows both kinds of slashes
     suffix = file.suffix.lower()
+    stem = "".join(sign for sign in file.stem if sign.isprintable()).strip(". ")[:LONGEST_STEM] or "upload"
+    if suffix in PICKLES:
+        raise BadOptions(ultralytics.how_to(f"{stem}{suffix}"))
     if suffix not in SUFFIXES:
-        raise BadOptions(f"The file's ending is '{suffix[:10]}'; expected one of {', '.join(SUFFIXES)}.")
-    stem = "".join(sign for sign in file.stem if sign.isprintable()).strip(". ")
-    return stem[:LONGEST_STEM] or "upload", suffix
+        found = "".join(sign for sign in suffix if sign.isprintable())[:LONGEST_SUFFIX]
+        raise BadOptions(
+            f"The file's ending is '{found}'; expected one of {', '.join(SUFFIXES)}. A model of several files, such as "
+            "OpenVINO's .xml and .bin or a folder of the Hugging Face Hub, is uploaded as a zip of them."
+        )
+    return stem, suffix
 
 
 def _unpacked(archive: Path, target: Path) -> Path:
