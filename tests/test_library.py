@@ -29,6 +29,12 @@ def test_the_name_of_a_file_in_a_users_folder_is_taken_and_nothing_is_stored(tmp
     assert not (tmp_path / "home").exists()
 
 
+def test_what_lies_here_and_is_damaged_is_told_so_when_it_is_to_be_fetched(tmp_path: Path) -> None:
+    (tmp_path / "best.onnx").write_bytes(b"junk")
+    with pytest.raises(CorruptFiles, match=r"'best\.onnx' is not a whole ONNX model"):
+        Library(tmp_path / "home", [tmp_path], sources=()).pull("best")
+
+
 def test_removable_is_only_what_saccade_keeps_itself_and_no_file_hides(tmp_path: Path) -> None:
     library = Library(tmp_path / "home", [tmp_path / "mine"])
     assert library.removable([library.add("m", onnx_file(tmp_path / "one.onnx")).name]) == {"m"}
@@ -47,6 +53,8 @@ def test_an_unknown_name_tells_the_ways_to_add_it_and_near_names(tmp_path: Path)
     ("ref", "name"),
     [
         ("https://huggingface.co/owner/vit", "owner/vit"),
+        ("https:/huggingface.co/owner/vit", "owner/vit"),
+        ("hf:/owner/vit", "owner/vit"),
         ("https://huggingface.co/owner/vit/tree/main?library=transformers", "owner/vit"),
         ("http://www.huggingface.co/models/owner/vit/", "owner/vit"),
         ("hf.co/owner/vit#files", "owner/vit"),

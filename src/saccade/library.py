@@ -97,11 +97,12 @@ class Library:
 
         Raises:
             UnknownModel: no source has it.
-            CorruptFiles: what arrived is not what the checksum says.
+            CorruptFiles: what arrived is not what the checksum says; or what lies here under this name is damaged.
         """
         ref = self._meant(ref)
         source = self.source(ref)
         if source is None:
+            self.here(ref)  # says what is wrong with it
             raise self.unknown(ref)
         return self.ready(source.pull(ref, progress), progress)
 
@@ -209,7 +210,7 @@ class Library:
                 offer = Catalogue(tuple(source.offered())).find(ref)
                 missing.offered = offer.name if offer is not None else ref
             return missing
-        if "://" in ref:
+        if ":/" in ref:
             return UnknownModel(
                 f"'{ref}' is an address, from which saccade fetches nothing. Download the file, and add it with "
                 "'saccade add NAME FILE'; models of the Hugging Face Hub are called owner/name."

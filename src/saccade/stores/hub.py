@@ -28,11 +28,14 @@ from saccade.stores.store import Progress, silent
 REF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]*))?")
 """owner/name, and with "@" a branch, tag or commit."""
 PAGE = re.compile(
-    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?|hf://)?"
+    r"(?:(?:https?://?)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:models/)?|hf://?)?"
     + REF.pattern
     + r"(?:/tree/([A-Za-z0-9][\w.-]*))?/?(?:[?#].*)?"
 )
-"""What people copy in its place: the address of the model's page, also of its list of files in a revision."""
+"""What people copy in its place: the address of the model's page, also of its list of files in a revision.
+
+As part of a path it has lost one of its slashes.
+"""
 ENDPOINT = "https://huggingface.co"
 DRAFTS = ".drafts"
 FACTS = (repository.CONFIG, repository.PREPROCESSOR, repository.PROCESSOR)

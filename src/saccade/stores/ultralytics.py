@@ -183,8 +183,8 @@ def how_to(path: str, name: str = "") -> str:
         f"'{file.name}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never "
         f"opens it. Let it run Ultralytics' own program (AGPL-3.0, with PyTorch) as a separate process, in an "
         f"environment of its own that this installs once: saccade add {shlex.quote(name)} {shlex.quote(path)} "
-        f"--install-ultralytics; or export it where you have Ultralytics (yolo export model={shlex.quote(file.name)} format=onnx "
-        f"dynamic=True) and add {file.stem}.onnx."
+        f"--install-ultralytics; or export it where you have Ultralytics (yolo export model={shlex.quote(file.name)} "
+        f"format=onnx dynamic=True) and add {file.stem}.onnx."
     )
 
 
