@@ -69,6 +69,7 @@ def page(browser: playwright.Browser, request: pytest.FixtureRequest) -> Iterato
         ),
     )
     yield page
+    page.unroute_all(behavior="ignoreErrors")  # what the page asks again and again may be on its way
     shots = Path(__file__).resolve().parents[2] / "screenshots"
     shots.mkdir(exist_ok=True)
     page.screenshot(path=shots / f"{request.node.name[:80]}.png")
