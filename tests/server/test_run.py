@@ -488,7 +488,9 @@ def test_who_ends_its_side_is_not_worked_for_for_ever_but_sees_the_end_of_what_h
             line.sendall(b"POST %b HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (path, len(body), body))
             line.shutdown(socket.SHUT_WR)
             lines.append(line)
-        assert lines[0].recv(100) == b""
+        assert lines[0].recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        with contextlib.suppress(ConnectionResetError):
+            assert lines[0].recv(100) == b""
         assert time.monotonic() < began + 5
         got = b""
         while piece := lines[1].recv(65536):
@@ -497,14 +499,38 @@ def test_who_ends_its_side_is_not_worked_for_for_ever_but_sees_the_end_of_what_h
     assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text)
 
 
-@pytest.mark.parametrize("body", [b"sleep30", b"sleep"])
-def test_who_ends_its_side_in_a_body_or_while_it_waits_has_left(server: Process, body: bytes) -> None:
+@pytest.mark.parametrize(("version", "body"), [(b"1.1", b"sleep"), (b"1.0", b"sleep"), (b"1.0", b"sleep30")])
+def test_who_ends_its_side_in_a_body_or_speaks_the_old_version_and_waits_has_left(
+    server: Process, version: bytes, body: bytes
+) -> None:
     at = urlsplit(server.url)
     with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
-        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n" + body)
+        line.sendall(b"POST /plain/one HTTP/%b\r\nhost: x\r\ncontent-length: 7\r\n\r\n" % version + body)
         time.sleep(0.3 if body == b"sleep30" else 0)
         line.shutdown(socket.SHUT_WR)
         assert line.recv(100) == b""
+    assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 1)
+
+
+def test_who_ends_its_side_while_it_waits_is_answered(server: Process) -> None:
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nsleep1")
+        time.sleep(0.3)
+        line.shutdown(socket.SHUT_WR)
+        got = b""
+        while piece := line.recv(65536):
+            got += piece
+    assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), got
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.3])
+def test_who_closes_the_whole_connection_is_worked_for_no_longer(server: Process, pause_s: float) -> None:
+    at = urlsplit(server.url)
+    for _ in range(5):
+        with socket.create_connection((at.hostname or "", at.port or 0), timeout=5) as line:
+            line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\nsleep30")
+            time.sleep(pause_s)
     assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 1)
 
 

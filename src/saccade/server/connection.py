@@ -7,6 +7,7 @@ It also tells the request that is being answered when its caller leaves: see :cl
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,9 +20,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
 
+STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""To who has ended its side of the connection. That looks the same whether it waits for the answer, as `nc -N` and
+small devices do, or has left; but something that is sent to who has left comes back as a reset."""
+
+LOOKS_S = (0.02, 0.5)
+"""The first and the longest pause between two looks for that reset."""
+
 AT_ONCE_S = 0.1
-"""Who ends its side of the connection within this time after a whole request still waits for the answer, as `nc -N`
-and small devices do; who does so later has left. On the wire the two look the same."""
+"""HTTP/1.0 knows no such line: who speaks it waits for the answer if its side ends within this time after asking."""
 
 ASCII = "".join(map(chr, range(128)))
 
@@ -122,7 +129,7 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
     uvicorn's takes heads of any size and waits for them for ever, keeps an answer that nobody reads for ever, and
     resets the connection of a caller that is still sending when the answer is complete: many never see that answer
-    then. Who has ended its own side of the connection gets none.
+    then. Who has ended its own side of the connection gets none from it.
     """
 
     class Guarded(Connection):
@@ -157,12 +164,30 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def eof_received(self) -> bool | None:  # type: ignore[override]
             """Whether the connection stays open for the answer; uvicorn's never does."""
-            if not self._awaits_answer() or self.cycle.more_body or self.loop.time() - self.asked_at > AT_ONCE_S:
+            if not self._awaits_answer() or self.cycle.more_body:
                 return None
             self.cycle.keep_alive = False
+            if self.cycle.response_started:  # what is still to be written shows whether anybody is there
+                return True
+            if self.scope["http_version"] == "1.0" and self.loop.time() - self.asked_at > AT_ONCE_S:
+                return None
+            if self.scope["http_version"] != "1.0" and not self.pipeline:  # else another answer may be half written
+                self.transport.write(STILL_THERE)
             self._head_came()
-            self.slow = self.loop.call_later(patience_s, self._forget)
+            self._look(LOOKS_S[0], self.loop.time() + patience_s)
             return True
+
+        def _look(self, pause_s: float, until: float) -> None:
+            """Whether who ended its side has left; it counts as gone, too, when it has waited too long."""
+            self.slow = None
+            if self.cycle.response_started:
+                return
+            gone = self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if gone or self.loop.time() > until:
+                self.transport.abort()
+                return
+            longer_s = min(2 * pause_s, LOOKS_S[1])
+            self.slow = self.loop.call_later(pause_s, self._look, longer_s, until)
 
         def send_400_response(self, msg: str) -> None:
             if not self.dismissed and not self.transport.is_closing():
@@ -268,12 +293,6 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def _awaits_answer(self) -> bool:
             return self.cycle is not None and not self.cycle.response_complete
-
-        def _forget(self) -> None:
-            """Whether anybody is there shows only when something is written, which may be half an hour from now."""
-            self.slow = None
-            if not self.cycle.response_started:
-                self.transport.close()
 
         def _dismiss(self, answer: bytes) -> None:
             """Reads nothing more. What was asked whole before is answered, else this is; as much as a body may be is
