@@ -101,6 +101,8 @@ class EchoEngine:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
+        if word.startswith(b"hold"):  # the event loop, as nothing should
+            time.sleep(float(call.media[4:]))
         if word == b"fail late":
             await asyncio.sleep(0.5)
         if word.startswith(b"fail"):

@@ -214,17 +214,72 @@ def test_ctrl_c_while_loading_is_clean(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
-def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bytes]]:
+    """What a server says to systemd, word by word."""
     address = f"@saccade-test-{os.getpid()}"
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.bind("\0" + address[1:])
         line.settimeout(10)
-        monkeypatch.setenv("NOTIFY_SOCKET", address)
-        with running(tmp_path):
-            assert line.recv(100) == b"READY=1"
-        assert line.recv(100) == b"STOPPING=1"
+        yield lambda: line.recv(100)
+
+
+def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(tmp_path: Path, told: Callable[[], bytes]) -> None:
+    with running(tmp_path):
+        assert told() == b"READY=1"
+    assert told() == b"STOPPING=1"
+
+
+def test_systemd_gets_signs_of_life_as_often_as_it_wants_and_none_of_a_loop_that_hangs(
+    tmp_path: Path, told: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "400000")
+    with running(tmp_path) as server, ThreadPoolExecutor(1) as threads:
+        while told() != b"READY=1":
+            pass
+        assert told() == b"WATCHDOG=1"
+        begun = time.monotonic()
+        assert [told() for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        assert time.monotonic() - begun > 0.4, "not so often that it costs anything"
+        threads.submit(httpx.post, server.url + "/plain/one", content=b"hold1.5", timeout=30)
+        silences = []
+        for _ in range(6):
+            begun = time.monotonic()
+            assert told() == b"WATCHDOG=1"
+            silences.append(time.monotonic() - begun)
+        assert max(silences) > 1
+    words = iter(told, b"STOPPING=1")
+    assert set(words) <= {b"WATCHDOG=1"}
+
+
+def test_signs_of_life_that_are_another_processs_to_give_are_not_given(
+    tmp_path: Path, told: Callable[[], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "100000")
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    with running(tmp_path):
+        assert told() == b"READY=1"
+        time.sleep(0.3)
+    assert told() == b"STOPPING=1"
+
+
+def test_a_server_that_the_watchdog_ends_leaves_in_the_log_where_it_hung(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "30000000")
+    server = Process(tmp_path)
+    url = server.ready()
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(httpx.post, url + "/plain/one", content=b"hold20", timeout=30)
+        time.sleep(1)
+        server.signal(signal.SIGABRT)
+        code, _, err = server.end()
+        assert call.exception() is not None
+        assert code == -signal.SIGABRT
+        assert "in predict" in err
 
 
 @pytest.fixture

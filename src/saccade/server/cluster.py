@@ -31,6 +31,7 @@ from saccade.endpoints.endpoint import Endpoint, Plan, Record, State, replicas
 from saccade.endpoints.figures import Line
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadOptions, BadSettings, Error, Overloaded, Stopped, place
+from saccade.server import systemd
 from saccade.server.app import App
 from saccade.server.connection import Connection
 from saccade.server.database import Database
@@ -117,8 +118,11 @@ def serve(settings: Settings, address: str | None) -> None:
                 deploy(settings)
                 signals.ready = True
                 print(f"saccade ready on http://{settings.host}:{settings.port}", flush=True)
+                systemd.notify("READY=1")
                 log.info("ready on Ray after %.2f s", time.perf_counter() - begun)
-                signals.stop.wait()
+                while not signals.stop.wait(systemd.pause_s()):
+                    systemd.notify("WATCHDOG=1")
+            systemd.notify("STOPPING=1")
             withdraw(settings.drain_timeout_s, stay=started)
         finally:
             ray.disconnect(started)

@@ -128,20 +128,21 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
     app.doors = Doors(lambda port: _door(app, port), listener.getsockname()[1])
     if app.fleet is not None:
         app.fleet.recall()
-    try:
-        if await _warmed(app, entrance, stop):
-            _announce(app, listener, started)
-            telling = asyncio.create_task(_tell_unserved(app.desk.library))
-            if app.fleet is not None:
-                await app.fleet.open()
-                await app.doors.match(app.fleet.records())
-                app.doors.keep(app.fleet.records)
-            await stop.wait()
-            telling.cancel()
-        await _drained(app, entrance)
-    finally:
-        await entrance.close()
-        await app.close()
+    with systemd.watched():
+        try:
+            if await _warmed(app, entrance, stop):
+                _announce(app, listener, started)
+                telling = asyncio.create_task(_tell_unserved(app.desk.library))
+                if app.fleet is not None:
+                    await app.fleet.open()
+                    await app.doors.match(app.fleet.records())
+                    app.doors.keep(app.fleet.records)
+                await stop.wait()
+                telling.cancel()
+            await _drained(app, entrance)
+        finally:
+            await entrance.close()
+            await app.close()
 
 
 def _door(app: App, port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
