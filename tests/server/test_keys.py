@@ -553,6 +553,35 @@ def test_the_window_slides(store: Database, keys: Keys) -> None:
     assert windows.take(key.id, 2, 1, 1).token
 
 
+def counted_for(store: Database) -> set[str]:
+    """Of which keys and endpoints the database knows calls."""
+    with store.read() as connection:
+        return {
+            row
+            for table in (database.hits, database.windows)
+            for row in connection.execute(sql.select(table.c.key_id)).scalars()
+        }
+
+
+def test_what_was_counted_against_keys_that_open_nothing_any_more_is_forgotten_but_for_their_usage(
+    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, boss = keys.create("boss", scopes=["models", "admin"], quota_calls=9)
+    (gone, first), (old, second) = keys.create("gone", quota_calls=9), keys.create("old", quota_calls=9, expires_days=1)
+    app = made(store)
+    for secret in (boss, first, second):
+        assert [one.status_code for one in called(app, secret, times=3)] == [200] * 3
+    assert counted_for(store) == {admin.id, gone.id, old.id}
+    keys.revoke("gone")
+    assert counted_for(store) == {admin.id, old.id}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3 * 86_400)
+    keys.create("new")
+    assert counted_for(store) == {admin.id}
+    told = asked(app, ("GET", "/v1/usage?all=true", {"headers": {"x-api-key": boss}}))[0].json()
+    assert {(row["key"], row["calls"]) for row in told["days"]} == {("boss", 3), ("gone", 3), ("old", 3)}
+
+
 def test_a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_a_window(
     store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sql
 from msgspec.structs import replace
 
 from saccade.endpoints.endpoint import Plan, Record
-from saccade.server.database import Database
+from saccade.server.database import Database, hits, windows
+from saccade.server.quotas import SqlWindows
 from saccade.server.records import SqlRecords
 
 
@@ -37,3 +39,16 @@ def test_an_endpoint_that_was_removed_cannot_be_claimed(records: SqlRecords) -> 
     record = Record(id="1", name="gate", plan=Plan(model="cars"))
     assert not records.swap(record, replace(record, state="deploying"))
     assert list(records.all()) == []
+
+
+def test_what_was_counted_against_the_limit_of_an_endpoint_goes_with_it(tmp_path: Path) -> None:
+    database = Database("", str(tmp_path))
+    records, limits = SqlRecords(database), SqlWindows(database)
+    for name in ("gate", "yard"):
+        records.save(Record(id=f"id-{name}", name=name, plan=Plan(model="cars")))
+        assert limits.take(f"id-{name}", 9, 3600, 2).token
+    records.remove("gate")
+    with database.read() as connection:
+        kept = {row for table in (windows, hits) for row in connection.execute(sql.select(table.c.key_id)).scalars()}
+    assert kept == {"id-yard"}
+    database.close()

@@ -11,9 +11,11 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sql
+from sqlalchemy.engine import Connection
 
 from saccade.errors import BadOptions, UnknownKey
 from saccade.server.database import Database, keys
+from saccade.server.quotas import drop
 
 MARK = "sac_"
 PREFIX_LENGTH = 8
@@ -87,6 +89,7 @@ class Keys:
         )
         with self._database.write() as connection:
             connection.execute(keys.insert().values(digest=digest_of(secret), **_row(key)))
+            _forget_calls(connection)
         return key, secret
 
     def all(self, *, revoked: bool = False) -> list[Key]:
@@ -128,7 +131,9 @@ class Keys:
         if len(meant) > 1:
             ids = ", ".join(key.id for key in meant)
             raise BadOptions(f"'{which[:40]}' means {len(meant)} keys. Use the id of one: {ids}.")
-        self._set(meant[0].id, revoked=time.time())
+        with self._database.write() as connection:
+            _set(connection, meant[0].id, revoked=time.time())
+            _forget_calls(connection)
         return meant[0]
 
     def change(self, key_id: str, **fields: Any) -> Key:
@@ -153,7 +158,9 @@ class Keys:
         packed = {name: _joined(value) if isinstance(value, tuple) else value for name, value in checked.items()}
         if not packed:
             raise BadOptions("There is nothing to change. Give a new name, scopes, models, endpoints or limit.")
-        changed = self.by_id(key_id) if self._set(key_id, **packed) else None
+        with self._database.write() as connection:
+            found = _set(connection, key_id, **packed)
+        changed = self.by_id(key_id) if found else None
         if changed is None:
             raise _unknown(key_id)
         return changed
@@ -161,19 +168,25 @@ class Keys:
     def touch(self, last_used: dict[str, float]) -> None:
         """Writes down when keys (by id) were used last."""
         for key_id, moment in last_used.items():
-            self._set(key_id, last_used=moment)
-
-    def _set(self, key_id: str, **values: object) -> bool:
-        with self._database.write() as connection:
-            done = connection.execute(
-                keys.update().where(keys.c.id == key_id, keys.c.revoked.is_(None)).values(**values)
-            )
-        return done.rowcount == 1
+            with self._database.write() as connection:
+                _set(connection, key_id, last_used=moment)
 
 
 def digest_of(secret: str) -> str:
     """What is kept of a secret. It has 160 random bits, so a plain hash cannot be searched."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _set(connection: Connection, key_id: str, **values: object) -> bool:
+    """Whether there was a key to change."""
+    change = keys.update().where(keys.c.id == key_id, keys.c.revoked.is_(None)).values(**values)
+    return connection.execute(change).rowcount == 1
+
+
+def _forget_calls(connection: Connection) -> None:
+    """Of keys that open nothing any more only their usage is kept; a clock that is wrong by hours loses nothing."""
+    over = sql.or_(keys.c.revoked.is_not(None), keys.c.expires < time.time() - DAY_S)
+    drop(connection, sql.select(keys.c.id).where(over))
 
 
 def _key(row: Any) -> Key:

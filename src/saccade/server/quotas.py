@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -119,3 +120,9 @@ class SqlWindows:
             sql.select(hits.c.at).where(hits.c.key_id == key_id).order_by(hits.c.at).limit(1).offset(nth - 1)
         ).scalar()
         return (now if at is None else float(at)) + window_s
+
+
+def drop(connection: Connection, key_ids: sql.Select[tuple[str]] | Sequence[str]) -> None:
+    """Forgets what was taken from windows that nobody can take from any more."""
+    for table in (windows, hits):  # in the order in which a take locks them
+        connection.execute(table.delete().where(table.c.key_id.in_(key_ids)))

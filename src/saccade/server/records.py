@@ -12,6 +12,7 @@ import sqlalchemy as sql
 from saccade.endpoints.endpoint import Record
 from saccade.errors import BadOptions
 from saccade.server.database import FILE, Database, endpoints
+from saccade.server.quotas import drop
 from saccade.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,9 +50,13 @@ class SqlRecords:
         return True
 
     def remove(self, name: str) -> None:
-        """Forgets one; nothing happens if it is not there."""
+        """Forgets one, and what was counted against its limit; nothing happens if it is not there."""
+        at = endpoints.c.name == name
         with self._database.write() as connection:
-            connection.execute(endpoints.delete().where(endpoints.c.name == name))
+            found = connection.execute(sql.select(endpoints.c.document).where(at)).scalar()
+            if found is not None:
+                drop(connection, [msgspec.json.decode(found, type=Record).id])
+                connection.execute(endpoints.delete().where(at))
 
 
 def kept(settings: Settings) -> list[Record]:
