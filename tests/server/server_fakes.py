@@ -110,6 +110,8 @@ class EchoEngine:
         if word == b"broken":
             raise ZeroDivisionError("secret text of a bug")
         self.served += 1
+        if word.startswith(b"big"):
+            return answer("x" * int(call.media[3:]), call.model)
         return answer(call.media[:40].decode("latin-1"), call.model)
 
     async def stream(self, call: Call) -> AsyncIterator[Answer]:

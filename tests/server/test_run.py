@@ -671,6 +671,46 @@ def test_a_slow_reader_who_takes_a_little_at_a_time_gets_all_of_it(server: Proce
     assert b'"frame 999"' in got
 
 
+def reading(stack: contextlib.ExitStack, url: str, size: int) -> socket.socket:
+    """A caller with little room, who has begun to get so large an answer."""
+    at, body = urlsplit(url), b"big%d" % size
+    line = stack.enter_context(socket.socket())
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    line.connect((at.hostname, at.port))
+    line.settimeout(10)
+    line.sendall(b"POST /plain/one HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    assert line.recv(1, socket.MSG_PEEK) == b"H"
+    return line
+
+
+def test_a_server_that_stops_waits_for_slow_readers_and_not_for_those_that_take_nothing(tmp_path: Path) -> None:
+    process, size = Process(tmp_path), 16_000_000
+    url = process.ready()
+    with contextlib.ExitStack() as stack:
+        dead, slow = reading(stack, url, size), reading(stack, url, size)
+        time.sleep(0.3)
+        process.signal(signal.SIGTERM)
+        begun, got = time.monotonic(), 0
+        while piece := slow.recv(65_536):
+            got += len(piece)
+            time.sleep(max(0.0, got / size * 7 - (time.monotonic() - begun)))
+        assert got > size, "all of it, although it took seven seconds"
+        code, _, err = process.end(3)
+        assert code == 0
+        assert "Traceback" not in err
+        dead.close()
+
+
+def test_who_took_nothing_long_before_the_server_stops_holds_it_up_no_longer(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    url = process.ready()
+    with contextlib.ExitStack() as stack:
+        reading(stack, url, 16_000_000)
+        time.sleep(5.5)
+        process.signal(signal.SIGTERM)
+        assert process.end(4)[0] == 0
+
+
 def waited(condition: Callable[[], bool], patience_s: float = 5.0) -> bool:
     end = time.monotonic() + patience_s
     while not (met := condition()) and time.monotonic() < end:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,13 +25,18 @@ STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
 """To who has ended its side of the connection. That looks the same whether it waits for the answer, as `nc -N` and
 small devices do, or has left; but something that is sent to who has left comes back as a reset."""
 
-LOOKS_S = (0.02, 0.5)
+PROBES_S = (0.02, 0.5)
 """The first and the longest pause between two looks for that reset."""
 
 AT_ONCE_S = 0.1
 """HTTP/1.0 knows no such line: who speaks it waits for the answer if its side ends within this time after asking."""
 
 ASCII = "".join(map(chr, range(128)))
+LOOK_S = 0.5
+"""How often is looked whether an answer that is too large to leave at once is being taken."""
+
+PARTING_S = 5.0
+"""A server that stops lets go who has taken nothing of an answer for so long."""
 
 
 def refusal(status: str, error: str, more: str = "") -> bytes:
@@ -143,6 +149,8 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
         asked_at = 0.0
         slow: asyncio.TimerHandle | None = None
         unread: asyncio.TimerHandle | None = None
+        untaken = 0
+        taken_at = 0.0
         lost = False
         departure: Callable[[], None] | None = None
 
@@ -174,10 +182,10 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             if self.scope["http_version"] != "1.0" and not self.pipeline:  # else another answer may be half written
                 self.transport.write(STILL_THERE)
             self._head_came()
-            self._look(LOOKS_S[0], self.loop.time() + patience_s)
+            self._probe(PROBES_S[0], self.loop.time() + patience_s)
             return True
 
-        def _look(self, pause_s: float, until: float) -> None:
+        def _probe(self, pause_s: float, until: float) -> None:
             """Whether who ended its side has left; it counts as gone, too, when it has waited too long."""
             self.slow = None
             if self.cycle.response_started:
@@ -186,8 +194,8 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             if gone or self.loop.time() > until:
                 self.transport.abort()
                 return
-            longer_s = min(2 * pause_s, LOOKS_S[1])
-            self.slow = self.loop.call_later(pause_s, self._look, longer_s, until)
+            longer_s = min(2 * pause_s, PROBES_S[1])
+            self.slow = self.loop.call_later(pause_s, self._probe, longer_s, until)
 
         def send_400_response(self, msg: str) -> None:
             if not self.dismissed and not self.transport.is_closing():
@@ -197,6 +205,11 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             """See :class:`saccade.server.crowd.Guest`."""
             self.transport.abort()
 
+        @property
+        def unsent(self) -> bool:
+            """See :class:`saccade.server.crowd.Guest`."""
+            return self.transport.get_write_buffer_size() > 0
+
         def pause_writing(self) -> None:
             super().pause_writing()
             self._await_reader()
@@ -204,6 +217,8 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
         def resume_writing(self) -> None:
             self._is_read()
             super().resume_writing()
+            if self.cycle is not None and self.cycle.response_complete and self.unsent:
+                self._await_reader()
 
         def tell(self, departure: Callable[[], None] | None) -> None:
             """Calls this once when the caller has left; None calls nobody any more."""
@@ -271,7 +286,7 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
                 crowd.idle(self)
             if self._refused():
                 self._await_head()
-            if self.transport.get_write_buffer_size():
+            if self.unsent:
                 self._await_reader()
 
         def _part(self) -> None:
@@ -334,24 +349,42 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
                 self.transport.close()
 
         def _await_reader(self) -> None:
-            if self.unread is None:
-                waiting = self.transport.get_write_buffer_size()
-                self.unread = self.loop.call_later(patience_s, self._look_if_read, waiting)
+            """From now on, and anew where something was taken or added: old numbers say nothing of new answers."""
+            self._is_read()
+            self.untaken, self.taken_at = _untaken(self.transport), self.loop.time()
+            self.unread = self.loop.call_later(LOOK_S, self._look_if_read)
 
         def _is_read(self) -> None:
             if self.unread is not None:
                 self.unread.cancel()
                 self.unread = None
 
-        def _look_if_read(self, waited: int) -> None:
+        def _look_if_read(self) -> None:
             self.unread = None
-            waits = self.transport.get_write_buffer_size()
-            if waits and waits >= waited:
-                self.transport.abort()  # it cannot be closed: that would wait for the reader, too
-            elif waits:
+            if not self.unsent:
+                return
+            if _untaken(self.transport) < self.untaken:
                 self._await_reader()
+            elif self.loop.time() - self.taken_at < (min(patience_s, PARTING_S) if crowd.leaving else patience_s):
+                self.unread = self.loop.call_later(LOOK_S, self._look_if_read)
+            else:
+                self.transport.abort()  # it cannot be closed: that would wait for the reader, too
 
     return Guarded
+
+
+def _untaken(transport: Any) -> int:
+    """Bytes of answers that the caller's system has not taken. This system holds megabytes of them for a slow one, and
+    takes no more for many seconds."""
+    held = 0
+    if sys.platform == "linux":
+        import fcntl
+        import termios
+
+        with suppress(OSError, ValueError):
+            number = transport.get_extra_info("socket").fileno()
+            held = struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))[0]
+    return int(transport.get_write_buffer_size()) + held
 
 
 class Whole:

@@ -25,6 +25,10 @@ TELL_S = 60.0
 class Guest(Protocol):
     """A connection."""
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something of its answers has not left this process."""
+
     def make_room(self) -> None:
         """Ends it at once."""
 
@@ -34,6 +38,8 @@ class Crowd:
 
     def __init__(self, most: int) -> None:
         self.most = most
+        self.leaving = False
+        """The server stops: who reads, however slowly, may read on; nobody else is waited for long."""
         self._here: set[Guest] = set()
         self._idle: dict[Guest, None] = {}
         self._told_at = float("-inf")
@@ -64,6 +70,11 @@ class Crowd:
         """It has ended; a second time does nothing."""
         self._here.discard(guest)
         self._idle.pop(guest, None)
+
+    @property
+    def taking(self) -> int:
+        """How many have an answer that is complete, but that they have not taken whole."""
+        return sum(guest.unsent for guest in self._idle)
 
     def _tell(self) -> None:
         now = time.monotonic()

@@ -29,6 +29,7 @@ from saccade.errors import Error, UnknownModel, place
 from saccade.server import channel
 from saccade.server.access import Gate
 from saccade.server.app import App, host_of, installed
+from saccade.server.crowd import crowd
 from saccade.server.database import Database
 from saccade.server.desk import FrontDesk
 from saccade.server.gate import KeyGate
@@ -170,8 +171,9 @@ async def _report(house: House, app: FrontApp, server: Any) -> None:
         if house.counted != number:
             number = house.counted
             await app.settle()
-        draining, inflight = house.facts.draining, app.inflight
-        app.metrics.inflight.set(inflight)
+        app.metrics.inflight.set(app.inflight)
+        draining, inflight = house.facts.draining, app.inflight + crowd().taking
+        crowd().leaving = draining
         connections = len(server.server_state.connections)
         families = None if app.calls == told and not inflight else tuple(app.metrics.families())
         house.channel.send(channel.Report(number, draining, inflight, connections, app.calls, families))

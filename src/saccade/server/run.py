@@ -25,6 +25,7 @@ from saccade.engine.aside import aside
 from saccade.errors import BadSettings, Error, ModelError, SetupError
 from saccade.server import systemd
 from saccade.server.app import App
+from saccade.server.crowd import crowd
 from saccade.server.database import Database
 from saccade.server.desk import Engine, Library
 from saccade.server.doors import Doors
@@ -218,18 +219,22 @@ async def _drained(app: App, entrance: Entrance) -> None:
     """Waits for accepted calls, as long as the settings allow."""
     app.draining = True
     entrance.drain()
+    crowd().leaving = True
     systemd.notify("STOPPING=1")
     begun = time.monotonic()
     end, told_at = begun + app.settings.drain_timeout_s, begun + TELL_AFTER_S
-    while (app.inflight or entrance.busy) and time.monotonic() < end:
+
+    def left() -> int:
+        return app.inflight + entrance.inflight + crowd().taking
+
+    while (left() or entrance.busy) and time.monotonic() < end:
         await asyncio.sleep(0.02)
         if time.monotonic() > told_at:
             told_at = math.inf
-            count = app.inflight + entrance.inflight
-            log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", count)
-    if app.inflight or entrance.busy:
-        count, seconds = app.inflight + entrance.inflight, app.settings.drain_timeout_s
-        log.warning("breaking off the calls that are not finished after %g s (%d)", seconds, count)
+            log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", left())
+    if left() or entrance.busy:
+        seconds = app.settings.drain_timeout_s
+        log.warning("breaking off the calls that are not finished after %g s (%d)", seconds, left())
     app.break_off()
 
 
