@@ -12,14 +12,18 @@ from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
+from server_fakes import EchoEngine, PlainDialect, client
+from server_fakes import Shelf as House
 
 from saccade.card import Card
 from saccade.endpoints import ray
 from saccade.endpoints.endpoint import Plan, Record
 from saccade.errors import UnknownModel
-from saccade.server import cluster
+from saccade.server import cluster, wiring
+from saccade.server.access import OpenGate
 from saccade.server.cluster import ClusterFleet
-from saccade.server.database import Database
+from saccade.server.database import Database, unusable
+from saccade.server.dedicated import Dedicated
 from saccade.server.desk import Library
 from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
@@ -160,6 +164,51 @@ def test_a_record_that_nobody_changes_stays(side: Side) -> None:
         before: list[Record] = list(side.records.all())
         await side.other.start("gate")
         assert list(side.records.all()) == before
+
+    living(side, life)
+
+
+def test_who_asks_for_an_endpoint_that_a_replica_does_not_know_waits_for_the_database_alone(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = 0, SqlRecords.all
+
+    def slow(records: SqlRecords) -> Iterable[Record]:
+        nonlocal reads
+        reads += 1
+        time.sleep(0.3)
+        return read(records)
+
+    async def life(side: Side) -> None:
+        side.records.save(Record(id="1", name="yard", plan=Plan(model="cars")))
+        monkeypatch.setattr(SqlRecords, "all", slow)
+        asked = [asyncio.create_task(side.other.meet(name)) for name in ("yard", *map(str, range(50)))]
+        longest, last = 0.0, time.monotonic()
+        while not all(one.done() for one in asked):
+            await asyncio.sleep(0.005)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert longest < 0.2, "the others went on"
+        assert [one.result() for one in asked] == [True, *[False] * 50]
+        assert reads == 1, "for all of them"
+        assert side.other.record("yard").plan.model == "cars"
+
+    living(side, life)
+
+
+def test_an_endpoint_that_cannot_be_looked_up_is_not_told_as_missing(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(records: SqlRecords) -> Iterable[Record]:
+        raise unusable("database", "gone")
+
+    async def life(side: Side) -> None:
+        monkeypatch.setattr(SqlRecords, "all", gone)
+        app = wiring.build(Settings(access_log=False), House(), EchoEngine(), OpenGate(), [PlainDialect()])  # type: ignore[arg-type]
+        app.dedicated = Dedicated(app, side.other, lambda app: None)
+        async with client(app) as http:
+            told = await http.post("/endpoints/yard/plain/one", content=b"x")
+        assert told.status_code == 503
+        assert "cannot be used now" in told.json()["error"]
 
     living(side, life)
 

@@ -116,8 +116,16 @@ class Fleet:
         return sorted(self._here.values(), key=lambda record: record.created)
 
     def knows(self, name: str) -> bool:
-        """Whether there is an endpoint of this name."""
+        """Whether this process knows an endpoint of this name."""
         return name in self._here
+
+    async def meet(self, name: str) -> bool:
+        """Whether there is an endpoint of this name; from now on this process knows it, whoever made it.
+
+        Raises:
+            Unreachable: it cannot be looked up now.
+        """
+        return self.knows(name)
 
     def record(self, name: str) -> Record:
         """One endpoint.
@@ -255,7 +263,7 @@ class Fleet:
         Raises:
             Unreachable: its region does not answer, and it was up there; it stays. One that is down is forgotten.
         """
-        self.record(name)
+        await self.current(name)
         return await self._to_the_end(self._remove(name))
 
     async def _create(self, name: str, plan: Plan, title: str, project: str) -> Record:
@@ -282,7 +290,7 @@ class Fleet:
     async def _check_unclaimed(self, name: str) -> None:
         """Raises BadOptions when another server with the same database has an endpoint of this name."""
         kept = await asyncio.to_thread(lambda: {one.name for one in self._records.all()})
-        if name in kept and name not in self._unwritten and not self.knows(name):
+        if name in kept and name not in self._unwritten and not await self.meet(name):
             raise BadOptions(
                 f"Another server with the same database has an endpoint '{name}'. Choose another name, or change it "
                 "there."

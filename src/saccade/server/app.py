@@ -184,7 +184,7 @@ class App:
             await self._nowhere(scope, send)
             return
         if self.dedicated is not None:
-            found = self.dedicated.find(scope)
+            found = await self.dedicated.find(scope)
             if found is not None:
                 await self._at_endpoint(*found, scope, receive, send)
                 return

@@ -413,6 +413,8 @@ class ClusterFleet(Fleet):
         self._shared_records = records
         self._ledger = ray.Peers(ray.LEDGER)
         self._since: dict[str, tuple[float, float]] = {}
+        self._reading = asyncio.Lock()
+        self._next_reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Looks once, then keeps looking."""
@@ -420,14 +422,14 @@ class ClusterFleet(Fleet):
         self._spawn(self._keep_looking())
         self._spawn(self._measure())
 
-    def knows(self, name: str) -> bool:
+    async def meet(self, name: str) -> bool:
         """Also an endpoint that another replica made a moment ago."""
-        return super().knows(name) or self._read_again(name)
-
-    def record(self, name: str) -> Record:
-        """See :meth:`Fleet.record`."""
-        self.knows(name)
-        return super().record(name)
+        if not self.knows(name):
+            if self._next_reading is None:
+                self._next_reading = self._spawn(self._read_again())
+                self._next_reading.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.shield(self._next_reading)
+        return self.knows(name)
 
     async def current(self, name: str) -> Record:
         """As the database has it, for another replica may have changed it a moment ago."""
@@ -474,7 +476,7 @@ class ClusterFleet(Fleet):
 
     async def remove(self, name: str) -> str:
         """See :meth:`Fleet.remove`."""
-        id = self.record(name).id
+        id = (await self.current(name)).id
         left = await super().remove(name)
         with contextlib.suppress(Error):
             await self._ledger.ask("forget", id)
@@ -517,9 +519,12 @@ class ClusterFleet(Fleet):
         for known in (self._here, self._running, self._figures, self._since):
             known.pop(name, None)
 
-    def _read_again(self, name: str) -> bool:
-        self._here.update({one.name: one for one in self._records.all() if one.name not in self._here})
-        return name in self._here
+    async def _read_again(self) -> None:
+        """One at a time, each for all who asked since the last one began: names that nobody has come in floods."""
+        async with self._reading:
+            self._next_reading = None
+            for one in await asyncio.to_thread(lambda: list(self._records.all())):
+                self._here.setdefault(one.name, one)
 
     async def _keep_looking(self) -> None:
         while True:

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.dialects.dialect import Incoming, ModelState, Outgoing
+from saccade.dialects.dialect import Incoming, ModelState, Outgoing, status_of
 from saccade.endpoints.figures import Line, Severity
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import Busy, Error, Forbidden, ModelError, Stopped, UnknownModel
@@ -50,7 +50,7 @@ class Dedicated:
         self._fleet = fleet
         self._apps: dict[str, EndpointApp] = {}
 
-    def find(self, scope: Scope) -> tuple[App | Passing | Nowhere, str] | None:
+    async def find(self, scope: Scope) -> tuple[App | Passing | Nowhere, str] | None:
         """The endpoint's application and the path as it sees it, or None for the shared API."""
         path: str = scope["path"]
         own, named = self._by_address(scope), named_in(path)
@@ -59,7 +59,11 @@ class Dedicated:
         if named is None:
             return None
         name, rest = named
-        return (self._serving(name) if self._fleet.knows(name) else Nowhere(name)), rest
+        try:
+            there = await self._fleet.meet(name)
+        except Error as error:
+            return Nowhere(error), rest
+        return (self._serving(name) if there else Nowhere(_missing(name))), rest
 
     def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
@@ -178,21 +182,25 @@ class EndpointApp(App):
         self._fleet.figures(self.endpoint).count(line, self._fleet.replicas(self.endpoint))
 
 
-class Nowhere:
-    """What answers under the name of an endpoint that does not exist."""
+def _missing(name: str) -> Error:
+    return UnknownModel(f"There is no endpoint '{name[:60]}' here. It was deleted, or its name is another.")
 
-    def __init__(self, name: str) -> None:
+
+class Nowhere:
+    """What answers under the name of an endpoint that does not exist, or of which nobody can say whether it does."""
+
+    def __init__(self, why: Error) -> None:
         self.draining = False
-        self._name = name
+        self._why = why
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """404, in words that every API's clients find; at the Platform's address in its own."""
+        """404 or 503, in words that every API's clients find; at the Platform's address in its own."""
         head = incoming_of(scope)
-        text = f"There is no endpoint '{self._name[:60]}' here. It was deleted, or its name is another."
+        text = self._why.message
         told = {"error": text} if head.path == PLATFORM_PATH else {"error": text, "message": text}
         body = msgspec.json.encode(told)
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
-        await answering.send_answer(send, Outgoing(404, body), extra)
+        await answering.send_answer(send, Outgoing(status_of(self._why), body), extra)
 
 
 class DedicatedEngine:

@@ -186,7 +186,7 @@ class Deployments:
 
     async def shown(self, request: Request, caller: Caller) -> Any:
         """One endpoint."""
-        return await self._told(self._record(request, caller), request)
+        return await self._told(await self._record(request, caller), request)
 
     async def changed(self, request: Request, caller: Caller) -> Any:
         """Starts, stops, replaces or resizes."""
@@ -204,7 +204,7 @@ class Deployments:
 
     async def health(self, request: Request, caller: Caller) -> Any:
         """Whether it answers a picture, and how fast: the Platform's words. One that sleeps is well."""
-        record = self._record(request, caller)
+        record = await self._record(request, caller)
         if (there := self._there(record)) is not None:
             return await there("/health")
         started, problem = time.perf_counter(), ""
@@ -222,7 +222,7 @@ class Deployments:
 
     async def logs(self, request: Request, caller: Caller) -> Any:
         """The latest entries first; ``pageToken`` goes on where the page before ended."""
-        record = self._record(request, caller)
+        record = await self._record(request, caller)
         if (there := self._there(record)) is not None:
             return await there(f"/logs?{request.url.query}")
         query = request.query_params
@@ -237,7 +237,7 @@ class Deployments:
 
     async def metrics(self, request: Request, caller: Caller) -> Any:
         """Summary and series of a range, or the day in short with ``sparkline=true``."""
-        record = self._record(request, caller)
+        record = await self._record(request, caller)
         if (there := self._there(record)) is not None:
             told = await there(f"/metrics?{request.url.query}")
             return {**told, "region": record.plan.region} if "deploymentId" in told else told
@@ -283,7 +283,7 @@ class Deployments:
 
     async def platform_shown(self, request: Request, caller: Caller) -> Any:
         """One deployment."""
-        record = self._record(request, caller)
+        record = await self._record(request, caller)
         return {
             "deployment": {**(await self._platform(record, request)), "metadata": record.metadata},
             "region": REGION,
@@ -331,7 +331,7 @@ class Deployments:
             case "replace" if change.model:
                 return await self._fleet.replace(name, change.model)
             case "resize":
-                return await self._fleet.resize(name, change.of(self._fleet.record(name).plan))
+                return await self._fleet.resize(name, change.of((await self._fleet.current(name)).plan))
         raise BadOptions(f"action is '{change.action[:30]}'; expected start, stop, resize, or replace with a model.")
 
     async def _up(self, name: str, plan: Plan | None = None) -> Record:
@@ -354,14 +354,16 @@ class Deployments:
     def _visible(self, caller: Caller) -> list[Record]:
         return [record for record in self._fleet.records() if caller.may_use(record.name)]
 
-    def _record(self, request: Request, caller: Caller) -> Record:
+    async def _record(self, request: Request, caller: Caller) -> Record:
         """The endpoint of the path.
 
         Raises:
             UnknownModel: there is none of this name.
             Forbidden: the key is for others.
         """
-        record = self._fleet.record(request.path_params["name"])
+        name = request.path_params["name"]
+        await self._fleet.meet(name)
+        record = self._fleet.record(name)
         if not caller.may_use(record.name):
             raise Forbidden(f"This key is not for the endpoint '{record.name}'.")
         return record
