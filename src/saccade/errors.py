@@ -15,6 +15,7 @@ never holds a traceback, a key or a path of the server.
 from __future__ import annotations
 
 import errno
+import os
 import traceback
 
 
@@ -160,12 +161,20 @@ SHORT = {
 }
 """What there is too little of, by the system's number for it."""
 
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A disk that takes nothing."""
+
 NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 """In the words of Python, and of libraries that know only RuntimeErrors."""
 
 
 def short_of(error: BaseException) -> Overloaded | None:
-    """What a caller is told of an exception that rose because the system gives the server no more; None for others."""
+    """What a caller is told of an exception that rose because the system gives or takes no more; None for others."""
+    if isinstance(error, OSError) and error.errno in UNWRITABLE:
+        why = os.strerror(error.errno)
+        return Overloaded(
+            f"The server can write no files now ({why}). Try again once its operator has seen to it.", retry_after_s=30
+        )
     what = SHORT.get(error.errno or 0) if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_THREAD):
         what = SHORT[errno.EAGAIN]

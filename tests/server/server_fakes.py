@@ -48,6 +48,8 @@ class PlainDialect:
             raise KeyError("secret text of a bug")
         if incoming.body == b"short":
             raise OSError(24, "Too many open files", "/secret/path")
+        if incoming.body.startswith(b"errno"):
+            raise OSError(int(incoming.body[5:]), "No", "/secret/path")
         if incoming.body == b"threads":
             raise RuntimeError("can't start new thread")
         name = incoming.match.get("model") or desk.default_model()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import gzip
 import json
+import os
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -177,6 +179,26 @@ def test_what_the_system_has_too_little_of_is_told_and_the_call_may_come_again(
     assert response.json()["first"].startswith(f"The system gives the server no more {what} now.")
     assert what in caplog.text
     assert "secret" not in caplog.text + response.text
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_nothing_is_told_as_such(number: int, caplog: pytest.LogCaptureFixture) -> None:
+    response = asked(made(), "POST", "/first/one", content=b"errno%d" % number)
+    assert response.status_code == 503
+    assert response.json()["first"].startswith(f"The server can write no files now ({os.strerror(number)}).")
+    assert os.strerror(number) in caplog.text
+    assert "secret" not in caplog.text + response.text
+
+
+def test_a_page_that_needs_a_disk_that_takes_nothing_says_so() -> None:
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        raise OSError(errno.EROFS, "No", "/secret/path")
+
+    app = made()
+    app.house, app.is_house = page, lambda method, path: True
+    response = asked(app, "POST", "/v1/models")
+    assert response.status_code == 503
+    assert "can write no files" in response.json()["error"]
 
 
 def test_request_ids_are_echoed_if_they_are_harmless_and_made_if_not() -> None:

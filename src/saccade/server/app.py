@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import saccade.dialects
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing
+from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing, status_of
 from saccade.dialects.inputs import numbered
 from saccade.errors import (
     BadInput,
@@ -260,8 +260,9 @@ class App:
             inside = {**scope, "path": head.path, "root_path": "", "state": {"incoming": head}}
             await self.house(inside, receive, sending)
         except Exception as error:
-            body = msgspec.json.encode({"error": bug(error, head.request_id).message})
-            await answering.send_answer(send, Outgoing(500, body), extra)
+            found = bug(error, head.request_id)
+            body = msgspec.json.encode({"error": found.message})
+            await answering.send_answer(send, Outgoing(status_of(found), body), extra)
         finally:
             seconds = time.perf_counter() - received
             self.journal.note(head.method, self.address(head.path), status, seconds, size, head.request_id)

@@ -107,7 +107,9 @@ class Service:
     def _done(self, number: int, task: asyncio.Task[None]) -> None:
         del self._work[number]
         error = None if task.cancelled() else task.exception()
-        error = (short_of(error) or error) if error is not None else None
+        if error is not None and (shortage := short_of(error)) is not None:
+            log.warning("%s", shortage.message)
+            error = shortage
         if isinstance(error, UnknownModel):
             self.channel.send(channel.Missing(number, error.message, error.offered))
         elif isinstance(error, Error):
