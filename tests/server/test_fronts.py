@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -104,6 +105,60 @@ def test_redis_windows_slide_and_give_back_like_those_of_the_database(tmp_path: 
         windows.give_back("k", three.token)
         assert windows.look("k", 60).used == 1
         windows.close()
+
+
+class Ahead:
+    """A Redis of one call, made an hour later than it is there; its clock is ten minutes ahead of this machine's."""
+
+    def __init__(self) -> None:
+        self.now = time.time() + 600
+        self.calls = {b"call": self.now + 3600}
+
+    def ping(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def register_script(self, text: str) -> Any:
+        return lambda keys, args: [0, 1, b"%f" % self.calls[b"call"], b"%f" % self.now]
+
+    def time(self) -> tuple[int, int]:
+        return int(self.now), 0
+
+    def zcount(self, *given: Any) -> int:
+        return 1
+
+    def zrangebyscore(self, *given: Any, withscores: bool = False) -> Any:
+        return list(self.calls.items()) if withscores else list(self.calls)
+
+    def zadd(self, name: str, calls: dict[bytes, float], xx: bool) -> None:
+        assert xx, "a call that was given back meanwhile stays so"
+        self.calls |= calls
+
+    def expire(self, name: str, seconds: int) -> None: ...
+
+
+def test_how_long_to_wait_is_told_by_the_clock_of_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    redis = pytest.importorskip("redis")
+    monkeypatch.setattr(redis.Redis, "from_url", lambda *given, **more: Ahead())
+    windows = RedisWindows("redis://")
+    for _ in range(2):
+        assert windows.take("k", 1, 60, 1).reset_epoch_s - time.time() == pytest.approx(60, abs=2)
+    assert windows.look("k", 60).reset_epoch_s - time.time() == pytest.approx(60, abs=2)
+
+
+@pytest.mark.heavy
+def test_a_redis_whose_clock_was_set_back_shuts_nobody_out_for_longer_than_a_window() -> None:
+    import redis
+
+    with services.redis() as url, contextlib.closing(RedisWindows(url)) as windows:
+        client = redis.Redis.from_url(url)
+        assert windows.take("k", 2, 60, 2).token
+        client.zadd("saccade:window:k", dict.fromkeys(client.zrange("saccade:window:k", 0, -1), time.time() + 3600))  # type: ignore[arg-type,misc]
+        refused = windows.take("k", 2, 60, 1)
+        assert refused.token == ""
+        assert 55 < refused.reset_epoch_s - time.time() <= 60
+        assert 0 < client.ttl("saccade:window:k") <= 61  # type: ignore[operator]
+        client.close()
 
 
 def _status(url: str, secret: str) -> int:

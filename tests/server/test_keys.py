@@ -597,6 +597,46 @@ def test_a_clock_that_was_set_back_shuts_nobody_out_for_longer_than_a_window(
     assert windows.take(key.id, 1, 60, 1).token
 
 
+@pytest.mark.parametrize("ahead_s", [-600, 600])
+def test_a_machine_whose_clock_differs_from_the_databases_tells_how_long_to_wait_all_the_same(
+    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    class Elsewhere(SqlWindows):
+        def _now(self, connection: Any) -> float:
+            return real() + ahead_s
+
+    real = time.time
+    _, secret = keys.create("x", quota_calls=1, quota_window_s=60)
+    app = made(store)
+    assert isinstance(app.gate, KeyGate)
+    app.gate.windows = Elsewhere(store)
+    good, refused = called(app, secret, times=2)
+    assert (good.status_code, refused.status_code) == (200, 429)
+    session = asked(app, ("GET", "/v1/session", {"headers": {"x-api-key": secret}}))[0]
+    for response in (good, refused, session):
+        assert 55 <= int(response.headers["ratelimit"].rpartition("t=")[2]) <= 60
+        assert 55 <= int(response.headers["x-ratelimit-reset"]) - real() <= 61
+
+
+def test_a_clock_that_is_set_back_during_a_call_makes_nobody_wait_longer_than_a_window(
+    store: Database, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    _, secret = keys.create("x", quota_calls=2, quota_window_s=60)
+    app = made(store)
+    assert isinstance(app.gate, KeyGate)
+    taking = app.gate.windows.take
+
+    def take(*given: Any) -> Any:
+        taken = taking(*given)
+        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        return taken
+
+    monkeypatch.setattr(app.gate.windows, "take", take)
+    response = called(app, secret)[0]
+    assert response.headers["ratelimit"].endswith("t=60")
+
+
 def test_no_call_more_than_the_limit_from_many_threads_with_failures_between(store: Database, keys: Keys) -> None:
     key, _ = keys.create("x")
 

@@ -27,10 +27,14 @@ class Standing:
     reset_epoch_s: float
     window_s: int
 
+    def wait_s(self, now_s: float) -> float:
+        """How long until then; never longer than the window, though a clock was set back meanwhile."""
+        return min(float(self.window_s), max(0.0, self.reset_epoch_s - now_s))
+
 
 def spent(standing: Standing, calls: int) -> QuotaSpent:
     """The refusal of so many calls to a key that stands like this."""
-    wait_s = max(0.0, standing.reset_epoch_s - time.time())
+    wait_s = standing.wait_s(time.time())
     many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
     advice = f"Try again in {max(1, math.ceil(wait_s))} seconds."
     if calls > standing.limit:

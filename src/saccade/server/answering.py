@@ -74,7 +74,7 @@ def timing_header(answers: Iterable[Answer], total_ms: float) -> str:
 
 def quota_headers(standing: Standing, now_s: float, iso: bool) -> list[tuple[str, str]]:
     """How the key stands, in the words of all three APIs; ``iso`` writes the reset as a date."""
-    wait_s = max(0, math.ceil(standing.reset_epoch_s - now_s))
+    wait_s = math.ceil(standing.wait_s(now_s))
     reset = iso_time(standing.reset_epoch_s) if iso else str(math.ceil(standing.reset_epoch_s))
     return [
         ("x-ratelimit-limit", str(standing.limit)),

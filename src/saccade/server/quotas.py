@@ -17,10 +17,13 @@ from sqlalchemy.engine import Connection
 
 from saccade.server.database import Database, hits, windows
 
+SAME_S = 1.0
+"""Clocks that differ by less are the same; the time that an answer takes is no difference."""
+
 
 class Taken(msgspec.Struct, frozen=True):
     """How taking went: ``token`` "" means refused. ``used`` calls are in the window, ``reset_epoch_s`` is when the
-    number that was asked for (at least one) fits again, or the oldest call leaves."""
+    number that was asked for (at least one) fits again, or the oldest call leaves, by this machine's clock."""
 
     token: str
     used: int
@@ -59,11 +62,11 @@ class SqlWindows:
                 late = hits.update().where(hits.c.key_id == key_id, hits.c.at > now).values(at=now)
                 connection.execute(late)
                 reset = self._leaves(connection, key_id, live + calls - limit, window_s, now)
-                return Taken("", live, reset)
+                return Taken("", live, here(reset, now))
             token = secrets.token_hex(8)
             connection.execute(hits.insert(), [{"key_id": key_id, "at": now, "token": token}] * calls)
             self._save(connection, key_id, live + calls)
-            return Taken(token, live + calls, self._leaves(connection, key_id, 1, window_s, now))
+            return Taken(token, live + calls, here(self._leaves(connection, key_id, 1, window_s, now), now))
 
     def give_back(self, key_id: str, token: str) -> None:
         """See :class:`Windows`."""
@@ -81,7 +84,7 @@ class SqlWindows:
                     hits.c.key_id == key_id, hits.c.at > now - window_s
                 )
             ).one()
-        return Taken("", count, now if oldest is None else oldest + window_s)
+        return Taken("", count, here(now if oldest is None else oldest + window_s, now))
 
     def close(self) -> None:
         """The database is closed by who opened it."""
@@ -120,6 +123,12 @@ class SqlWindows:
             sql.select(hits.c.at).where(hits.c.key_id == key_id).order_by(hits.c.at).limit(1).offset(nth - 1)
         ).scalar()
         return (now if at is None else float(at)) + window_s
+
+
+def here(moment: float, now: float) -> float:
+    """What this machine's clock will show at a moment of the clock that shows ``now`` where calls are remembered."""
+    ahead = time.time() - now
+    return moment + ahead if abs(ahead) > SAME_S else moment
 
 
 def drop(connection: Connection, key_ids: sql.Select[tuple[str]] | Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from saccade.errors import BadSettings, MissingExtra
 from saccade.server.database import unusable
-from saccade.server.quotas import Taken
+from saccade.server.quotas import Taken, here
 
 NAME = "saccade:window:"
 
@@ -37,7 +37,7 @@ else
   live, taken = live + calls, 1
 end
 local oldest = redis.call('ZRANGE', KEYS[1], nth, nth, 'WITHSCORES')
-return {taken, live, oldest[2] or string.format('%.6f', now)}
+return {taken, live, oldest[2] or string.format('%.6f', now), string.format('%.6f', now)}
 """
 """Redis runs a script as one step, so two fronts never take the same call. Times are Redis's own."""
 
@@ -66,8 +66,14 @@ class RedisWindows:
         """All of the calls, or none."""
         token = secrets.token_hex(8)
         with self._told():
-            taken, live, oldest = self._take(keys=[NAME + key_id], args=[limit, window_s, calls, token])
-        return Taken(f"{token}:{calls}" if taken else "", int(live), float(oldest) + window_s)
+            taken, live, oldest, now = self._take(keys=[NAME + key_id], args=[limit, window_s, calls, token])
+            if not taken and float(oldest) > float(now):
+                # Calls of the future were taken before the clock was set back; they leave the window as if made now.
+                late = self._redis.zrangebyscore(NAME + key_id, f"({float(now):.6f}", "+inf")
+                self._redis.zadd(NAME + key_id, dict.fromkeys(late, float(now)), xx=True)
+                self._redis.expire(NAME + key_id, window_s + 1)
+                oldest = now
+        return Taken(f"{token}:{calls}" if taken else "", int(live), here(float(oldest) + window_s, float(now)))
 
     def give_back(self, key_id: str, token: str) -> None:
         """Undoes a take."""
@@ -82,7 +88,7 @@ class RedisWindows:
             now = seconds + micros / 1e6
             live = self._redis.zcount(NAME + key_id, f"({now - window_s:.6f}", "+inf")
             oldest = self._redis.zrangebyscore(NAME + key_id, f"({now - window_s:.6f}", "+inf", 0, 1, withscores=True)
-        return Taken("", int(live), (oldest[0][1] if oldest else now - window_s) + window_s)
+        return Taken("", int(live), here((oldest[0][1] if oldest else now - window_s) + window_s, now))
 
     def close(self) -> None:
         """Ends connections."""
