@@ -140,6 +140,22 @@ def test_calls_that_do_not_finish_in_time_are_told_so_when_the_server_stops(tmp_
     assert "breaking off the calls that are not finished after 0.5 s (2)" in err
 
 
+def test_a_body_that_never_comes_holds_up_no_server_that_stops(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    at = urlsplit(process.ready())
+    with ThreadPoolExecutor(1) as threads, socket.create_connection((at.hostname or "", at.port or 0)) as line:
+        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\nabc")
+        long = threads.submit(httpx.post, process.url + "/plain/one", content=b"sleep7", timeout=30)
+        time.sleep(0.5)
+        process.signal(signal.SIGTERM)
+        line.settimeout(6.5)
+        told = line.recv(1000)
+        assert told.startswith(b"HTTP/1.1 503")
+        assert b"The server is shutting down" in told
+        assert long.result().json()["said"] == ["sleep7"], "who is served goes on"
+    assert process.end(3)[0] == 0
+
+
 def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> None:
     port, (ours, theirs) = free_port(), os.openpty()
     given = json.dumps({"port": port, "home": str(tmp_path)})

@@ -213,6 +213,12 @@ class App:
         for watch in tuple(self.watches):
             watch.give_up()
 
+    def turn_away(self) -> None:
+        """Refuses the calls whose bodies are still on their way: whole, they would be refused, too."""
+        for watch in tuple(self.watches):
+            if not watch.started:
+                watch.give_up()
+
     async def _nowhere(self, scope: Scope, send: Send) -> None:
         head, received = incoming_of(scope), time.perf_counter()
         text = "There is nothing at this address: its path has '.' or '..' among its parts."

@@ -36,7 +36,7 @@ LOOK_S = 0.5
 """How often is looked whether an answer that is too large to leave at once is being taken."""
 
 PARTING_S = 5.0
-"""A server that stops lets go who has taken nothing of an answer for so long."""
+"""A server that stops lets go who has taken nothing of an answer for so long, and waits so long for bodies."""
 
 
 def refusal(status: str, error: str, more: str = "") -> bytes:

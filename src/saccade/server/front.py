@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ from saccade.errors import Error, UnknownModel, place
 from saccade.server import channel
 from saccade.server.access import Gate
 from saccade.server.app import App, host_of, installed
+from saccade.server.connection import PARTING_S
 from saccade.server.crowd import crowd
 from saccade.server.database import Database
 from saccade.server.desk import FrontDesk
@@ -166,14 +168,17 @@ async def serve(line: socket.socket, listener: socket.socket) -> None:
 
 async def _report(house: House, app: FrontApp, server: Any) -> None:
     """Tells the first process how things are: now and then, when asked, and as soon as nothing is left to finish."""
-    told, number = -1, 0
+    told, number, leaves_at = -1, 0, math.inf
     while True:
         if house.counted != number:
             number = house.counted
             await app.settle()
         app.metrics.inflight.set(app.inflight)
         draining, inflight = house.facts.draining, app.inflight + crowd().taking
-        crowd().leaving = draining
+        if draining and not crowd().leaving:
+            crowd().leaving, leaves_at = True, time.monotonic() + PARTING_S
+        if time.monotonic() > leaves_at:
+            app.turn_away()
         connections = len(server.server_state.connections)
         families = None if app.calls == told and not inflight else tuple(app.metrics.families())
         house.channel.send(channel.Report(number, draining, inflight, connections, app.calls, families))

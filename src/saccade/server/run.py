@@ -25,6 +25,7 @@ from saccade.engine.aside import aside
 from saccade.errors import BadSettings, Error, ModelError, SetupError
 from saccade.server import systemd
 from saccade.server.app import App
+from saccade.server.connection import PARTING_S
 from saccade.server.crowd import crowd
 from saccade.server.database import Database
 from saccade.server.desk import Engine, Library
@@ -229,6 +230,8 @@ async def _drained(app: App, entrance: Entrance) -> None:
 
     while (left() or entrance.busy) and time.monotonic() < end:
         await asyncio.sleep(0.02)
+        if time.monotonic() - begun > PARTING_S:
+            app.turn_away()
         if time.monotonic() > told_at:
             told_at = math.inf
             log.info("finishing the calls that were accepted (%d); a second Ctrl-C ends at once", left())

@@ -21,7 +21,7 @@ class Watch:
     """
 
     def __init__(self, receive: Receive, scope: Scope) -> None:
-        self.left = self.given_up = False
+        self.left = self.given_up = self.started = False
         self._receive = receive
         self._tell = scope.get("extensions", {}).get(DEPARTURE, {}).get("tell")
         self._loop = asyncio.get_running_loop()
@@ -30,6 +30,7 @@ class Watch:
 
     def start(self) -> None:
         """Begins to listen; a second call does nothing."""
+        self.started = True
         if self._tell is not None:
             self._tell(self._gone)
         elif self._listener is None:
