@@ -243,6 +243,17 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bytes]]:
         yield lambda: line.recv(100)
 
 
+def test_a_server_that_is_still_fetching_a_model_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    port = free_port()
+    process = Process(tmp_path, port=port, preload=["endless"])
+    assert health_of(port) == 503
+    time.sleep(0.3)
+    process.signal(signal.SIGTERM)
+    code, out, err = process.end(5)
+    assert (code, out) == (0, "")
+    assert "Traceback" not in err
+
+
 def test_systemd_is_told_when_the_server_is_ready_and_when_it_stops(tmp_path: Path, told: Callable[[], bytes]) -> None:
     with running(tmp_path):
         assert told() == b"READY=1"

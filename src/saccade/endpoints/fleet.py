@@ -17,6 +17,7 @@ from saccade.card import Card
 from saccade.endpoints.drawer import Drawer, packed
 from saccade.endpoints.endpoint import PROBE, Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures, Line, Report
+from saccade.engine.aside import aside
 from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable, place
 
 log = logging.getLogger("saccade.endpoints")
@@ -280,7 +281,7 @@ class Fleet:
         if known:
             return await self._again(name, plan)
         try:
-            await asyncio.to_thread(self._resolve, plan)
+            await aside(lambda: self._resolve(plan))
         except Exception:
             await self._drop(record)
             raise
@@ -361,7 +362,7 @@ class Fleet:
         async with self._lock(name):
             record = await self.current(name)
             plan = replace(record.plan, model=model)
-            card = await asyncio.to_thread(self._resolve, plan)
+            card = await aside(lambda: self._resolve(plan))
             running = self._running.get(name)
             if running is None:
                 failed = record.state == "failed"
@@ -388,7 +389,7 @@ class Fleet:
             if running is None or not self._matters(record.plan, plan):
                 await self._save(name, plan=plan)
                 return self.record(name)
-            card = await asyncio.to_thread(self._resolve, plan)
+            card = await aside(lambda: self._resolve(plan))
             await self._save(name, plan=plan)
             try:
                 await running.replace(card, plan)
@@ -458,7 +459,7 @@ class Fleet:
     async def _up(self, record: Record) -> Endpoint:
         """The endpoint once it serves; what its region has of it is written down, however that ends."""
         endpoint = self._make(record)
-        card = await asyncio.to_thread(self._resolve, record.plan)
+        card = await aside(lambda: self._resolve(record.plan))
         try:
             await endpoint.start(card, record.plan)
         finally:

@@ -1,4 +1,4 @@
-"""Work that waits for a disk, in a thread of its own: a network folder that hangs holds up nothing else.
+"""Work that waits for a disk or for files from elsewhere, in a thread of its own: what hangs holds up nothing else.
 
 The event loop's own pool has a handful of threads that much depends on, and the end of the process waits for them.
 """

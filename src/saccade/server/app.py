@@ -23,6 +23,7 @@ from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing, status_of
 from saccade.dialects.inputs import numbered
+from saccade.engine.aside import aside
 from saccade.errors import (
     BadInput,
     BadOptions,
@@ -480,7 +481,7 @@ class App:
         """
         if ref not in self.fetching:
             card = self.desk.library.card
-            self.fetching[ref] = asyncio.ensure_future(asyncio.to_thread(lambda: card(ref, fetch=True)))
+            self.fetching[ref] = asyncio.ensure_future(aside(lambda: card(ref, fetch=True)))
             self.fetching[ref].add_done_callback(lambda _: self.fetching.pop(ref, None))
         try:
             async with asyncio.timeout(self.settings.load_timeout_s):

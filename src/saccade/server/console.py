@@ -198,7 +198,7 @@ class Console:
         def progress(what: str, done: int, total: int | None) -> None:
             step.update(what=what, done=done, total=total)
 
-        work = asyncio.ensure_future(asyncio.to_thread(library.pull, name, progress))
+        work = asyncio.ensure_future(aside(lambda: library.pull(name, progress)))
         try:
             while not work.done():
                 yield msgspec.json.encode(step) + b"\n"
