@@ -16,6 +16,7 @@ FLOORS: dict[str, int] = {
     "errors": 1,
     "results": 1,
     "meter": 1,
+    "kin": 1,
     "ops": 1,
     "card": 2,
     "call": 2,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,9 @@ import msgspec
 import pytest
 from tests.convert.graphs import Graphs, python
 
+import saccade
 from saccade.card import Card
-from saccade.convert import Converter
+from saccade.convert import START, Converter
 from saccade.convert.agreement import agreement
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed
 from saccade.stores.local import Local
@@ -28,6 +30,12 @@ class Steps:
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         self.told.append(what)
+
+
+def test_a_converting_process_does_not_outlive_whoever_started_it() -> None:
+    command = [sys.executable, "-c", START, str(Path(saccade.__file__).parent), "0"]  # by now another is its parent
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.heavy

@@ -6,6 +6,7 @@ the same family; a checkpoint that does not convert stays what it is, and torch 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -34,9 +35,10 @@ START = (
     "import sys, importlib.util as u; "
     "s = u.spec_from_file_location('saccade', sys.argv[1] + '/__init__.py', submodule_search_locations=[sys.argv[1]]); "
     "m = u.module_from_spec(s); sys.modules['saccade'] = m; s.loader.exec_module(m); "
+    "from saccade.kin import die_with; die_with(int(sys.argv[2])); "
     "from saccade.convert.transformers import main; main()"
 )
-"""Runs this saccade in an interpreter that may have none or another one installed."""
+"""Runs this saccade in an interpreter that may have none or another one installed; it ends with a parent."""
 
 
 FAULTS = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
@@ -148,7 +150,10 @@ class Converter:
         way = ""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
-                [self.python, "-c", START, package], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said
+                [self.python, "-c", START, package, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
             )
             given, told = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
             try:

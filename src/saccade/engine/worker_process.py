@@ -14,7 +14,7 @@ import sys
 import threading
 from contextlib import suppress
 
-from saccade.engine.kin import die_with
+from saccade.kin import die_with
 
 LOWEST = 19
 

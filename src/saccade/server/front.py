@@ -25,8 +25,8 @@ from starlette.types import Receive, Scope, Send
 from saccade.card import Card
 from saccade.dialects.dialect import Dialect
 from saccade.discover import hold_little
-from saccade.engine.kin import die_with
 from saccade.errors import Error, UnknownModel, place
+from saccade.kin import die_with
 from saccade.server import channel
 from saccade.server.access import Gate
 from saccade.server.app import App, host_of, installed
