@@ -186,6 +186,18 @@ def short_of(error: BaseException) -> Overloaded | None:
     )
 
 
+def let_go(error: BaseException) -> None:
+    """Takes from an error that was dealt with the frames through which it rose, and from those that it came from.
+
+    They hold all that was at hand there, a body of megabytes for instance, and often the error itself: such a circle
+    stays in memory until the collector comes by.
+    """
+    known: BaseException | None = error
+    while known is not None and known.__traceback__ is not None:
+        known.__traceback__ = None
+        known = known.__cause__ or known.__context__
+
+
 def place(error: BaseException) -> str:
     """What an unexpected exception is and where it rose, for a log: kind, functions and lines; no text, no path."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]

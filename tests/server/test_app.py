@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
+import gc
 import gzip
 import json
 import os
@@ -24,6 +25,7 @@ from saccade import __version__, media
 from saccade.call import Answer, Call
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
+from saccade.errors import BadInput
 from saccade.server import wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
@@ -55,6 +57,33 @@ def test_a_request_goes_through_the_engine_and_back() -> None:
     assert response.headers["content-length"] == str(len(response.content))
     assert response.headers["server-timing"].startswith("load;dur=0.00, queue;dur=0.00, decode;dur=")
     assert "infer;dur=1.50" in response.headers["server-timing"]
+
+
+def test_nothing_of_a_refused_call_waits_for_the_collector() -> None:
+    """Its body may have megabytes, and the collector may come minutes later."""
+
+    class Refusing(EchoEngine):
+        async def predict(self, call: Call) -> Answer:
+            waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            waiting.set_exception(BadInput("cannot identify image file"))
+            return await waiting
+
+    app = made(Refusing())
+
+    async def ask() -> int:
+        async with client(app) as http:
+            await http.post("/first/one", content=b"x")
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(5):
+                    response = await http.post("/first/one", content=b"x" * 100_000)
+                    assert response.status_code == 400
+                return sum(type(found) is Call for found in gc.get_objects())
+            finally:
+                gc.enable()
+
+    assert asyncio.run(ask()) <= 1
 
 
 @pytest.mark.parametrize("path", ["/first/one/", "/first//one//", "/first%2Fone", "/first/one?x=1"])

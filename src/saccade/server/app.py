@@ -39,6 +39,7 @@ from saccade.errors import (
     Stopped,
     TooLarge,
     UnknownModel,
+    let_go,
     place,
     short_of,
 )
@@ -322,6 +323,7 @@ class App:
                 return await read(self.desk, lambda desk: candidate.dialect.describe(incoming, desk))
             return await self._predict(exchange, candidate.dialect, incoming, caller)
         except Error as error:
+            let_go(error)
             return await self._refusal(exchange, candidate, incoming, error)
         except asyncio.CancelledError:
             if not exchange.watch.resume():
