@@ -42,3 +42,11 @@ def test_a_crop_holds_what_is_set_and_an_empty_map_one_empty_pixel() -> None:
     crop = maps.cut(mask)
     assert (crop.x, crop.y, crop.pixels.shape, int(crop.pixels.sum())) == (11, 3, (4, 1), 4)
     assert maps.cut(np.zeros((5, 5), np.uint8)).pixels.tolist() == [[0]]
+
+
+def test_a_plane_without_numbers_wins_nowhere_and_stands_in_nobodys_way() -> None:
+    best, winner = np.full((2, 3), -np.inf, np.float32), np.full((2, 3), -1, np.int32)
+    for number, value in enumerate((0.2, np.nan, 0.5, 0.1)):
+        maps.outdo(best, winner, np.full((2, 3), value, np.float32), number)
+    assert (winner == 2).all()
+    assert (best == np.float32(0.5)).all()

@@ -26,7 +26,7 @@ def without_stacks(graph: Any) -> int:
     for node in graph.get_ordered_ops():
         if node.get_type_name() == "ReduceSum" and (found := weighed_samples(node)):
             samples, weights = found
-            added_up = point_by_point if places_of(weights) >= MANY else level_by_level
+            added_up = point_by_point if third_of(weights) >= MANY else level_by_level
             node.output(0).replace(added_up(opset, samples, weights).output(0))
             changed += 1
     if changed:
@@ -83,14 +83,13 @@ def without_shaping(value: Any) -> Any:
 
 def points_of(sample: Any) -> int:
     """How many points a place has: the third axis of the grid (n, places, points, 2); 0 if that is free."""
-    points = sample.input_value(1).get_partial_shape()[2]
-    return 0 if points.is_dynamic else int(points.get_length())
+    return third_of(sample.input_value(1))
 
 
-def places_of(weights: Any) -> int:
-    """The third axis of the weights (n, 1, places, points); 0 if it is free."""
-    places = weights.get_partial_shape()[2]
-    return 0 if places.is_dynamic else int(places.get_length())
+def third_of(value: Any) -> int:
+    """The length of its third axis; 0 if that is free."""
+    length = value.get_partial_shape()[2]
+    return 0 if length.is_dynamic else int(length.get_length())
 
 
 def level_by_level(opset: Any, samples: list[Any], weights: Any) -> Any:

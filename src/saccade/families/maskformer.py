@@ -93,8 +93,7 @@ class MaskFormer:
         for place, plane in enumerate(planes):
             weighed = self.enlarged(plane, image_hw) * scores[place]
             areas.append(np.count_nonzero(weighed >= threshold))
-            np.copyto(winner, place, where=weighed > best)
-            np.maximum(best, weighed, out=best)
+            maps.outdo(best, winner, weighed, place)
         won = np.bincount(winner.reshape(-1) + 1, minlength=len(areas) + 1)[1:]
         shown = [
             place

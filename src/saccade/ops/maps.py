@@ -54,9 +54,15 @@ def winners(logits: FloatArray, hw: Size) -> IntArray:
     winner = np.zeros(hw, np.int32)
     for index in np.flatnonzero(contenders(logits)):
         plane = bilinear(logits[index], hw)
-        np.copyto(winner, index, where=plane > best)
-        np.maximum(best, plane, out=best)
+        outdo(best, winner, plane, int(index))
     return winner
+
+
+def outdo(best: FloatArray, winner: IntArray, plane: FloatArray, number: int) -> None:
+    """Gives the pixels where a plane is stronger than the best before it to its number, in place; what is no number
+    wins nowhere."""
+    np.copyto(winner, number, where=plane > best)
+    np.fmax(best, plane, out=best)
 
 
 def contenders(planes: FloatArray) -> NDArray[np.bool_]:

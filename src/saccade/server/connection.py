@@ -32,6 +32,7 @@ AT_ONCE_S = 0.1
 """HTTP/1.0 knows no such line: who speaks it waits for the answer if its side ends within this time after asking."""
 
 ASCII = "".join(map(chr, range(128)))
+
 LOOK_S = 0.5
 """How often is looked whether an answer that is too large to leave at once is being taken."""
 
