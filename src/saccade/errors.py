@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from typing import TypeVar
 
 
 class Error(Exception):
@@ -184,6 +185,20 @@ def short_of(error: BaseException) -> Overloaded | None:
         f"The system gives the server no more {what} now. Try again later; its operator may raise the limit.",
         retry_after_s=5,
     )
+
+
+E = TypeVar("E", bound=BaseException)
+
+
+def anew(error: E) -> E:
+    """The same error without where it rose and what it came from.
+
+    What is kept, to be raised again for whoever asks next, is raised anew: an error gathers the frames of each one to
+    whom it is raised, with all that they hold.
+    """
+    fresh = type(error).__new__(type(error), *error.args)
+    fresh.__dict__.update(error.__dict__)
+    return fresh
 
 
 def let_go(error: BaseException) -> None:

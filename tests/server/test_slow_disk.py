@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tests.server.test_front import pair
 from saccade.card import Card
 from saccade.dialects import platform
 from saccade.errors import Overloaded
-from saccade.server import wiring
+from saccade.server import desk, inquiries, wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
 from saccade.server.inquiries import FRESH_S, PATIENCE_S, Inquiries
@@ -160,3 +161,23 @@ def test_names_with_an_owner_and_a_project_before_them_are_not_looked_for_with_e
 
     run(play, folder)
     assert 3 <= len(folder.asked) <= 6, folder.asked
+
+
+def test_a_name_that_leads_to_a_model_by_its_last_part_keeps_nothing_of_the_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is known of its other parts is told to many calls, which stayed in memory for good, bodies and all."""
+    for place in (desk, inquiries):
+        monkeypatch.setattr(place, "FRESH_S", 0.01)
+    folder = Folder()
+
+    async def play() -> int:
+        async with client(made(folder, platform.Platform())) as http:
+            for _ in range(8):
+                response = await http.post("/api/models/me/cars/one/predict", files={"file": b"x" * 100_000})
+                assert response.status_code == 200
+                await asyncio.sleep(0.02)
+        gc.collect()
+        return sum(type(found) is desk.Reading for found in gc.get_objects())
+
+    assert run(play, folder) == 0

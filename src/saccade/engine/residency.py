@@ -13,7 +13,7 @@ from saccade.card import Card
 from saccade.engine.aside import aside
 from saccade.engine.resident import Connect, Resident
 from saccade.engine.rules import Rules
-from saccade.errors import Error, Overloaded, StillLoading, Stopped
+from saccade.errors import Error, Overloaded, StillLoading, Stopped, anew
 
 log = logging.getLogger("saccade.engine")
 
@@ -135,7 +135,7 @@ class Residency:
         if task is None:
             error = self._objection(card)
             if error is not None:
-                raise error
+                raise anew(error)
             task = self._begin(card)
         return task
 
@@ -211,7 +211,7 @@ class Residency:
             del self._loading[card.name]
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Error) and not isinstance(error, Overloaded | Stopped):
-            self._failed[card.name] = (card.revision, time.monotonic(), error)
+            self._failed[card.name] = (card.revision, time.monotonic(), anew(error))
 
     async def _load(self, card: Card) -> Resident:
         """Makes room and opens the model; a resident of an older revision serves until then."""

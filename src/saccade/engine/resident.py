@@ -16,7 +16,7 @@ from saccade.engine.admission import Counts, Entry, Line, expired
 from saccade.engine.job import Done, Failed, Frame, Job, Reply
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.rules import Rules
-from saccade.errors import Error, ModelError, Overloaded, RunFailed, Stopped
+from saccade.errors import Error, ModelError, Overloaded, RunFailed, Stopped, anew
 
 log = logging.getLogger("saccade.engine")
 
@@ -123,7 +123,7 @@ class Resident:
                 await self._add(ATTEMPTS)
         except BaseException as error:
             self.state = "failed"
-            self.reason = error if isinstance(error, Error) else None
+            self.reason = anew(error) if isinstance(error, Error) else None
             await self._close_links()
             raise
         self.state = "warm"
@@ -138,7 +138,7 @@ class Resident:
             ModelError: the model has failed.
         """
         if self.state != "warm":
-            raise self.reason or Stopped(f"The model '{self.card.name}' is being put away. Try again.")
+            raise anew(self.reason or Stopped(f"The model '{self.card.name}' is being put away. Try again."))
         now = time.monotonic()
         self.last_used = now
         entry = Entry(next(_ids), call, self._loop.create_future(), now, deadline)
@@ -201,7 +201,7 @@ class Resident:
     async def close(self, error: Error) -> None:
         """Closes the replicas now; what still waits is answered with the error."""
         self.state = "gone" if self.state != "failed" else "failed"
-        self.reason = error if self.reason is None else self.reason
+        self.reason = self.reason or anew(error)
         for task in tuple(self._tasks):
             # A model that is put away may be closed a second time; a second cancellation would cut short the task that
             # cleans up after the first, and leave its worker's process behind.
@@ -235,7 +235,7 @@ class Resident:
         link = await self._opened(attempts)
         if self.state not in ("loading", "warm"):  # put away meanwhile
             await self._close_link(link)
-            raise self.reason or Stopped(f"The model '{self.card.name}' was put away.")
+            raise anew(self.reason or Stopped(f"The model '{self.card.name}' was put away."))
         self._flying[link] = {}
         self._born[link] = time.monotonic()
         return link
@@ -417,7 +417,7 @@ class Resident:
             return
         log.error("the model '%s' has failed: %s", self.card.name, error.message)
         self.state = "failed"
-        self.reason = error
+        self.reason = anew(error)
         self._fail_all(error)
 
     async def _replace(self, link: Link, reason: str) -> None:

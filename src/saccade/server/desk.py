@@ -12,7 +12,7 @@ from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import ModelState
 from saccade.engine.aside import aside
-from saccade.errors import Error, Overloaded, UnknownModel
+from saccade.errors import Error, Overloaded, UnknownModel, anew
 from saccade.server.inquiries import FRESH_S, LONGEST_S, PATIENCE_S, Inquiries, Unasked
 
 STARTER = "picodet-s"
@@ -85,7 +85,7 @@ class FrontDesk:
         if ref in self._missed:
             until, error = self._missed[ref]
             if time.monotonic() < until:
-                raise error.with_traceback(None)
+                raise anew(error)
             self._missed.pop(ref, None)
         return self._cards.told(ref)
 
@@ -110,7 +110,7 @@ class FrontDesk:
         with each call."""
         if len(self._missed) >= MOST_MISSED:
             self._missed.clear()
-        self._missed[ref] = (time.monotonic() + FRESH_S, error)
+        self._missed[ref] = (time.monotonic() + FRESH_S, anew(error))
 
     def state(self, ref: str) -> ModelState:
         """Whether the model is in memory."""
@@ -189,7 +189,7 @@ class Reading:
         """Raises Unasked, or what was found instead of a Card."""
         found = self._told.get(ref) or self._desk.card(ref)
         if isinstance(found, Error):
-            raise found.with_traceback(None)
+            raise anew(found)
         return found
 
     def cards(self) -> Sequence[Card]:
@@ -214,7 +214,7 @@ class Reading:
         try:
             self._told[ref] = await self._desk.find(ref)
         except Error as error:
-            self._told[ref] = error
+            self._told[ref] = anew(error)
 
     def end(self) -> None:
         """The request was read, and names a model."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from saccade.errors import Overloaded
+from saccade.errors import Overloaded, anew
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Inquiries(Generic[T]):
         done, _ = await asyncio.wait({task}, timeout=patience_s if ref in self._kept else self._longest_s)
         if done:
             if (error := task.exception()) is not None:
-                raise error.with_traceback(None)
+                raise anew(error)
             return task.result()
         if ref not in self._kept:
             raise _slow()

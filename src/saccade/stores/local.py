@@ -15,7 +15,7 @@ from typing import cast
 import msgspec
 
 from saccade.card import Card, Json
-from saccade.errors import CorruptFiles, Error, ModelError, UnknownModel, UnsupportedModel
+from saccade.errors import CorruptFiles, Error, ModelError, UnknownModel, UnsupportedModel, anew
 from saccade.stores import graph, recognise, repository, sidecar, ultralytics
 from saccade.stores.catalogue import Offer
 from saccade.stores.sidecar import Sidecar
@@ -133,7 +133,7 @@ class Local:
         """
         seen = self._look(entry)
         if seen.sound is None and isinstance(seen.outcome, ModelError):
-            raise type(seen.outcome)(seen.outcome.message)
+            raise anew(seen.outcome)
         return cast(Card, seen.sound)
 
     def outcome(self, entry: Entry) -> Card | ModelError:
@@ -152,7 +152,7 @@ class Local:
             before = stats(sources)
             outcome: Card | ModelError = read(entry, before)
         except ModelError as error:
-            outcome = error
+            outcome = anew(error)
         except OSError as error:
             outcome = CorruptFiles(f"'{entry.name}' cannot be read: {error.strerror or 'input/output error'}.")
             before = UNREAD
