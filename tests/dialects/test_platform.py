@@ -162,6 +162,20 @@ def test_the_other_dialects_ask_semantic_models_for_outlines() -> None:
     assert YoloV1().parse(incoming, semantic_desk()).calls[0].options.mask_form == "polygon"
 
 
+@pytest.mark.parametrize("dialect", [Platform(), Hub(), YoloV1()], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("response", ["l1", "l2", "hub", "platform"])
+def test_what_is_computed_is_for_the_answer_that_was_asked_for(dialect: Dialect, response: str) -> None:
+    incoming = form("/", {"model": "yolo11n", "response": response}, {"file": photo()}, match={"model": "yolo11n"})
+    form_of_masks = dialect.parse(incoming, semantic_desk()).calls[0].options.mask_form
+    assert form_of_masks == ("rle" if response == "platform" else "polygon")
+    depth = Desk(card("yolo11n", "depth"))
+    if response == "platform":
+        assert dialect.parse(incoming, depth).calls[0].model == "yolo11n"
+    else:
+        with pytest.raises(errors.WrongTask, match="/predict"):
+            dialect.parse(incoming, depth)
+
+
 @pytest.mark.parametrize("result", EVERYTHING, ids=lambda result: type(result).__name__)
 def test_every_result_is_rendered(result: Any) -> None:
     json.loads(told(Platform(), call(), answer(result, (2, 4) if result is SEMANTIC else (750, 600))).body)

@@ -95,17 +95,23 @@ def ask(
 ) -> YoloAsk:
     """The call, with every option checked and the face's defaults filled in.
 
+    ``shape`` is that of the answer when the call asks for none.
+
     Raises:
         BadOptions: an argument is wrong, or two do not go together.
-        WrongTask: the model answers in things for which this face has no words.
+        WrongTask: the model answers in things for which that shape has no words.
     """
     began = time.perf_counter()
     wanted = arguments.read(words, face)
+    shape = wanted.response or shape
     clip = _clip(picture, wanted)
     weights = accepted(incoming.headers.get("accept", ""))
     annotate = wanted.annotated or wants_picture(weights)
     if card.task == "depth" and (shape != "platform" or wanted.export):
-        raise WrongTask("This model answers with a depth map, for which this API has no words; ask it at /predict.")
+        raise WrongTask(
+            "This model answers with a depth map, for which only the Platform's answers have words: ask it at "
+            "/predict, without `response` and `format`."
+        )
     if annotate and clip and picture.url is None:
         raise BadOptions(
             "An annotated picture is made of an image, not of a video or GIF. Leave out annotated=true and the header "
@@ -124,7 +130,7 @@ def ask(
         calls=(call,),
         streamed=clip is not None and not wanted.export and (events or takes(weights, *LINES)),
         stream_type=EVENTS if events else LINES[0],
-        shape=wanted.response or shape,
+        shape=shape,
         arguments=wanted,
         named=named,
         task=task_of(card),
