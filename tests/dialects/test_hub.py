@@ -18,8 +18,10 @@ from yolo_made import BOXES, LABELS, NOTHING, ORIENTED, POSE, SEGMENT, Desk, ans
 from saccade import errors
 from saccade.call import Answer
 from saccade.card import Card
-from saccade.dialects.dialect import Incoming
+from saccade.dialects.dialect import Dialect, Incoming
 from saccade.dialects.hub import Hub
+from saccade.dialects.platform import Platform
+from saccade.dialects.yolo_v1 import YoloV1
 
 ID = "AbCdEfGhIjKlMnOpQrSt"
 KEY = "57ee9a" * 7

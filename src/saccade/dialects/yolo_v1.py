@@ -70,7 +70,7 @@ class YoloV1:
             raise BadInput("No model is named. Call /v1/predict/MODEL_ID with a model's id or name.")
         shape = arguments.response(words) or self._generation(words, picture)
         card = references.find(named, desk)
-        return ask(incoming, words, picture, self._faces[shape], shape, references.model_name(named), card, desk)
+        return ask(incoming, words, picture, self._faces[shape], shape, references.called(named, card), card, desk)
 
     def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
         """``success, message, data``, or the later envelope."""
