@@ -98,9 +98,10 @@ class Replaced(Desk):
         return card("yolo26n")
 
 
-def test_an_answer_names_the_model_that_gave_it_though_the_caller_named_another() -> None:
-    typed = msgspec.json.decode(told(Hub(), call(), answer(BOXES), desk=Replaced()).body, type=Typed, strict=True)
-    assert typed.metadata.model == "yolo26n"
+@pytest.mark.parametrize("dialect", [Hub(), Platform(), YoloV1()], ids=lambda dialect: dialect.name)
+def test_an_answer_names_the_model_that_gave_it_though_the_caller_named_another(dialect: Dialect) -> None:
+    outgoing = told(dialect, call(match={"model": ID}), answer(BOXES), desk=Replaced())
+    assert json.loads(outgoing.body)["metadata"]["model"] == "yolo26n"
 
 
 @pytest.mark.parametrize(

@@ -724,6 +724,16 @@ def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None
     assert "secret" not in "".join(lines)
 
 
+def test_the_access_log_holds_no_key_of_hub_that_stands_before_a_models_id(tmp_path: Path) -> None:
+    app = made()
+    with (tmp_path / "log").open("w+") as stream:
+        app.journal = Journal(True, stream)
+        asked(app, "POST", f"/first/{'57ee9a' * 7}_one", content=b"x")
+        app.journal.flush()
+        stream.seek(0)
+        assert "POST /first/…_one " in stream.read()
+
+
 def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:
     engine = EchoEngine()
     asked(made(engine), "POST", "/first/one", content=b"x", headers={"x-use-cache": "false"})

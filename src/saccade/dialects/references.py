@@ -56,8 +56,9 @@ def model_name(text: str) -> str:
     else:
         name = _from_page(written) if scheme.lower() in ("http", "https") else ""
     if ".." in name or not NAME.fullmatch(name):
+        shown = described(written.partition("?")[0])  # there may be a key behind it
         raise UnknownModel(
-            f"The model is given as {described(text)}, which is no model's name. Send a model's name or id, or the "
+            f"The model is given as {shown}, which is no model's name. Send a model's name or id, or the "
             "address of a model page such as https://hub.ultralytics.com/models/ID."
         )
     return name

@@ -13,9 +13,10 @@ FLUSH_S = 0.2
 MOST_CHARACTERS = 200
 
 SECRET = re.compile(
-    r"(?i)(?<![a-z0-9])(sac_(?=[0-9a-f]{8})|hf_(?=[a-z0-9]{20})|bearer +|(?:key|token) *[=:] *)[^\s&;,'\"/?#]+"
+    r"(?i)(?<![a-z0-9])(?:(sac_(?=[0-9a-f]{8})|hf_(?=[a-z0-9]{20})|bearer +|(?:key|token) *[=:] *)[^\s&;,'\"/?#]+"
+    r"|[0-9a-f]{42}(?=_))"
 )
-"""What may be a key, ours or another service's, wherever a caller wrote it."""
+"""What may be a key, ours or another service's (HUB's stands before a model's id), wherever a caller wrote it."""
 
 
 class Sink(Protocol):
