@@ -329,6 +329,13 @@ def test_no_picture_is_refused_in_the_words_of_the_old_server() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["image_base64", "inputs"])
+def test_a_picture_under_an_unknown_name_is_refused_by_that_name(name: str) -> None:
+    sent = {name: base64.b64encode(photo()).decode(), "confidence": 0.5}
+    with pytest.raises(errors.BadInput, match=f"must be submitted. Not understood: '{name}'"):
+        asked(posted(PATH, sent, MATCH))
+
+
 def test_a_missing_boundary_is_named() -> None:
     incoming = Incoming("POST", PATH, headers={"content-type": "multipart/form-data"}, body=call().body, match=MATCH)
     with pytest.raises(errors.BadInput, match="boundary"):

@@ -17,7 +17,7 @@ from saccade.call import Answer
 from saccade.dialects import arguments, inputs, references, yolo_answers
 from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
-from saccade.dialects.yolo_ask import YoloAsk, ask, words_of
+from saccade.dialects.yolo_ask import YoloAsk, ask, no_picture, words_of
 from saccade.dialects.yolo_refusals import retry_headers, told
 from saccade.errors import BadInput
 
@@ -48,7 +48,7 @@ class Hub:
         """One call. Nothing is ever answered from a default image, nor from a model that nobody chose."""
         words, picture = words_of(incoming)
         if picture is None:
-            raise BadInput(NO_PICTURE)
+            raise no_picture(NO_PICTURE, words)
         named = arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput(NO_MODEL)

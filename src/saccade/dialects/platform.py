@@ -18,7 +18,7 @@ from saccade.dialects import arguments, references, yolo_answers
 from saccade.dialects.arguments import Face
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model, speaks_form
-from saccade.dialects.yolo_ask import YoloAsk, ask, task_of, words_of
+from saccade.dialects.yolo_ask import YoloAsk, ask, no_picture, task_of, words_of
 from saccade.dialects.yolo_refusals import iso_time, retry_headers, seconds, told
 from saccade.errors import BadInput
 
@@ -66,7 +66,7 @@ class Platform:
         """One call."""
         words, picture = words_of(incoming)
         if picture is None:
-            raise BadInput(NO_PICTURE)
+            raise no_picture(NO_PICTURE, words)
         named = _in_path(incoming) or arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput(NO_MODEL)

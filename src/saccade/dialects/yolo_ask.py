@@ -90,6 +90,12 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
     return words, _written(words, files)
 
 
+def no_picture(text: str, words: Words) -> BadInput:
+    """The refusal of a request without a picture: ``text``, and the names under which it may have one unnoticed."""
+    names = ", ".join(f"'{name[:40]}'" for name in words.unknown())
+    return BadInput(f"{text} Not understood: {names}." if names else text)
+
+
 def ask(
     incoming: Incoming, words: Words, picture: Picture, face: Face, shape: Response, named: str, card: Card, desk: Desk
 ) -> YoloAsk:

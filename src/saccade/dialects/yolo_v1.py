@@ -19,7 +19,7 @@ from saccade.dialects import arguments, inputs, references, yolo_answers
 from saccade.dialects.arguments import Face, Response, Words
 from saccade.dialects.dialect import Ask, Desk, Incoming, Outgoing, Route, status_of
 from saccade.dialects.hub import only_model
-from saccade.dialects.yolo_ask import Picture, YoloAsk, ask, words_of
+from saccade.dialects.yolo_ask import Picture, YoloAsk, ask, no_picture, words_of
 from saccade.dialects.yolo_refusals import retry_headers, told
 from saccade.errors import BadInput
 
@@ -64,7 +64,7 @@ class YoloV1:
         """One call; the model stands in the path, or in a field ``model``, or is the only one."""
         words, picture = words_of(incoming, FILES)
         if picture is None:
-            raise BadInput(NO_PICTURE)
+            raise no_picture(NO_PICTURE, words)
         named = incoming.match.get("model") or arguments.text(words, "model") or self._default or only_model(desk)
         if not named:
             raise BadInput("No model is named. Call /v1/predict/MODEL_ID with a model's id or name.")
