@@ -329,6 +329,13 @@ def test_no_picture_is_refused_in_the_words_of_the_old_server() -> None:
     }
 
 
+@pytest.mark.parametrize("nothing", [None, "", []])
+def test_a_name_that_holds_nothing_gives_way_to_the_next(nothing: object) -> None:
+    sent = {"image": nothing, "images": nothing, "url": "https://example.org/a.jpg", "classes": nothing}
+    ask = asked(posted(PATH, sent, MATCH))
+    assert (ask.calls[0].media_url, ask.arguments.classes) == ("https://example.org/a.jpg", None)
+
+
 @pytest.mark.parametrize("name", ["image_base64", "inputs"])
 def test_a_picture_under_an_unknown_name_is_refused_by_that_name(name: str) -> None:
     sent = {name: base64.b64encode(photo()).decode(), "confidence": 0.5}

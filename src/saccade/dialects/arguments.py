@@ -119,10 +119,10 @@ class Words(msgspec.Struct, frozen=True):
     body: Mapping[str, Value] = {}
 
     def find(self, names: Sequence[str]) -> tuple[str, Value] | None:
-        """The first of these names that holds something, with its value; empty text and null hold nothing."""
+        """The first of these names that holds something, with its value; empty text, an empty list and null do not."""
         for name in names:
             for value in (self.form.get(name), next(iter(self.query.get(name, ())), None), self.body.get(name)):
-                if value not in (None, "", b""):
+                if value not in (None, "", b"", []):
                     return name, value
         return None
 
