@@ -343,6 +343,11 @@ def test_a_picture_under_an_unknown_name_is_refused_by_that_name(name: str) -> N
         asked(posted(PATH, sent, MATCH))
 
 
+def test_a_files_name_without_curls_sign_for_files_is_told_of_the_sign() -> None:
+    with pytest.raises(errors.BadInput, match="when an @ stands before its name"):
+        asked(call({"image": "/home/me/photo.jpg"}, files={}))
+
+
 def test_a_missing_boundary_is_named() -> None:
     incoming = Incoming("POST", PATH, headers={"content-type": "multipart/form-data"}, body=call().body, match=MATCH)
     with pytest.raises(errors.BadInput, match="boundary"):
@@ -368,6 +373,11 @@ def test_a_file_under_another_name_is_refused_by_that_name() -> None:
 
 @pytest.mark.parametrize("ref", ["yolo11n", "yolo11n.pt", "yolo11n.onnx", "YOLO11n", "YOLO11n.PT"])
 def test_official_names_in_any_case_with_or_without_suffix(ref: str) -> None:
+    assert asked(form(PATH, files={"image": photo()}, match={"model": ref})).calls[0].model == "yolo11n"
+
+
+@pytest.mark.parametrize("ref", ["https:/hub.ultralytics.com/models/yolo11n", "ul:/owner/project/yolo11n"])
+def test_an_address_of_which_the_path_has_taken_a_slash(ref: str) -> None:
     assert asked(form(PATH, files={"image": photo()}, match={"model": ref})).calls[0].model == "yolo11n"
 
 

@@ -372,7 +372,8 @@ def image_string(text: str | bytes) -> bytes:
 
 NOT_BASE64 = (
     "The image string is neither valid base64 nor an address that begins with http:// or https://. Send the image's "
-    "bytes in base64 (a data: URI is fine too); names of files are never opened."
+    "bytes in base64 (a data: URI is fine too); names of files are never opened: curl sends a file when an @ stands "
+    "before its name."
 )
 
 

@@ -23,6 +23,9 @@ NAME = re.compile(f"{_PART}(?:/{_PART}){{0,2}}")
 """Whatever a file in a folder of models is likely to be called, as ``best (1)``; nothing that leads out of a folder."""
 
 
+SCHEME = re.compile(r"^(ul|hf|https?):/(?!/)", re.IGNORECASE)
+"""In the path of a request, the two slashes of an address have become one."""
+
 KEYED = re.compile(r"[0-9a-f]{42}_")
 """HUB's ``APIKEY_MODELID``: the key is no part of the name, and is shown to nobody."""
 
@@ -47,7 +50,7 @@ def model_name(text: str) -> str:
     Raises:
         UnknownModel: the text can be no model's name.
     """
-    written = KEYED.sub("", text.strip().strip("\"'"), count=1)
+    written = SCHEME.sub(r"\1://", KEYED.sub("", text.strip().strip("\"'"), count=1))
     scheme, separator, rest = written.partition("://")
     if not separator:
         name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
