@@ -627,6 +627,7 @@ class App:
             async for entry in entries:
                 yield entry
         except Error as error:
+            let_go(error)
             yield dialect.refuse(error, incoming).body + b"\n"
         except Exception as error:
             exchange.error = "Bug"
@@ -781,6 +782,7 @@ def bug(error: Exception, request_id: str) -> Error:
         log.warning("%s id=%s", shortage.message, request_id)
         return shortage
     log.error("internal error id=%s %s", request_id, place(error))
+    let_go(error)
     return Error(f"Unhandled server error. Please report it with this id: {request_id}")
 
 
