@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from tests.families.made import FRAME, card
@@ -8,6 +9,7 @@ from saccade.call import Options
 from saccade.errors import BadOptions, RunFailed
 from saccade.families.classifier import Classifier
 
+FINISHED = {"activation": "none"}
 LOGITS = np.array([[1.0, 3.0, -2.0, 3.0, 0.0, 2.0]], np.float32)
 
 
@@ -37,6 +39,18 @@ def test_the_activation_is_chosen_by_the_kind_of_problem() -> None:
 def test_an_unknown_activation_is_refused_in_the_words_of_transformers() -> None:
     with pytest.raises(BadOptions, match="bogus is not a valid ClassificationFunction, please select one of"):
         family().read([LOGITS], FRAME, Options(activation="bogus"))
+
+
+def test_scores_that_the_graph_has_finished_are_not_softened_again() -> None:
+    finished = Classifier(msgspec.structs.replace(card("classify", "classifier", "ViT", 3), config=FINISHED))
+    scores = [np.array([[0.1, 0.7, 0.2]], np.float32)]
+    for chosen in (None, "softmax", "SoftMax", "none"):
+        found = finished.read(scores, FRAME, Options(activation=chosen))
+        assert found.scores.tolist() == pytest.approx([0.7, 0.2, 0.1])
+    with pytest.raises(BadOptions, match="sigmoid cannot be applied to what 'made' answers: its graph ends in scores"):
+        finished.read(scores, FRAME, Options(activation="sigmoid"))
+    with pytest.raises(BadOptions, match="bogus is not a valid ClassificationFunction"):
+        finished.read(scores, FRAME, Options(activation="bogus"))
 
 
 def test_huge_logits_do_not_overflow() -> None:

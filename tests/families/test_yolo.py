@@ -209,11 +209,24 @@ def test_labels_are_the_best_first() -> None:
     assert family.read([scores], FRAME, Options(top_k=1, conf=0.9)).class_ids.tolist() == [2]
 
 
+def test_classifiers_that_end_in_a_softmax_are_given_no_other_function() -> None:
+    family = Yolo(card("classify", labels={0: "yes", 1: "no"}))
+    scores = [np.array([[0.25, 0.75]], np.float32)]
+    for chosen in ("softmax", "none"):
+        assert family.read(scores, FRAME, Options(activation=chosen)).scores.tolist() == [0.75, 0.25]
+    with pytest.raises(BadOptions, match="sigmoid cannot be applied"):
+        family.read(scores, FRAME, Options(activation="sigmoid"))
+
+
 def test_classifiers_of_the_yolov5_repository_answer_with_logits() -> None:
     classic = card("classify", config={"metadata": {"names": "{0: 'a', 1: 'b'}", "stride": "32"}})
     family = Yolo(classic)
     found = family.read([np.array([[1.0, 3.0, 0.0]], np.float32)], FRAME, Options())
     np.testing.assert_allclose(found.scores.sum(), 1, rtol=1e-6)
+    raw = family.read([np.array([[1.0, 3.0, 0.0]], np.float32)], FRAME, Options(activation="none"))
+    assert raw.scores.tolist() == [3.0, 1.0, 0.0]
+    several = family.read([np.array([[1.0, 3.0, 0.0]], np.float32)], FRAME, Options(activation="sigmoid"))
+    np.testing.assert_allclose(several.scores, 1 / (1 + np.exp([-3.0, -1.0, 0.0])), rtol=1e-6)
     assert family.pixels()[""].mean == (0.485, 0.456, 0.406)
     assert family.prepare(np.zeros((50, 90, 3), np.uint8), Options()).tensors[""].shape == (1, SIDE, SIDE, 3)
 

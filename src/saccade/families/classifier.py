@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
 import numpy as np
 
 from saccade import imageprocessor
@@ -23,11 +24,14 @@ class Classifier:
     """Graphs whose first output is (n, classes).
 
     ``card.config``: "preprocessor" as in a ``preprocessor_config.json``; "config" as in a ``config.json``, of which
-    ``problem_type`` chooses the activation; "activation" if the graph is not followed by softmax.
+    ``problem_type`` chooses the activation; "activation" if the graph is not followed by softmax: "none" says that its
+    numbers are scores already.
     """
 
     def __init__(self, card: Card) -> None:
+        self.name = card.name
         self.labels = card.labels
+        self.ends_in_scores = card.config.get("activation") == "none"
         self.processor = imageprocessor.of(mapping(card.config.get("preprocessor")), "ViT", card.input_hw)
         self.activation = str(card.config.get("activation") or activation(mapping(card.config.get("config")), card))
 
@@ -38,6 +42,9 @@ class Classifier:
         return Prepared(*self.processor(image_rgb))
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Labels:
+        """Raises BadOptions for an activation that is not known, or that finished scores cannot be given."""
+        if self.ends_in_scores:
+            options = as_scores(options, self.name)
         return ranked(outputs[0], self.activation, self.labels, options)
 
 
@@ -57,6 +64,21 @@ def ranked(output: Tensor, usual: str, names: Mapping[int, str], options: Option
         scores=scores[best],
         names=tuple(names.get(number, f"LABEL_{number}") for number in best.tolist()),
     )
+
+
+def as_scores(options: Options, name: str) -> Options:
+    """The options for a graph that ends in scores: a second softmax would make all of them nearly alike.
+
+    Raises:
+        BadOptions: a sigmoid is asked for, which only logits can be given.
+    """
+    chosen = (options.activation or "none").lower()
+    if chosen == "sigmoid":
+        raise BadOptions(
+            f"sigmoid cannot be applied to what '{name}' answers: its graph ends in scores, not in logits. Leave "
+            "function_to_apply out."
+        )
+    return msgspec.structs.replace(options, activation="none") if chosen == "softmax" else options
 
 
 def mapping(value: object) -> Mapping[str, object]:

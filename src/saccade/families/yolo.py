@@ -17,8 +17,8 @@ from PIL import Image
 from saccade.call import Options
 from saccade.card import Card, Pixels
 from saccade.errors import BadOptions, RunFailed, UnsupportedModel
+from saccade.families.classifier import activated, as_scores
 from saccade.families.family import Prepared, Tensor, as_float32
-from saccade.ops.activations import softmax
 from saccade.ops.boxes import Rows, corners_of, corners_of_rotated, nms, rotated_nms
 from saccade.ops.grids import Grids, levels_of, ranked_above, rows_above
 from saccade.ops.prototypes import crops_on_image, crops_on_input
@@ -139,9 +139,9 @@ class Yolo:
         return side, side
 
     def labels(self, outputs: Sequence[Tensor], options: Options) -> Labels:
-        scores = as_float32(outputs[0]).reshape(-1)
-        if self.classic:
-            scores = softmax(scores)
+        """Raises BadOptions for a sigmoid, unless the export is a classic one: the others end in a softmax."""
+        usual, options = ("softmax", options) if self.classic else ("none", as_scores(options, self.card.name))
+        scores = activated(as_float32(outputs[0]).reshape(-1), options.activation or usual)
         if not np.isfinite(scores).all():
             raise RunFailed(f"The model '{self.card.name}' answered with numbers that are not finite.")
         best = np.argsort(-scores, kind="stable")[: TOP_K if options.top_k is None else max(options.top_k, 0)]
