@@ -58,6 +58,17 @@ def test_a_later_instance_paints_over_an_earlier_one() -> None:
     assert found.areas.tolist() == [0, 45 * 33]
 
 
+@pytest.mark.parametrize(("overlap", "kept"), [(0.75, 2), (0.8, 2), (0.801, 1)])
+def test_the_share_that_a_segment_keeps_is_compared_in_double_precision(overlap: float, kept: int) -> None:
+    """4/5 in single precision, as torch divides, is more than 0.8 in double precision, in which Python compares."""
+    classes = np.full((1, 2, 3), -9.0, np.float32)
+    classes[0, 0, 0] = classes[0, 1, 1] = 9.0
+    masks = np.full((1, 2, *FRAME.image_hw), -9.0, np.float32)
+    masks[0, 0], masks[0, 0, :5], masks[0, 1, 4:9] = -12.0, 5.0, 9.0
+    found = family("MaskFormer", 2).read([classes, masks], FRAME, Options(overlap_threshold=overlap))
+    assert len(found.scores) == kept
+
+
 def test_a_picture_without_segments_has_an_empty_answer() -> None:
     nothing = [np.zeros((1, 3, 4), np.float32), np.zeros((1, 3, 4, 4), np.float32)]
     found = family("Mask2Former", 3).read(nothing, FRAME, Options())

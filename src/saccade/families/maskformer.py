@@ -98,7 +98,7 @@ class MaskFormer:
         shown = [
             place
             for place, area in enumerate(areas)
-            if won[place] and area and np.float32(won[place]) / np.float32(area) > overlap
+            if won[place] and area and float(np.float32(won[place]) / np.float32(area)) > overlap
         ]
         crops = [maps.region(winner, place) for place in shown]
         return self.named(crops, scores[shown], class_ids[shown], kind, image_hw)
