@@ -308,6 +308,34 @@ def test_broken_json_is_told_only_to_those_who_declared_json(body: bytes) -> Non
 
 
 @pytest.mark.parametrize(
+    ("body", "flaw"),
+    [
+        (b'{"inputs": "AAAA",}', "trailing comma in object"),
+        (b"{'inputs': 'AAAA'}", "object keys must be strings"),
+        (b'{"inputs":"' + TEXT.encode(), "Input data was truncated"),
+        (b'["\xff"]', "The JSON body is not UTF-8 text (byte 2)"),
+    ],
+)
+def test_what_is_no_image_either_is_told_what_is_wrong_with_its_json(body: bytes, flaw: str) -> None:
+    no_image = errors.BadInput("cannot identify image file: it looks like JSON. Accepted are JPEG and TGA")
+    status, told, _ = error_of(no_image, body=body)
+    assert status == 400
+    assert told["error"].startswith("cannot identify image file: it looks like JSON. Accepted are JPEG and TGA. The ")
+    assert flaw in told["error"]
+    with pytest.raises(errors.BadInput, match="JSON"):  # and not that labels are missing, which it may well hold
+        ask("/models/clip", body)
+
+
+def test_an_image_that_begins_as_json_does_is_not_told_of_json() -> None:
+    header = b"{" + bytes(17) + b"cut off"
+    assert error_of(errors.BadInput("it is cut off"), body=header)[1] == {
+        "error": "cannot identify image file: it is cut off"
+    }
+    with pytest.raises(errors.BadOptions, match="`candidate_labels` is missing"):
+        ask("/models/clip", header)
+
+
+@pytest.mark.parametrize(
     "body", [{"inputs": 3}, {"inputs": []}, {"inputs": [1]}, {"inputs": [TEXT] * 65}, {"inputs": {}}, {"inputs": True}]
 )
 def test_what_is_no_image_string_is_bad_input(body: dict[str, Any]) -> None:

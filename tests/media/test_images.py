@@ -339,6 +339,8 @@ def test_an_icon_is_as_large_as_the_png_inside_it_says() -> None:
         (bytes(128) + b"DICM" + bytes(16), "DICOM"),
         (b'--x1\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n\xff\xd8', "multipart form"),
         (b"{\0\x47\x01", "no known image format"),
+        ('{"inputs": "AAAA"}'.encode("utf-16"), "text in UTF-16, .* save it in UTF-8"),
+        ('{"inputs": "AAAA"}'.encode("utf-16-le"), "text in UTF-16"),
         (b"\x00\x00\x02\x00\x01\x00" + bytes(16), "cursor"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2\nsize 12345\n", "git lfs pull"),
     ],

@@ -106,7 +106,12 @@ class HuggingFace:
                 f"Supported tasks: '{', '.join(WORDS[card.task])}', got: '{place.task}'"
             )
         content = content or content_of(incoming)
-        options = options_of(card.task, place.model or card.name, content.parameters)
+        try:
+            options = options_of(card.task, place.model or card.name, content.parameters)
+        except errors.BadOptions as error:
+            if content.flaw:  # what is missing stands in what could not be read
+                raise errors.BadInput(content.flaw) from error
+            raise
         calls = tuple(
             Call(
                 model=card.name,
@@ -148,6 +153,8 @@ class HuggingFace:
             named = place.model or _named(incoming, content)
         except errors.BadOptions:
             named = ""
+        if isinstance(error, errors.BadInput) and content and content.flaw and content.flaw not in error.message:
+            error = errors.BadInput(f"{error.message}. {content.flaw}")
         return refusal(
             error,
             incoming,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from saccade import media
@@ -50,6 +50,9 @@ WORDS = SILENT.union(*PARAMETERS.values())
 JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*[{\["]')
 """After a byte order mark and blanks, a sign with which JSON begins and no image does."""
 
+TGA_HEADER = 18
+"""Bytes. TGA alone has no signature, but zeros in its header, which no JSON has."""
+
 IMAGES = ("inputs", "image")
 """Parts of a form whose text is the image."""
 
@@ -76,12 +79,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a body held. ``shape`` says how the answer is wrapped: bare, a list per image, or Vertex predictions."""
+    """What a body held. ``shape`` says how the answer is wrapped: bare, a list per image, or Vertex predictions.
+    ``flaw`` tells what is wrong with a body that was taken for a picture although it begins as JSON does."""
 
     pictures: tuple[Picture, ...]
     shape: Shape = "one"
     parameters: Mapping[str, Value] = field(default_factory=dict)
     switches: Mapping[str, Value] = field(default_factory=dict)
+    flaw: str = ""
 
 
 def content_of(incoming: Incoming) -> Content:
@@ -95,7 +100,7 @@ def content_of(incoming: Incoming) -> Content:
     query = _said(incoming.query)
     if not query:
         return found
-    return Content(found.pictures, found.shape, {**query, **found.parameters}, {**query, **found.switches})
+    return replace(found, parameters={**query, **found.parameters}, switches={**query, **found.switches})
 
 
 def _content(incoming: Incoming) -> Content:
@@ -108,17 +113,19 @@ def _content(incoming: Incoming) -> Content:
         except BadInput:
             if body.lstrip()[:2] == b"--":
                 raise
+    flaw = ""
     if JSON_START.match(body):
         try:
             value = inputs.json_value(body)
-        except BadInput:
+        except BadInput as error:
             if _says_json(incoming.headers):
                 raise
+            flaw = "" if b"\0" in body[:TGA_HEADER] else error.message
         else:
             return _from_json(value, body)
     if PAIRS_START.match(body):
         return _from_form(inputs.Form(texts=inputs.urlencoded(body, frozenset(IMAGES))))
-    return Content((Picture(_raw(body)),))
+    return Content((Picture(_raw(body)),), flaw=flaw)
 
 
 def _says_json(headers: Mapping[str, str]) -> bool:

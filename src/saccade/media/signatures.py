@@ -26,6 +26,8 @@ NAME_ENDS: Final = (b".jpg", b".jpeg", b".png", b".webp", b".bmp", b".tif", b".t
 
 RAW: Final = "a camera's raw file, which is not accepted: export it as JPEG"
 
+UTF16: Final = "text in UTF-16, as PowerShell's > writes it: save it in UTF-8"
+
 FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"%PDF", "a PDF document"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -53,6 +55,9 @@ FOREIGN: Final[tuple[tuple[bytes, str], ...]] = (
     (b"FUJIFILMCCD-RAW", RAW),
     (b"IIRO", RAW),
     (b"IIU\x00", RAW),
+    (b"\xff\xfe", UTF16),
+    (b"\xfe\xff", UTF16),
+    (b'{\0"\0', UTF16),
 )
 """First bytes of things that are not images of ours, and what to call them."""
 
