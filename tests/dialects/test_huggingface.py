@@ -671,6 +671,15 @@ def test_every_error_is_an_object_with_one_string(error: errors.Error) -> None:
     assert ("retry-after" in headers) == (status in (429, 503, 504))
 
 
+def test_a_value_that_was_cut_is_told_alike_in_header_and_body() -> None:
+    """huggingface_hub shows both, unless they are the same."""
+    with pytest.raises(errors.BadOptions) as found:
+        options("detr", {"threshold": "x" * 60})
+    _, body, headers = error_of(found.value)
+    assert body["error"] == headers["x-error-message"]
+    assert body["error"].endswith("but the text 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...' was given.")
+
+
 def test_an_unknown_model_does_not_exist_verbatim() -> None:
     status, body, headers = error_of(errors.UnknownModel("Add it with saccade pull"), "/models/a/b")
     assert (status, body) == (404, {"error": "Model a/b does not exist"})

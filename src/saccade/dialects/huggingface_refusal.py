@@ -55,6 +55,7 @@ def refusal(error: errors.Error, incoming: Incoming, model: str, *, about_pictur
             text = f"Model too busy, unable to get response in less than 60 second(s). {text}"
         case errors.DeadlinePassed() if "timed out" not in text:
             text = f"The request timed out. {text}"
+    text = text.replace("…", "...")  # no header holds it, and the Python client tells two texts that differ one by one
     if incoming.device:
         extra += [("x-compute-type", incoming.device), ("x-compute-time", f"{incoming.worked_s:.3f}")]
     if isinstance(error, errors.Busy):
