@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -455,10 +456,14 @@ def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -
     wanted = Options(candidate_labels=("cat", "big, black dog"))
     query = "candidate_labels=cat&candidate_labels=&candidate_labels=big, black dog"
     assert ask("/models/clip", JPEG, query).calls[0].options == wanted
+    bracketed = "candidate_labels[]=cat&candidate_labels[]=big, black dog"
+    assert ask("/models/clip", JPEG, bracketed).calls[0].options == wanted
+    alone = ask("/models/clip", JPEG, "candidateLabels[]=big, black dog")
+    assert (alone.calls[0].options.candidate_labels, alone.warning) == (("big, black dog",), "")
     assert options("clip", {"candidate_labels": '["cat", "big, black dog"]'}) == wanted
     assert options("clip", {"candidate_labels": "[cat, dog"}) == Options(candidate_labels=("[cat", "dog"))
-    one_by_one = (("candidate_labels", b"cat"), ("candidate_labels", b"big, black dog"), ("file", JPEG))
-    for filename in (b"", b"; filename=x"):
+    for field, filename in product(("candidate_labels", "candidate_labels[]"), (b"", b"; filename=x")):
+        one_by_one = ((field, b"cat"), (field, b"big, black dog"), ("file", JPEG))
         parts = b"".join(
             b'--xx\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % (name.encode(), filename, value)
             for name, value in one_by_one

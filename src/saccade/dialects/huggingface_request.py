@@ -25,6 +25,8 @@ MAX_PICTURES = 64
 MAX_CANDIDATES = 1000
 """Labels that a zero-shot request may bring along."""
 LABEL_NAMES = frozenset({"candidate_labels", "candidateLabels"})
+ONE_BY_ONE = {f"{name}[]": name for name in sorted(LABEL_NAMES)}
+"""What JavaScript's and PHP's libraries make of the name of a list in an address or a form."""
 LABELS = "a list of texts, or one text with commas between the labels"
 
 FUNCTIONS = ("sigmoid", "softmax", "none")
@@ -44,7 +46,7 @@ PARAMETERS: Mapping[Task, tuple[str, ...]] = {
 SILENT = frozenset({"timeout", "model", "use_cache", "wait_for_model", "dont_load_model", "use_gpu"})
 """Words that are no parameters of the task, but need no warning."""
 
-WORDS = SILENT.union(*PARAMETERS.values())
+WORDS = SILENT.union(*PARAMETERS.values(), ONE_BY_ONE)
 """Names whose values are text in a form, in whatever kind of part they come."""
 
 JSON_START = re.compile(rb'(?:\xef\xbb\xbf)?\s*[{\["]')
@@ -166,7 +168,12 @@ def _from_form(form: inputs.Form) -> Content:
 def _said(pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
     """What a query string or a form says: the last of each name, but all labels, which may come one by one."""
     values = inputs.gathered((name, value) for name, value in pairs if value)
-    return {name: [*found] if name in LABEL_NAMES and len(found) > 1 else found[-1] for name, found in values.items()}
+    return {
+        ONE_BY_ONE.get(name, name): [*found]
+        if name in ONE_BY_ONE or (name in LABEL_NAMES and len(found) > 1)
+        else found[-1]
+        for name, found in values.items()
+    }
 
 
 def _nested(form: inputs.Form, name: str) -> dict[str, Value]:
