@@ -478,6 +478,21 @@ def test_unknown_parameters_are_ignored_with_a_warning_header() -> None:
     assert headers["x-hf-warning"] == "parameters; ignored, unknown to object-detection: foo"
 
 
+def test_parameters_beside_the_inputs_are_ignored_with_a_warning() -> None:
+    found = ask(
+        "/models/google/vit", {"inputs": TEXT, "top_k": 2, "timeout": 3, "options": {"function_to_apply": "none"}}
+    )
+    assert found.calls[0].options == Options(top_k=5)
+    assert found.warning == "parameters; ignored, because not in `parameters`: top_k, function_to_apply"
+    twice = ask("/models/detr", {"inputs": TEXT, "threshold": 0.1, "parameters": {"threshold": 0.2, "foo": 1}})
+    assert twice.warning == "parameters; ignored, unknown to object-detection: foo"
+    both = ask("/models/detr", {"inputs": TEXT, "threshold": 0.1, "parameters": {"foo": 1}})
+    assert both.warning == (
+        "parameters; ignored, unknown to object-detection: foo; ignored, because not in `parameters`: threshold"
+    )
+    assert ask("/models/detr", JPEG, "threshold=0.3&use_cache=0").warning == ""
+
+
 @pytest.mark.parametrize(
     ("sent", "wanted"),
     [

@@ -19,7 +19,7 @@ from saccade.dialects import inputs
 from saccade.dialects.dialect import Ask, Desk, Incoming, ModelState, Outgoing, Route
 from saccade.dialects.huggingface_answer import rows_of
 from saccade.dialects.huggingface_refusal import header_text, refusal
-from saccade.dialects.huggingface_request import Content, Shape, content_of, ignored, options_of
+from saccade.dialects.huggingface_request import Content, Shape, content_of, ignored, misplaced, options_of
 from saccade.dialects.inputs import Value
 
 WORDS: Mapping[Task, tuple[str, ...]] = {
@@ -124,9 +124,9 @@ class HuggingFace:
             )
             for picture in content.pictures
         )
-        unknown = ignored(card.task, content.parameters)
-        warning = f"parameters; ignored, unknown to {WORDS[card.task][0]}: {', '.join(unknown[:8])}" if unknown else ""
-        return HuggingFaceAsk(calls=calls, shape=content.shape, device=desk.device(), warning=warning)
+        return HuggingFaceAsk(
+            calls=calls, shape=content.shape, device=desk.device(), warning=_warning(card.task, content)
+        )
 
     def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:
         """The answer with the compute headers of the first generation."""
@@ -257,6 +257,16 @@ def _switch(incoming: Incoming, content: Content | None, name: str, default: boo
 def _may_load(incoming: Incoming, content: Content | None) -> bool:
     unwanted = False if content is None else inputs.boolean(content.switches.get("dont_load_model"), False)
     return inputs.boolean(incoming.headers.get("x-load-model"), not unwanted)
+
+
+def _warning(task: Task, content: Content) -> str:
+    """What the caller said in vain, "" if nothing."""
+    told = []
+    if unknown := ignored(task, content.parameters):
+        told.append(f"ignored, unknown to {WORDS[task][0]}: {', '.join(unknown[:8])}")
+    if strayed := misplaced(task, content):
+        told.append(f"ignored, because not in `parameters`: {', '.join(strayed)}")
+    return f"parameters; {'; '.join(told)}" if told else ""
 
 
 def _compute_headers(answers: Sequence[Answer], device: str) -> list[tuple[str, str]]:

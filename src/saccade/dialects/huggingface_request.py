@@ -280,6 +280,11 @@ def ignored(task: Task, parameters: Mapping[str, Value]) -> list[str]:
     return [name for name in parameters if name not in known]
 
 
+def misplaced(task: Task, content: Content) -> list[str]:
+    """Names of the task's parameters that stand beside ``inputs`` or among the options, where they mean nothing."""
+    return [name for name in PARAMETERS[task] if name in content.switches and name not in content.parameters]
+
+
 def _number(given: Mapping[str, Value], name: str, default: float) -> float:
     return inputs.number(name, given[name]) if name in given else default
 
@@ -308,7 +313,10 @@ def _subtask(value: Value, model: str) -> str | None:
 def _zero_shot(given: Mapping[str, Value]) -> Options:
     labels = given.get("candidate_labels", given.get("candidateLabels"))
     if labels is None:
-        raise BadOptions(f"`candidate_labels` is missing: the model looks for what it is told. Send {LABELS}.")
+        raise BadOptions(
+            f"`candidate_labels` is missing: the model looks for what it is told. Send {LABELS}, in `parameters` or "
+            "in the address."
+        )
     if isinstance(labels, str) and labels.lstrip().startswith("["):
         with contextlib.suppress(BadInput):
             labels = inputs.json_value(labels.encode())
