@@ -755,4 +755,6 @@ def test_the_javascript_client_is_slowed_down_because_it_repeats_a_503_at_once()
     hasty = Incoming("POST", "/", headers={"user-agent": "@huggingface/inference/4.13.30 node"})
     assert hot(Overloaded("full"), hasty, Settings())
     assert not hot(BadInput("no image"), hasty, Settings())
+    in_chrome = {"user-agent": "Mozilla/5.0 Chrome/140.0", "origin": "https://page.example"}
+    assert hot(Overloaded("full"), Incoming("POST", "/", headers=in_chrome), Settings())
     assert not hot(Overloaded("full"), Incoming("POST", "/", headers={"user-agent": "curl/8"}), Settings())

@@ -89,7 +89,8 @@ COLD_PAUSE_S = 1.0
 """A pause before "try again" is answered to clients that repeat at once and for ever."""
 
 HOT_CLIENT = "@huggingface/inference"
-"""How the JavaScript client names itself; it repeats every 503 without a pause (474 times in a second, measured)."""
+"""How the JavaScript client names itself; it repeats every 503 without a pause (474 times in a second, measured). In
+Chrome it cannot: there a page's calls bear the browser's own name."""
 
 UNSEEN = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
 """Stands in the counts for an answer that only another server has seen, and for one without entries."""
@@ -713,10 +714,11 @@ def host_of(scope: Scope) -> str:
 
 
 def hot(error: Error, incoming: Incoming, settings: Settings) -> bool:
-    """Whether the caller is one that repeats a 503 at once and for ever, so that it must be slowed down."""
+    """Whether the caller may be one that repeats a 503 at once and for ever, so that it must be slowed down."""
     if isinstance(error, StillLoading) and settings.hf_cold_503:
         return True
-    return isinstance(error, Busy) and incoming.headers.get("user-agent", "").startswith(HOT_CLIENT)
+    may_be = incoming.headers.get("user-agent", "").startswith(HOT_CLIENT) or "origin" in incoming.headers
+    return isinstance(error, Busy) and may_be
 
 
 def patience_of(headers: Mapping[str, str]) -> float:
