@@ -452,6 +452,12 @@ def test_candidate_labels_come_as_a_list_or_joined_by_commas_or_beside_the_image
     assert beside.calls[0].options == wanted
 
 
+@pytest.mark.parametrize("template", ["a photo of {}, {}", "a photo of {0}, {0}"])
+def test_the_place_of_the_label_in_a_template_may_be_numbered(template: str) -> None:
+    found = options("clip", {"candidate_labels": "cat", "hypothesis_template": template})
+    assert found == Options(candidate_labels=("cat",), hypothesis_template="a photo of {}, {}")
+
+
 def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -> None:
     wanted = Options(candidate_labels=("cat", "big, black dog"))
     query = "candidate_labels=cat&candidate_labels=&candidate_labels=big, black dog"

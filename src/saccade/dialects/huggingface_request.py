@@ -330,6 +330,8 @@ def _zero_shot(given: Mapping[str, Value]) -> Options:
     if len(names) > MAX_CANDIDATES:
         raise BadOptions(f"`candidate_labels` has {len(names)} labels; at most {MAX_CANDIDATES} are allowed.")
     template = given.get("hypothesis_template")
+    if isinstance(template, str):
+        template = template.replace("{0}", "{}")  # the pipeline's own language has both
     if template is not None and not (isinstance(template, str) and "{}" in template):
         raise BadOptions("`hypothesis_template` must be a text with {} where the label goes.")
     return Options(candidate_labels=tuple(names), hypothesis_template=template)
