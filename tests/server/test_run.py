@@ -630,6 +630,17 @@ def test_what_was_asked_is_answered_although_more_follows_than_was_announced(
     assert got.count(b"connection: close") == 1
 
 
+def test_calls_that_come_one_behind_the_other_are_answered_and_only_so_many_wait(server: Process) -> None:
+    """Each that waits takes a hundred times what its head took on the way."""
+    call = b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 8000\r\n\r\n" + b"x" * 8000
+    assert raw(server.url, call * 250).count(b"HTTP/1.1 200") == 250
+    slow = b"POST /plain/one HTTP/1.1\r\nhost: x\r\ncontent-length: 6\r\n\r\nsleep1"
+    got = raw(server.url, slow + b"GET /health HTTP/1.1\r\n\r\n" * 5000, pause_s=1.5)
+    assert got.count(b"HTTP/1.1 200") == 101
+    assert got.endswith(b'{"status":"ok"}')
+    assert httpx.get(server.url + "/health").status_code == 200
+
+
 def test_a_line_of_a_head_that_never_ends_is_refused_at_the_limit(server: Process) -> None:
     sent = 0
     host, port = server.url.removeprefix("http://").split(":")

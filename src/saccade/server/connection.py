@@ -10,12 +10,13 @@ import asyncio
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from contextlib import suppress
 from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from saccade.server.crowd import Crowd
@@ -35,6 +36,10 @@ ASCII = "".join(map(chr, range(128)))
 
 LOOK_S = 0.5
 """How often is looked whether an answer that is too large to leave at once is being taken."""
+
+MOST_WAITING = 100
+"""Requests that may wait on a connection while an earlier one is answered: each takes 2.8 kB, for 18 bytes that came.
+Who sends more gets these answered, and the rest is for another connection."""
 
 PARTING_S = 5.0
 """A server that stops lets go who has taken nothing of an answer for so long, and waits so long for bodies."""
@@ -134,9 +139,9 @@ def encoded(data: bytes) -> bytes:
 def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd: Crowd) -> type[HttpToolsProtocol]:
     """A connection of a server with no proxy before it.
 
-    uvicorn's takes heads of any size and waits for them for ever, keeps an answer that nobody reads for ever, and
-    resets the connection of a caller that is still sending when the answer is complete: many never see that answer
-    then. Who has ended its own side of the connection gets none from it.
+    uvicorn's takes heads of any size and waits for them for ever, keeps an answer that nobody reads for ever, goes on
+    reading requests however many wait already, and resets the connection of a caller that is still sending when the
+    answer is complete: many never see that answer then. Who has ended its own side of the connection gets none from it.
     """
 
     class Guarded(Connection):
@@ -157,6 +162,7 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            self.flow = InTurn(transport, self.pipeline)
             self._await_head()
             if not crowd.enter(self):
                 transport.write(FULL)
@@ -244,8 +250,9 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
                 self._await_head()
 
         def on_message_begin(self) -> None:
-            self.head_bytes = 0
-            self.begun = self.in_head = self.head_is_new = True
+            if not self.dismissed:
+                self.head_bytes = 0
+                self.begun = self.in_head = self.head_is_new = True
             super().on_message_begin()
 
         def on_url(self, url: bytes) -> None:
@@ -258,6 +265,9 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def on_headers_complete(self) -> None:
             if self.dismissed or self.declines():
+                return
+            if len(self.pipeline) >= MOST_WAITING:
+                self._dismiss(b"")
                 return
             self._head_came()
             self.in_head = False
@@ -346,7 +356,9 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
 
         def _too_slow(self) -> None:
             self.slow = None
-            if not self.transport.is_closing():
+            if self.pipeline:
+                self._await_head()  # nothing is read meanwhile
+            elif not self.transport.is_closing():
                 self.transport.close()
 
         def _await_reader(self) -> None:
@@ -386,6 +398,18 @@ def _untaken(transport: Any) -> int:
             number = transport.get_extra_info("socket").fileno()
             held = struct.unpack("i", fcntl.ioctl(number, termios.TIOCOUTQ, bytes(4)))[0]
     return int(transport.get_write_buffer_size()) + held
+
+
+class InTurn(FlowControl):
+    """Reads nothing more of a connection while requests that came on it wait for their turn."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Whole:
