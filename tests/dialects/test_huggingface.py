@@ -458,6 +458,12 @@ def test_the_place_of_the_label_in_a_template_may_be_numbered(template: str) -> 
     assert found == Options(candidate_labels=("cat",), hypothesis_template="a photo of {}, {}")
 
 
+@pytest.mark.parametrize("written", ["a," * 200_000, f"[{'1,' * 200_000}1]"])
+def test_more_candidate_labels_than_anybody_needs_are_refused_before_they_are_read(written: str) -> None:
+    with pytest.raises(errors.TooLarge, match="more than 100000 values"):
+        options("clip", {"candidate_labels": written})
+
+
 def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -> None:
     wanted = Options(candidate_labels=("cat", "big, black dog"))
     query = "candidate_labels=cat&candidate_labels=&candidate_labels=big, black dog"

@@ -7,6 +7,7 @@ import contextlib
 import json
 import random
 import time
+import tracemalloc
 from email.mime.image import MIMEImage
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.dialects import inputs
-from saccade.errors import BadInput, BadOptions
+from saccade.errors import BadInput, BadOptions, TooLarge
 
 FORM = {"content-type": "multipart/form-data; boundary=xYzZY"}
 
@@ -233,6 +234,25 @@ def test_a_fault_behind_a_long_string_is_told_with_its_place_in_what_was_sent() 
 def test_what_is_not_json_is_bad_input(body: bytes) -> None:
     with pytest.raises(BadInput):
         inputs.json_value(body)
+
+
+@pytest.mark.parametrize("value", [b"[],", b'"a",', b"1,", b'{"a":1},', b"[[[[]]]],"])
+def test_json_of_more_values_than_anybody_needs_is_refused_before_any_is_made(value: bytes) -> None:
+    """They take thirty times the bytes of the body, and nothing else is done meanwhile."""
+    body = b'{"inputs":[' + value * (2_000_000 // len(value)) + b"0]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="more than 100000 values"):
+            inputs.json_value(body)
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
+    assert inputs.json_members(body) is None
+    assert inputs.json_value(json.dumps(["," * 50_000, [0] * 40_000]).encode()) == ["," * 50_000, [0] * 40_000]
+
+
+def test_names_of_more_values_than_anybody_needs_are_not_looked_at() -> None:
+    assert inputs.json_members(b"{" + b",".join(b'"%x":1' % number for number in range(100_002)) + b"}") is None
 
 
 def test_a_json_list_is_no_object() -> None:

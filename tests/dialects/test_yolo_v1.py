@@ -271,6 +271,12 @@ def test_classes_in_all_spellings(value: str) -> None:
     assert asked(call({"classes": value})).calls[0].options.classes == (0, 27)
 
 
+@pytest.mark.parametrize("value", ["0," * 200_000, f"[{'0,' * 200_000}0]"])
+def test_a_list_of_more_members_than_anybody_needs_is_refused_before_it_is_read(value: str) -> None:
+    with pytest.raises(errors.TooLarge, match="more than 100000 values"):
+        asked(call({"classes": value}))
+
+
 @pytest.mark.parametrize("name", ["classes", "classes[]"])
 @pytest.mark.parametrize("first", ["0", "0,5"])
 def test_repeated_classes_add_up(name: str, first: str) -> None:

@@ -293,6 +293,7 @@ def _split(name: str, value: Value) -> list[Value]:
         return value
     if not isinstance(value, str):
         return [value]
+    inputs.check_values(value)
     if not value.startswith("["):
         return [part.strip() for part in value.split(",")]
     try:

@@ -321,6 +321,7 @@ def _zero_shot(given: Mapping[str, Value]) -> Options:
         with contextlib.suppress(BadInput):
             labels = inputs.json_value(labels.encode())
     if isinstance(labels, str):
+        inputs.check_values(labels)
         labels = [label for label in map(str.strip, labels.split(",")) if label]
     names = [label for label in labels if isinstance(label, str)] if isinstance(labels, list) else []
     if not isinstance(labels, list) or not names or len(names) != len(labels):
