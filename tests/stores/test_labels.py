@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from saccade.errors import CorruptFiles
 from saccade.stores.local import Local
-from stores.toy import DETECTOR, onnx_file
+from stores.toy import DETECTOR, hub_folder, onnx_file
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,15 @@ def test_imagenets_folder_names_become_words(tmp_path: Path, names: dict[int, st
     card = Local([tmp_path]).find("m")
     assert card is not None
     assert card.labels == expected
+
+
+def test_a_few_bytes_that_promise_millions_of_classes_get_no_names_made(tmp_path: Path) -> None:
+    (hub_folder(tmp_path / "a") / "config.json").write_text(
+        json.dumps({"architectures": ["ViTForImageClassification"], "num_labels": 2_000_000})
+    )
+    onnx_file(tmp_path / "b.onnx", [(1, 2_000_000, 8400)])
+    onnx_file(tmp_path / "c.onnx", [(1, 8400, 2_000_000)])
+    local = Local([tmp_path])
+    for name in ("a", "b", "c"):
+        with pytest.raises(CorruptFiles, match="classes and names none; expected at most 100000"):
+            local.find(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+from saccade.errors import CorruptFiles
+
 COCO_80 = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
     "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
@@ -22,11 +24,27 @@ VOC_21 = (
 LISTS: dict[str, tuple[str, ...]] = {"coco-80": tuple(COCO_80.split(",")), "voc-21": tuple(VOC_21.split(","))}
 
 
+MOST = 100_000
+"""Classes of a model that does not name them. A file of a few bytes may say that it has billions."""
+
+
 def fallback(classes: int) -> dict[int, str]:
-    """Names for a model that brings none: COCO's if it has just as many classes, else class0, class1, …"""
-    if classes == 80:
-        return dict(enumerate(LISTS["coco-80"]))
-    return {number: f"class{number}" for number in range(classes)}
+    """Names for a model that brings none: COCO's if it has just as many classes, else class0, class1, …
+
+    Raises:
+        CorruptFiles: it says that it has more than :data:`MOST`.
+    """
+    return dict(enumerate(LISTS["coco-80"])) if classes == 80 else numbered("class", classes)
+
+
+def numbered(word: str, classes: int) -> dict[int, str]:
+    """The word with 0, 1, … behind it. Raises CorruptFiles: there would be more than :data:`MOST`."""
+    if classes > MOST:
+        raise CorruptFiles(
+            f"The model says that it has {classes} classes and names none; expected at most {MOST}. Write their names "
+            "into it, or fetch or export it again."
+        )
+    return {number: f"{word}{number}" for number in range(classes)}
 
 
 def readable(names: dict[int, str]) -> dict[int, str]:

@@ -12,6 +12,7 @@ import msgspec
 from saccade.card import Json
 from saccade.errors import CorruptFiles, UnsupportedModel
 from saccade.stores import architectures
+from saccade.stores import labels as shared
 
 GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
 """Ready graphs, best first; they open faster than weights that must be converted."""
@@ -164,4 +165,4 @@ def labels(config: dict[str, Any]) -> dict[int, str]:
         except ValueError:
             raise CorruptFiles("The keys of id2label in config.json are not class numbers.") from None
     count = config.get("num_labels") or config.get("num_classes") or 2
-    return {number: f"LABEL_{number}" for number in range(count if isinstance(count, int) else 2)}
+    return shared.numbered("LABEL_", count if isinstance(count, int) else 2)
