@@ -236,6 +236,15 @@ def test_redirects_are_followed_three_times_and_checked_each_time(site: Threadin
     assert {address for address, _ in wire.asked} == {"8.8.8.8"}
 
 
+@pytest.mark.parametrize("address", ["http://[::1", "http://xn--/", "http://a:99999/", f"http://a/{9000 * chr(97)}"])
+def test_an_address_that_is_none_is_told_also_where_a_site_redirects_to_it(
+    site: ThreadingHTTPServer, address: str
+) -> None:
+    for asked in (address, f"http://127.0.0.1:{site.server_port}/to/{address}"):
+        with pytest.raises(BadInput, match=r"not a valid URL|names the port 99999|longer than 8192"):
+            fetched(asked, "0.0.0.0/0")
+
+
 def test_size_time_type_and_encoding_are_limited(site: ThreadingHTTPServer) -> None:
     for path in ("/big", "/endless"):
         with pytest.raises(TooLarge, match="4000"):

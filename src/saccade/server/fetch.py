@@ -92,24 +92,27 @@ class Fetcher:
             found = await self._asked(url)
             if isinstance(found, bytes):
                 return found
-            url = self._checked(str(url.join(found)))
+            url = self._checked(found, url)
         raise BadInput(f"The address redirects more than {MOST_REDIRECTS} times.")
 
-    def _checked(self, address: str) -> httpx.URL:
-        """The address, if its form and its host are allowed."""
+    def _checked(self, address: str, base: httpx.URL | None = None) -> httpx.URL:
+        """The address, or where the one of ``base`` redirects to, if its form and its host are allowed."""
         if len(address) > LONGEST_ADDRESS:
             raise BadInput(f"The address is longer than {LONGEST_ADDRESS} characters.")
         try:
-            url = httpx.URL(address.strip())
-        except httpx.InvalidURL:
+            url = httpx.URL(address.strip()) if base is None else base.join(address)
+            host = url.host
+        except (httpx.InvalidURL, UnicodeError):  # what is in "xn--" is read late
             raise BadInput("The address is not a valid URL.") from None
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not host:
             raise BadInput("The address must begin with http:// or https:// and name a host.")
+        if url.port is not None and not 0 < url.port < 65536:
+            raise BadInput(f"The address names the port {url.port}; expected one from 1 to 65535.")
         if url.userinfo:
             raise BadInput("The address must not hold a user name or password.")
         if not self._rules.names(url.raw_host.decode("ascii"), _port(url)):
             raise BadInput(
-                f"This server does not fetch from '{url.host}' on port {_port(url)}. Send the image itself, or ask its "
+                f"This server does not fetch from '{host}' on port {_port(url)}. Send the image itself, or ask its "
                 "operator to allow that with --allow-url."
             )
         return url
