@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from saccade.convert import VERSION
 from saccade.errors import BadOptions, CorruptFiles, UnknownModel, UnsupportedModel
 from saccade.library import Library
 from stores.toy import DETECTOR, hub_folder, onnx_file
@@ -132,6 +133,19 @@ def test_a_repository_and_a_graph_with_outside_weights_are_added_whole(tmp_path:
     library.remove("big")
     library.remove("google/vit")
     assert library.cards() == []
+
+
+def test_a_revision_that_is_written_like_a_path_leads_out_of_no_folder(tmp_path: Path) -> None:
+    """Sidecars come with models that others made; the graphs that are made of those are deleted with them."""
+    hub_folder(tmp_path / "in" / "m")
+    (tmp_path / "in" / "m.json").write_text('{"revision": "x/../../../precious"}')
+    library = Library(tmp_path / "home")
+    card = library.add("m", tmp_path / "in")
+    assert library.converter.folder(card).resolve().parent == (tmp_path / "home" / "graphs").resolve()
+    (tmp_path / "home" / "graphs" / "m-x").mkdir(parents=True)
+    (tmp_path / f"precious-{VERSION}").mkdir()
+    library.remove("m")
+    assert (tmp_path / f"precious-{VERSION}").is_dir()
 
 
 def test_a_read_only_folder_becomes_one_that_its_owner_can_remove(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast
+from urllib.parse import quote
 
 import msgspec
 
@@ -130,7 +131,9 @@ class Converter:
         shutil.rmtree(self.folder(card), ignore_errors=True)
 
     def folder(self, card: Card) -> Path:
-        return self.home / f"{card.name.replace('/', '--')}-{card.revision or 'local'}-{VERSION}"
+        """Where the graph of a checkpoint lies; a revision may be what somebody wrote beside it, and is no path."""
+        revision = quote(card.revision, safe="") or "local"
+        return self.home / f"{card.name.replace('/', '--')}-{revision}-{VERSION}"
 
     def attempt(self, job: Job, progress: Progress) -> Outcome:
         """One converting process, and another one without the way of converting in which the first one crashed."""
