@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -913,6 +915,20 @@ def test_several_servers_may_start_on_a_fresh_home_at_once(tmp_path: Path) -> No
     with ThreadPoolExecutor(4) as threads:
         for opened in threads.map(lambda _: Database("", str(tmp_path)), range(4)):
             opened.close()
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:///{}/other.db"])
+def test_a_new_database_is_for_its_user_alone(tmp_path: Path, url: str) -> None:
+    """Other users of the machine learn neither the names of keys nor what is asked for with them."""
+    before = os.umask(0o022)
+    try:
+        with contextlib.closing(Database(url.format(tmp_path), str(tmp_path))) as opened:
+            Keys(opened).create("laptop")
+            files = [path for path in tmp_path.iterdir() if path.name.startswith(("saccade.db", "other.db"))]
+            assert len(files) == 3  # SQLite keeps two beside it
+            assert [oct(path.stat().st_mode & 0o777) for path in files] == [oct(0o640)] * 3
+    finally:
+        os.umask(before)
 
 
 def test_only_a_damaged_database_is_to_be_moved_away(tmp_path: Path) -> None:

@@ -107,6 +107,10 @@ class Database:
         if not url:
             _made(Path(home))
         self.engine = _engine(url or f"sqlite:///{Path(home) / FILE}")
+        file = self.engine.url.database
+        in_file = bool(self.is_sqlite and file and not file.startswith(("file:", ":memory:")))
+        if in_file:
+            _begin(str(file))
         try:
             self._migrate()
         except (Unreachable, sql.exc.SQLAlchemyError) as error:
@@ -121,9 +125,8 @@ class Database:
                 f"The database cannot be used ({type(cause).__name__}). Check the setting 'database_url', and that "
                 "the server runs."
             ) from error
-        file = self.engine.url.database
-        if self.is_sqlite and file and not file.startswith(("file:", ":memory:")):
-            _heed_the_file(self.engine, Path(file))
+        if in_file:
+            _heed_the_file(self.engine, Path(str(file)))
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -237,6 +240,13 @@ def _made(home: Path) -> None:
         raise BadSettings(
             f"The home '{home}' cannot be made: {error.strerror}. Name another with --home or SACCADE_HOME."
         ) from error
+
+
+def _begin(file: str) -> None:
+    """Makes the file of a new database, for its user and group alone: it tells whose programs asked for what, how
+    often. SQLite's other files get the same rights."""
+    with contextlib.suppress(OSError):  # SQLite's own words for it are told
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o660))
 
 
 def _engine(url: str) -> Engine:
