@@ -103,9 +103,13 @@ def test_the_template_says_where_the_label_goes(model: Model) -> None:
         (Options(candidate_labels=("x",) * 1001), "has 1001 labels; at most 1000 are allowed"),
         (Options(candidate_labels=("x" * 1001,)), "is longer than 1000 characters"),
         (Options(candidate_labels=("cat",), hypothesis_template="a photo"), "'a photo' has no {} where the label goes"),
+        (
+            Options(candidate_labels=("a", "word"), hypothesis_template="{}" * 5000),
+            "a text of 20000 characters in the hypothesis template; at most 2000 are allowed",
+        ),
         (Options(candidate_labels=("a b c d e f g h i j k",)), "has 17 tokens; the model takes 12 at most"),
     ],
-    ids=["no words", "no labels", "empty", "many", "long", "template", "tokens"],
+    ids=["no words", "no labels", "empty", "many", "long", "template", "many times", "tokens"],
 )
 def test_what_cannot_be_looked_for_is_refused_before_the_picture_is(model: Model, options: Options, why: str) -> None:
     with pytest.raises(BadOptions, match=why):

@@ -30,6 +30,8 @@ TEMPLATE = "This is a photo of {}."
 PLACE = "{}"
 MOST_LABELS, LONGEST_LABEL = 1000, 1000
 """Of one call, and of one label in characters; what a model reads of a text is a fraction of it."""
+LONGEST_TEXT = 2 * LONGEST_LABEL
+"""Of a label in its template, which may hold it many times over."""
 
 
 class Clip:
@@ -75,7 +77,14 @@ class Clip:
         template = TEMPLATE if options.hypothesis_template is None else options.hypothesis_template
         if PLACE not in template:
             raise BadOptions(f"The hypothesis template '{template[:60]}' has no {PLACE} where the label goes.")
-        return tuple(template.replace(PLACE, label) for label in candidates(options))
+        labels = candidates(options)
+        length = len(template) + template.count(PLACE) * max(len(label) - len(PLACE) for label in labels)
+        if length > LONGEST_TEXT:
+            raise BadOptions(
+                f"The longest label is a text of {length} characters in the hypothesis template; at most "
+                f"{LONGEST_TEXT} are allowed. Send a shorter template."
+            )
+        return tuple(template.replace(PLACE, label) for label in labels)
 
     def tokens(self, texts: Sequence[str]) -> Tensors:
         numbers, mask = self.tokenizer(texts)
