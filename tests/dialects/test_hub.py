@@ -104,6 +104,15 @@ def test_an_answer_names_the_model_that_gave_it_though_the_caller_named_another(
     assert json.loads(outgoing.body)["metadata"]["model"] == "yolo26n"
 
 
+def test_a_text_far_longer_than_any_address_is_not_looked_into() -> None:
+    """A key would be looked for at each of its letters, and nothing else be done meanwhile."""
+    address = f"https://hub.ultralytics.com/models/{ID}?tab="
+    assert Hub().parse(call({"model": address + "a" * 4000}), Desk()).calls
+    for text in (address + "a" * 5000, "a" * 2_000_000):
+        with pytest.raises(errors.UnknownModel, match="no model's name"):
+            Hub().parse(call({"model": text}), Desk())
+
+
 @pytest.mark.parametrize(
     "ref",
     [

@@ -29,6 +29,10 @@ SCHEME = re.compile(r"^(ul|hf|https?):/(?!/)", re.IGNORECASE)
 KEYED = re.compile(r"[0-9a-f]{42}_")
 """HUB's ``APIKEY_MODELID``: the key is no part of the name, and is shown to nobody."""
 
+LONGEST = 4096
+"""Of a text that may mean a model, in characters: an address may have much behind the name. Nothing longer is looked
+into, for nothing else is done while a key is looked for in it."""
+
 
 def find(text: str, desk: Desk) -> Card:
     """The Card of the model that this text means.
@@ -50,7 +54,7 @@ def model_name(text: str) -> str:
     Raises:
         UnknownModel: the text can be no model's name.
     """
-    written = SCHEME.sub(r"\1://", KEYED.sub("", text.strip().strip("\"'"), count=1))
+    written = SCHEME.sub(r"\1://", KEYED.sub("", text.strip().strip("\"'"), count=1)) if len(text) <= LONGEST else ""
     scheme, separator, rest = written.partition("://")
     if not separator:
         name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
