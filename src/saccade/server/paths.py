@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.convertors import Convertor
 from starlette.routing import compile_path
@@ -19,6 +20,9 @@ REMEMBERED, LONGEST_REMEMBERED = 4096, 512
 MOST_PAIRS = 2048
 """What follows so many pairs in a query string is not read: a thousand labels, each with its name, is the most that
 anybody needs."""
+
+HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/\\?#@\[\]<>\"':]+)(?::[0-9]+)?")
+"""A name or address, with or without a port, of signs that an address may have there."""
 
 STRIPPED = re.compile(r"(?:/[A-Za-z0-9._~%-]+)*")
 """What a proxy may have taken from the beginning of a path."""
@@ -54,8 +58,6 @@ def query_of(raw: bytes) -> tuple[tuple[str, str], ...]:
     """The query string's pairs, in order; see :data:`MOST_PAIRS`."""
     if not raw:
         return ()
-    from urllib.parse import parse_qsl
-
     said = raw.decode("latin-1").split("&", MOST_PAIRS)[:MOST_PAIRS]
     return tuple(parse_qsl("&".join(said), keep_blank_values=True))
 
@@ -68,7 +70,16 @@ def base_url_of(headers: Mapping[str, str], scope: Scope) -> str:
     prefix = _outermost(headers.get("x-forwarded-prefix", "")).rstrip("/")
     if not STRIPPED.fullmatch(prefix):
         prefix = ""
-    return f"{scheme}://{headers.get('host') or 'localhost'}{prefix}{scope.get('root_path', '')}"
+    return f"{scheme}://{_host(headers.get('host', ''))}{prefix}{scope.get('root_path', '')}"
+
+
+@lru_cache(64)
+def _host(told: str) -> str:
+    """The host as the caller wrote it, who may write anything; this machine's own name where that is none."""
+    try:
+        return told if HOST.fullmatch(told) and urlsplit(f"//{told}").port != 0 else "localhost"
+    except ValueError:  # a port or an address in brackets that is none
+        return "localhost"
 
 
 def _outermost(told: str) -> str:
