@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,6 +211,20 @@ def test_a_damaged_zip_is_refused_wherever_it_is_damaged(tmp_path: Path, method:
         archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         with contextlib.suppress(BadInput):
             _unpacked(archive, tmp_path / f"unpacked-{place}")
+
+
+def test_a_zip_of_more_files_than_a_model_has_is_refused_before_they_are_listed(tmp_path: Path) -> None:
+    """Python reads the whole list, and makes an object of each entry, which takes eight times as much."""
+    entry = struct.pack("<4s16xIIH16xs", b"PK\1\2", 0, 0, 1, b"a")
+    end = struct.pack("<4s8xIIH", b"PK\5\6", 200_000 * len(entry), 0, 0)
+    (tmp_path / "m.zip").write_bytes(entry * 200_000 + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="more files or bytes"):
+            _unpacked(tmp_path / "m.zip", tmp_path / "unpacked")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_list_of_models_looks_into_a_folder_that_changes_all_the_time_a_few_times_only(console: Console) -> None:

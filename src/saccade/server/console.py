@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import lzma
 import struct
 import tempfile
@@ -40,6 +41,9 @@ MOST_UNPACKED_BYTES = 8 << 30
 MOST_FILES = 2000
 LONGEST_PART_BYTES, LONGEST_PATH_BYTES = 255, 1000
 """Of names in a zip: what file systems take, with room for the folder that they are unpacked into."""
+MOST_LISTED_BYTES = 4 << 20
+"""Of a zip's list of files: twice what so many names of that length take. It is read at once, and each entry of 47
+bytes becomes an object of 370."""
 LONGEST_STEM, LONGEST_SUFFIX = 60, 20
 SUFFIXES = (".onnx", ".tflite", ".zip")
 PULSE_S = 0.2
@@ -297,7 +301,7 @@ def _unpacked(archive: Path, target: Path) -> Path:
     """
     unreadable = BadInput("The upload is no zip that can be read. Pack the model's folder as a plain zip.")
     try:
-        with zipfile.ZipFile(archive) as packed:
+        with _Portions(io.FileIO(archive)) as file, zipfile.ZipFile(file) as packed:
             entries = [entry for entry in packed.infolist() if not entry.is_dir()]
             _check(entries)
             packed.extractall(target, entries)
@@ -313,12 +317,23 @@ def _unpacked(archive: Path, target: Path) -> Path:
     return inside[0] if len(inside) == 1 else target
 
 
+class _Portions(io.BufferedReader):
+    """A zip of which nothing is read in one piece that is longer than its list of files may be."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """What it has; raises BadInput for more."""
+        portion = super().read(MOST_LISTED_BYTES + 1 if size is None or size < 0 else min(size, MOST_LISTED_BYTES + 1))
+        if len(portion) > MOST_LISTED_BYTES:
+            raise _too_much()
+        return portion
+
+
 def _check(entries: Sequence[zipfile.ZipInfo]) -> None:
     """Raises BadInput: the files of a zip are none, too many or too large, or cannot lie in one folder."""
     if not entries:
         raise BadInput("The zip is empty. Pack the model's file or folder into it.")
     if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_UNPACKED_BYTES:
-        raise BadInput("The zip holds more files or bytes than one model needs.")
+        raise _too_much()
     names = [tuple(part for part in entry.filename.split("/") if part not in ("", ".")) for entry in entries]
     if any(entry.filename.startswith(("/", "\\")) for entry in entries) or any(".." in name for name in names):
         raise BadInput("The zip holds names that lead outside of it.")
@@ -336,6 +351,10 @@ def _check(entries: Sequence[zipfile.ZipInfo]) -> None:
                 f"The zip holds '{'/'.join(folder or name)[:60]}' both as a file and as a folder. Pack the model's "
                 "folder anew."
             )
+
+
+def _too_much() -> BadInput:
+    return BadInput("The zip holds more files or bytes than one model needs.")
 
 
 def _long(part: str) -> bool:
