@@ -411,6 +411,18 @@ def test_a_photo_drawn_over_and_over_is_refused_whatever_its_kind(frame: bytes) 
         decode(data[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 200 + data[scan:])
 
 
+def test_the_larger_a_photo_the_fewer_passes_may_be_drawn_over_it() -> None:
+    """Half a megabyte of them kept a processor busy for ten seconds."""
+    small = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
+    size = small.index(b"\xff\xc2") + 5
+    large = small[:size] + struct.pack(">HH", 8000, 8000) + small[size + 4 :]
+    scan = small.index(b"\xff\xda")
+    for data, passes in ((small, 80), (large, 20)):
+        assert probe(data[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * passes + data[scan:]).format == "JPEG"
+    with pytest.raises(BadInput, match="more than 31 passes"):
+        probe(large[:scan] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 80 + large[scan:])
+
+
 def test_what_stands_behind_a_photo_or_in_its_segments_is_no_pass_of_it() -> None:
     data = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
     thumbnails = b"\xff\xe5" + struct.pack(">H", 2 + 4 * 1000) + b"\xff\xda\0\x08" * 1000

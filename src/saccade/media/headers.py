@@ -22,6 +22,10 @@ from saccade.media.signatures import ACCEPTED, image_format, is_stripped, looks_
 
 MAX_SEGMENTS: Final = 4096
 MAX_SCANS: Final = 100
+LEAST_SCANS: Final = 30
+MOST_DRAWN: Final = 2_000_000_000
+"""Passes over a JPEG: so many always, which is more than any program makes, and no more once they draw so many pixels
+in all. Of 64 million pixels each pass takes a tenth of a second, and ten bytes."""
 MAX_ICONS: Final = 64
 MOST_OVERLAP: Final = 4
 """Times that the parts of a HEIF picture may cover it: tiles jut out at two sides, layers lie over one another."""
@@ -104,8 +108,9 @@ def _jpeg(data: bytes) -> Header | None:
     if size is None:
         return None
     width, height, bits, components = size
-    if _count(data, SCAN) > MAX_SCANS and _jpeg_scans(data) > MAX_SCANS:
-        raise BadInput(f"the JPEG image is refused: it is drawn in more than {MAX_SCANS} passes")
+    most = min(MAX_SCANS, max(LEAST_SCANS, MOST_DRAWN // max(1, width * height)))
+    if _count(data, SCAN) > most and _jpeg_scans(data, most) > most:
+        raise BadInput(f"the JPEG image is refused: it is drawn in more than {most} passes")
     if frame in SEQUENTIAL and len(data) * PIXELS_PER_BYTE < width * height:
         raise BadInput(f"the JPEG image is truncated: {len(data)} bytes cannot hold its {width}x{height} pixels")
     return Header(name, width, height, turn, bits, components)
@@ -140,15 +145,15 @@ def _count(data: bytes, pair: bytes) -> int:
     return sum(int(np.count_nonzero(view == sought)) for view in views)
 
 
-def _jpeg_scans(data: bytes) -> int:
-    """How often the picture is drawn over, at most MAX_SCANS + 1; what stands behind its end is no part of it.
+def _jpeg_scans(data: bytes, most: int) -> int:
+    """How often the picture is drawn over, at most ``most`` + 1; what stands behind its end is no part of it.
 
     Each pass over all of it takes ten bytes, whether progressive or not.
     """
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):
         found = MARKER.search(data, at)
-        if found is None or found.group() == END or scans > MAX_SCANS:
+        if found is None or found.group() == END or scans > most:
             return scans
         scans += found.group() == SCAN
         at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
