@@ -54,7 +54,11 @@ def model_name(text: str) -> str:
     Raises:
         UnknownModel: the text can be no model's name.
     """
-    written = SCHEME.sub(r"\1://", KEYED.sub("", text.strip().strip("\"'"), count=1)) if len(text) <= LONGEST else ""
+    if len(text) > LONGEST:
+        raise UnknownModel(
+            f"The model is given as a text of {len(text)} characters, which is no model's name. Send a name or an id."
+        )
+    written = SCHEME.sub(r"\1://", KEYED.sub("", text.strip().strip("\"'"), count=1))
     scheme, separator, rest = written.partition("://")
     if not separator:
         name = written.split("?")[0].split("#")[0].strip("/") if not written.startswith(("/", "~")) else ""
