@@ -151,7 +151,8 @@ def commands() -> str:
     """The help of every command."""
     parts = []
     for words, command in walked(cli, ("saccade",)):
-        context = click.Context(command, info_name=" ".join(words), terminal_width=WIDTH, max_content_width=WIDTH)
+        shown = {"info_name": " ".join(words), "terminal_width": WIDTH, "max_content_width": WIDTH}
+        context = click.Context(command, **shown, **cli.context_settings)
         parts.append(f"{'#' * (1 + len(words))} {' '.join(words)}\n\n```text\n{command.get_help(context)}\n```")
     return "\n\n".join(parts)
 

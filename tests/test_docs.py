@@ -44,6 +44,13 @@ def test_the_generated_parts_are_up_to_date() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("serve",), ("predict",), ("keys", "create"), ("endpoints", "start")])
+def test_the_page_of_commands_shows_what_help_prints(words: tuple[str, ...]) -> None:
+    wide = {"terminal_width": 100, "max_content_width": 100}
+    told = CliRunner().invoke(cli, [*words, "--help"], prog_name="saccade", **wide)
+    assert told.stdout in blocks(ROOT / "docs/cli.md", "text")
+
+
 def test_the_index_leads_to_every_page() -> None:
     named = set(LINK.findall((ROOT / "docs/index.md").read_text()))
     assert named >= {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
