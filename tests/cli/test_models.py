@@ -136,6 +136,14 @@ def test_pulling_what_nobody_has_says_how_to_add_it(typed: Typed) -> None:
     assert "--models" in told.stderr
 
 
+@pytest.mark.parametrize("ref", ["weights/best.pt", "./runs/detect/train/weights/BEST.PT"])
+def test_pulling_a_checkpoint_that_is_not_there_says_so_and_asks_no_hub(typed: Typed, ref: str) -> None:
+    told = typed("pull", ref, env={"HF_ENDPOINT": "http://127.0.0.1:9"})
+    assert (told.exit_code, f"There is no file '{ref}'" in told.stderr) == (2, True), told.output
+    assert "Did you mean" in typed("pull", "yolov8m.pt").stderr
+    assert "is an address" in typed("pull", "https://example.org/weights/best.pt").stderr
+
+
 def test_a_checkpoint_is_refused_before_anything_long_begins(typed: Typed, models: Path, tmp_path: Path) -> None:
     (tmp_path / "my best.pt").write_bytes(b"x")
     program = tmp_path / "env" / "bin" / "yolo"
