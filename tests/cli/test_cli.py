@@ -177,3 +177,13 @@ def test_nothing_that_reports_to_others_is_loaded_with_a_model(models: Path, pho
     loaded = done.stdout.splitlines()[-1].split()
     assert "openvino" in loaded
     assert not [name for name in loaded if "telemetry" in name]
+
+
+@pytest.mark.parametrize("words", [("serve", "--ray"), ("serve", "--ray", "head:6379"), ("deploy",)], ids=" ".join)
+def test_where_ray_is_not_installed_nothing_is_said_of_haproxy(tmp_path: Path, words: tuple[str, ...]) -> None:
+    code = "import sys; sys.modules['ray'] = None; from saccade.cli import main; main()"
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path), "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: A Ray cluster needs an optional part of saccade.")
+    assert "HAProxy" not in done.stderr

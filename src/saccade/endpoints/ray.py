@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import msgspec
@@ -171,6 +172,12 @@ class Replica:
         house = getattr(self, "_house", None)
         if house is not None:
             await house.close()
+
+
+def check_installed() -> None:
+    """Raises MissingExtra: Ray is not here. It is not imported, because it reads its variables when that is done."""
+    if find_spec("ray") is None:
+        raise MissingExtra("A Ray cluster", extra="ray")
 
 
 def has_haproxy(program: str) -> bool:

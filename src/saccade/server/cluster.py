@@ -147,7 +147,11 @@ def prepare(address: str | None) -> dict[str, str]:
     """Sets what Ray reads when it is imported, and returns it; what the operator has set stays.
 
     A cluster that is started here does without HAProxy where there is none; one at an address has its own machines.
+
+    Raises:
+        MissingExtra: Ray is not installed.
     """
+    ray.check_installed()
     program = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
     if not address and not ray.has_haproxy(program) and os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0") == "0":
         log.warning("There is no HAProxy here. %s", ray.INSTEAD)
