@@ -57,7 +57,10 @@ _TOLD: Mapping[str, tuple[str, str]] = {
     "X-Error-Message": ("string", "The error's text."),
     "X-RateLimit-Limit": ("integer", "Calls that the key may make; these three come with keys that have a limit."),
     "X-RateLimit-Remaining": ("integer", "Calls that are left."),
-    "X-RateLimit-Reset": ("string", "When they are all back: seconds since 1970, or a date on the Platform."),
+    "X-RateLimit-Reset": (
+        "string",
+        "When the next of the used calls comes back: seconds since 1970, or a date on the Platform.",
+    ),
 }
 HEADERS: Json = {
     name: {"schema": {"type": kind}, "description": description} for name, (kind, description) in _TOLD.items()
