@@ -209,6 +209,8 @@ def test_every_error_is_told_of(contract: dict[str, Any], way: str) -> None:
         ("/hf-inference/status/{path}", "/hf-inference/status/boxes"),
         ("/framework/{path}", "/framework/transformers"),
         ("/v1/models", "/v1/models"),
+        ("/v1/models", "/v1/models?limit=2&last_doc_id=boxes"),
+        ("/v1/models", "/v1/models?limit=x"),
         ("/v1/models/{model}", "/v1/models/boxes"),
         ("/v1/models/{model}", "/v1/models/nobodys"),
         ("/api/models", "/api/models"),
@@ -223,6 +225,13 @@ def test_what_can_be_read_has_the_shape_that_the_contract_tells(
     contract: dict[str, Any], path: str, address: str
 ) -> None:
     assert unlike(contract, "GET", path, asked(("GET", address, {}))[0]) == []
+
+
+@pytest.mark.parametrize("address", ["/v1/usage?days=7&all=true", "/v1/models?limit=2&last_doc_id=boxes"])
+def test_what_can_be_asked_for_has_its_arguments(contract: dict[str, Any], address: str) -> None:
+    path, _, query = address.partition("?")
+    told = {one["name"] for one in contract["paths"][path]["get"]["parameters"] if one["in"] == "query"}
+    assert told == {pair.partition("=")[0] for pair in query.split("&")}
 
 
 def test_the_contract_names_every_operation_once_and_its_examples_are_true(contract: dict[str, Any]) -> None:

@@ -75,6 +75,17 @@ SENT: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "X-Request-Timeout": (NUMBER, "Seconds that the caller is willing to wait."),
     "X-Request-Priority": ({"type": "integer"}, "From -100 (last) to 100 (first); above 0 needs an admin key."),
 }
+ASKED_FOR: Mapping[str, Mapping[str, tuple[Mapping[str, Any], str]]] = {
+    "/v1/usage": {
+        "days": ({"type": "integer", "minimum": 1, "default": 30}, "How many days back."),
+        "all": (SWITCH, "Of all keys, which needs an admin key."),
+    },
+    "/v1/models": {
+        "limit": ({"type": "integer", "minimum": 1}, "How many models; all of them unless said otherwise."),
+        "last_doc_id": (TEXT, "The model behind which the page begins: `lastRecordId` of the one before."),
+    },
+}
+"""Arguments of what is only asked for; all may be left out."""
 COMMON = ("X-Request-Timeout", "X-Request-Priority")
 """Those of the headers that every API heeds."""
 
@@ -110,6 +121,8 @@ def operation(dialect: Dialect, route: Route, method: str) -> dict[str, Any]:
     statuses = PREDICTED if predicts else ASKED
     if not predicts and route.path.endswith("/models/{path:path}"):
         statuses += ("405", "503")
+    if route.path in ASKED_FOR:
+        statuses = ("400", *statuses)
     found: dict[str, Any] = {
         "operationId": _id(route.action, route.path),
         "summary": "Predict" if predicts else "Describe",
@@ -117,6 +130,7 @@ def operation(dialect: Dialect, route: Route, method: str) -> dict[str, Any]:
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": TEXT} for name in PARAMETER.findall(route.path)),
             *({"$ref": f"#/components/parameters/{name}"} for name in (_accepted(dialect) if predicts else ())),
+            *_queried(route.path),
         ],
         "responses": {"200": answers.answer(dialect.name, route)}
         | {status: answers.refusal(dialect.name, status, ERRORS[status]) for status in statuses},
@@ -139,8 +153,17 @@ def _accepted(dialect: Dialect) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _queried(path: str) -> list[dict[str, Any]]:
+    """The arguments that an address takes in its query string, besides those of a prediction."""
+    return [
+        {"name": name, "in": "query", "description": description, "schema": schema}
+        for name, (schema, description) in ASKED_FOR.get(path, {}).items()
+    ]
+
+
 def _house(path: str, summary: str) -> dict[str, Any]:
-    found = {"operationId": _id("get", path), "summary": summary, "tags": ["saccade"], "responses": answers.house(path)}
+    found: dict[str, Any] = {"operationId": _id("get", path), "summary": summary, "tags": ["saccade"]}
+    found |= {"parameters": _queried(path), "responses": answers.house(path)}
     return found if path == "/v1/usage" or path == "/info" else {**found, "security": []}
 
 
