@@ -12,10 +12,12 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from saccade.cli import cli
+from saccade.stores.sidecar import Sidecar
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,6 +62,13 @@ def test_the_page_on_installing_names_every_extra() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = re.findall(r"`saccade\[([\w-]+)\]`", (ROOT / "docs/install.md").read_text())
     assert sorted(named) == sorted(extras)
+
+
+def test_the_sidecar_in_the_pages_can_be_read_and_has_every_fact_that_people_write() -> None:
+    (code,) = blocks(ROOT / "docs/models.md", "toml")
+    sidecar = msgspec.toml.decode(code, type=Sidecar)
+    assert (sidecar.imgsz, sidecar.keypoint_shape) == ((640, 640), (17, 3))
+    assert set(tomllib.loads(code)) == set(Sidecar.__struct_fields__) - {"source", "revision", "sha256"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
