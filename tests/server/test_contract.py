@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from server_fakes import EchoEngine, client
 from tests.dialects import yolo_made
+from tests.server.simulated_house import CLIENT, House, predicted, settled
 
 from saccade import errors
 from saccade.call import Answer, Call
@@ -23,6 +25,8 @@ from saccade.ops.masks import rendered
 from saccade.results import Crop, Depth, Grid, Masks, Result
 from saccade.server import wiring
 from saccade.server.access import OpenGate
+from saccade.server.database import Database
+from saccade.server.keys import Keys
 from saccade.server.settings import Settings
 
 SEGMENTER = {"config": {"architectures": ["SegformerForSemanticSegmentation"]}}
@@ -240,7 +244,8 @@ def test_the_contract_names_every_operation_once_and_its_examples_are_true(contr
     assert len(set(names)) == len(names)
     assert {"get_health", "predict", "predict_root", "predict_models_path", "describe_v1_models"} <= set(names)
     for path, one in rows:
-        content = one["responses"]["200"].get("content", {}).get("application/json", {})
+        fine = next(response for status, response in one["responses"].items() if status.startswith("2"))
+        content = fine.get("content", {}).get("application/json", {})
         for name, example in content.get("examples", {}).items():
             assert list(wrong(contract, content["schema"], example["value"])) == [], (path, name)
     for kind in ("schemas", "headers", "parameters"):
@@ -265,3 +270,53 @@ def test_a_bare_image_has_its_arguments_in_the_query_string_and_the_headers(cont
     assert {"conf", "function_to_apply", "X-Use-Cache"} <= told("/").keys()
     response = asked(("POST", "/v1/predict/boxes?normalize=true", RAW))[0]
     assert response.json()["data"][0]["box"]["x1"] == 118 / 8
+
+
+def test_keys_and_endpoints_are_answered_as_the_contract_tells(tmp_path: Path) -> None:
+    database = Database("", str(tmp_path))
+    admin = Keys(database).create("admin", scopes=("admin", "models", "endpoints"))[1]
+    database.close()
+    house = House(tmp_path).start()
+    try:
+        told = CLIENT.get(f"{house.url}/openapi.json").json()
+        asked_for: set[tuple[str, str]] = set()
+
+        def ask(method: str, path: str, address: str, body: Any = None, key: str = admin) -> Any:
+            asked_for.add((path, method.lower()))
+            response = CLIENT.request(method, house.url + address, headers={"x-api-key": key}, json=body)
+            assert unlike(told, method, path, response) == [], (method, address, response.text)
+            return response
+
+        key, keys = "/v1/keys/{key_id}", "/v1/keys"
+        made = ask("POST", keys, keys, {"name": "shop", "endpoints": ["shop-*"], "expires_days": 3}).json()
+        assert ask("PATCH", key, f"{keys}/{made['id']}", {"limit": 5}).json()["limit"] == 5
+        assert ask("GET", keys, keys, key=made["key"]).status_code == 403
+        assert ask("GET", keys, keys, key="wrong").status_code == 401
+        assert [row["name"] for row in ask("GET", keys, keys).json()["keys"]] == ["admin", "shop"]
+        assert ask("POST", keys, keys, {"title": "shop"}).status_code == 400
+        assert ask("DELETE", key, f"{keys}/{made['id']}").status_code == 200
+        assert ask("DELETE", key, f"{keys}/nobody").status_code == 404
+
+        every, one = "/v1/endpoints", "/v1/endpoints/{name}"
+        assert ask("POST", every, every, {"name": "lane", "model": "cars"}).status_code == 201
+        settled(house, admin, "lane")
+        assert predicted(house, admin, "lane").status_code == 200
+        assert ask("POST", every, every, {"name": "lane", "replicas": "0:2"}).status_code == 202
+        assert ask("PATCH", one, f"{every}/lane", {"action": "replace", "model": "birds"}).status_code == 200
+        assert ask("GET", every, every).json()["endpoints"][0]["model"] == "birds"
+        assert ask("GET", one, f"{every}/lane").status_code == 200
+        assert ask("GET", f"{one}/health", f"{every}/lane/health").json()["healthy"]
+        assert ask("GET", f"{one}/logs", f"{every}/lane/logs?limit=1").json()["nextPageToken"]
+        assert ask("GET", f"{one}/logs", f"{every}/lane/logs?limit=x").status_code == 400
+        assert ask("GET", f"{one}/metrics", f"{every}/lane/metrics?range=1h").json()["summary"]["totalRequests"] == 1
+        assert ask("GET", f"{one}/metrics", f"{every}/lane/metrics?range=2h").status_code == 400
+        assert ask("PATCH", one, f"{every}/lane", {"action": "jump"}).status_code == 400
+        inner = CLIENT.get(f"{house.url}/endpoints/lane/openapi.json").json()["paths"]
+        assert not any("/keys" in path or "/v1/endpoints" in path for path in inner)
+        assert ask("DELETE", one, f"{every}/lane").status_code == 200
+        assert ask("GET", one, f"{every}/lane").status_code == 404
+        listed = {(path, method) for path, methods in told["paths"].items() for method in methods}
+        assert asked_for == {(path, method) for path, method in listed if path.startswith((keys, every))}
+        assert all(path in CLIENT.get(f"{house.url}/docs").text for path in (keys, one))
+    finally:
+        house.stop()

@@ -136,8 +136,13 @@ def house(path: str) -> Json:
     wrong = {"401": "The key is missing or not valid."}
     if kind is shapes.Usage:
         wrong = {"400": "`days` is no number of days.", **wrong, "403": "`all` needs an admin key."}
-    refused = {status: _response(text, _of(shapes.Refusal), (REQUEST_ID,)) for status, text in wrong.items()}
-    return {"200": _response("OK", _of(kind), (REQUEST_ID,)), **refused}
+    return plain(kind, "200", wrong)
+
+
+def plain(kind: type, status: str, wrong: Mapping[str, str]) -> Json:
+    """The responses of an operation of the house's own: the answer under its status, and what may be wrong."""
+    refused = {number: _response(text, _of(shapes.Refusal), (REQUEST_ID,)) for number, text in wrong.items()}
+    return {status: _response("OK", _of(kind), (REQUEST_ID,)), **refused}
 
 
 def either(first: Json, second: Json) -> Json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade import __version__
@@ -12,7 +12,7 @@ from saccade.dialects.arguments import ALIASES, BITS, FORMATS, PLAIN, RANGES, RE
 from saccade.dialects.dialect import Dialect, Route
 from saccade.dialects.huggingface import WORDS
 from saccade.dialects.huggingface_request import FUNCTIONS, PARAMETERS, SUBTASKS
-from saccade.server import answers
+from saccade.server import administration, answers
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
@@ -90,13 +90,14 @@ COMMON = ("X-Request-Timeout", "X-Request-Priority")
 """Those of the headers that every API heeds."""
 
 
-def document(dialects: Sequence[Dialect], base_url: str) -> dict[str, Any]:
-    """OpenAPI 3.1 for everything that the server answers."""
+def document(dialects: Sequence[Dialect], base_url: str, served: Container[str] = ()) -> dict[str, Any]:
+    """OpenAPI 3.1 of the APIs, and of the house's own pages that programs read; ``served`` are its further paths."""
     paths: dict[str, dict[str, Any]] = {path: {"get": _house(path, summary)} for path, summary in HOUSE.items()}
     for dialect, route, path in listed(dialects):
         for method in route.methods:
             known, fresh = paths.setdefault(path, {}), operation(dialect, route, method)
             known[method.lower()] = _joined(known[method.lower()], fresh) if method.lower() in known else fresh
+    paths |= administration.paths(served)
     return {
         "openapi": "3.1.0",
         "info": {"title": "saccade", "version": __version__, "description": "Vision models behind the APIs you know."},
@@ -253,7 +254,7 @@ def _schema(name: str) -> dict[str, Any]:
     return schema
 
 
-def readable(dialects: Sequence[Dialect], base_url: str, tries: str) -> str:
+def readable(dialects: Sequence[Dialect], base_url: str, tries: str, served: Container[str] = ()) -> str:
     """The same as a page: a table for each API, and lines to try."""
     contract = f"{html.escape(base_url)}/openapi.json"
     parts = [f"<h1>saccade</h1><p>The same facts for programs: <a href='{contract}'>openapi.json</a>.</p>"]
@@ -265,6 +266,13 @@ def readable(dialects: Sequence[Dialect], base_url: str, tries: str) -> str:
             for row, route, path in listed([dialect])
         )
         parts.append(f"<h2>{html.escape(title(dialect))}</h2>" + _rows(rows) + _arguments(dialect))
+    managed = [
+        (method.upper(), path, operation["summary"])
+        for path, methods in administration.paths(served).items()
+        for method, operation in methods.items()
+    ]
+    if managed:
+        parts.append("<h2>Keys and dedicated endpoints</h2>" + _rows(iter(managed)))
     return "".join(parts)
 
 

@@ -78,7 +78,8 @@ class Pages:
                 Mount("/static", Files(directory=STATIC)),
             ]
         )
-        starts = {"/".join(getattr(route, "path", "").split("/", 3)[:3]) for route in self.router.routes}
+        self._paths = frozenset(getattr(route, "path", "") for route in self.router.routes)
+        starts = {"/".join(path.split("/", 3)[:3]) for path in self._paths}
         self._starts = tuple(starts - {"/"})
 
     def _inside(self) -> list[Route]:
@@ -189,12 +190,14 @@ class Pages:
 
     async def contract(self, request: Request) -> Response:
         """The OpenAPI document."""
-        return answer(openapi.document(self.app.dialects, incoming(request).base_url))
+        return answer(openapi.document(self.app.dialects, incoming(request).base_url, self._paths))
 
     async def docs(self, request: Request) -> Response:
         """The OpenAPI document, readable."""
         base_url, endpoint = incoming(request).base_url, self.app.endpoint
-        text = openapi.readable(self.app.dialects, base_url, tries(base_url, await self._model(), endpoint))
+        text = openapi.readable(
+            self.app.dialects, base_url, tries(base_url, await self._model(), endpoint), self._paths
+        )
         return page("saccade: the APIs", text, base_url)
 
     async def asked(

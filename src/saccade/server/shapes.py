@@ -478,3 +478,118 @@ class Usage(Struct):
     remaining: int | None
     reset: str | None
     days: list[UsedOnDay]
+
+
+class AccessKey(Struct, kw_only=True):
+    """A key without its secret. Times are seconds since 1970; ``limit`` null is the server's default, 0 none."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[str]
+    models: list[str]
+    endpoints: list[str]
+    limit: int | None
+    window_s: int | None
+    created: float
+    last_used: float | None
+    expires: float | None
+
+
+class NewKey(AccessKey, kw_only=True):
+    """A key with its secret, which is shown this once."""
+
+    key: str
+
+
+class KeysAnswer(Struct):
+    """All keys that are not revoked."""
+
+    keys: list[AccessKey]
+
+
+class RevokedKey(Struct):
+    """The id of the key."""
+
+    revoked: str
+
+
+class DedicatedEndpoint(Struct, kw_only=True):
+    """An endpoint as it stands; ``reason`` says why it is down, ``region_url`` where it is in its region."""
+
+    id: str
+    name: str
+    model: str
+    state: str
+    reason: str
+    url: str
+    replicas: str
+    replicas_now: int
+    memory_bytes: int
+    idle_stop_s: int
+    calls_per_hour: int
+    port: int
+    hostname: str
+    region: str
+    revision: str
+    created: float
+    started: float
+    region_url: str | UnsetType = UNSET
+
+
+class EndpointsAnswer(Struct):
+    """The endpoints that the key may use."""
+
+    endpoints: list[DedicatedEndpoint]
+
+
+class RemovedEndpoint(Struct):
+    """Its name; ``note`` tells what may be left in a region that does not answer."""
+
+    removed: str
+    note: str | UnsetType = UNSET
+
+
+class EndpointHealth(Struct, rename="camel"):
+    """Whether it answered a picture, and how fast; ``error`` says why not."""
+
+    healthy: bool
+    status: int
+    latency_ms: float
+    error: str | UnsetType = UNSET
+
+
+class LoggedRequest(Struct, rename="camel"):
+    """A call in the log."""
+
+    method: str
+    url: str
+    status: int
+    latency_ms: float
+    user_agent: str | UnsetType = UNSET
+
+
+class LogEntry(Struct, rename="camel"):
+    """A call or an event; ``severity`` is INFO, WARNING or ERROR."""
+
+    timestamp: str
+    severity: str
+    message: str
+    http_request: LoggedRequest | UnsetType = UNSET
+
+
+class EndpointLogs(Struct, rename="camel"):
+    """The latest entries first; ``next_page_token`` leads to older ones."""
+
+    entries: list[LogEntry]
+    next_page_token: str | UnsetType = UNSET
+
+
+class EndpointMetrics(Struct, rename="camel"):
+    """What it did: sums of the range, and series of points with ``timestamp`` and ``value``."""
+
+    deployment_id: str
+    region: str
+    time_range: dict[str, str]
+    summary: dict[str, float]
+    time_series: dict[str, list[dict[str, Any]]]
