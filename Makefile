@@ -51,7 +51,7 @@ clean:  ## Remove everything that was installed or built here
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "saccade needs Python 3.11 or newer; found %s. Choose one with: make PYTHON=/path/to/python3" % sys.version.split()[0])'
 	@echo "Making a Python environment in $(VENV) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.core: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "Installing the libraries (pinned, checked by hash) ..."

@@ -1,0 +1,32 @@
+"""The Makefile on machines that lack something."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HALF = """#!/bin/sh
+case "$*" in
+  "-m venv "*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; echo "ensurepip is not available"; exit 1;;
+esac
+"""
+"""A Python as Debian has it without python3-venv: what it makes is no environment, but looks like one."""
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_an_environment_that_could_not_be_made_is_made_anew_the_next_time(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    python = tmp_path / "half"
+    python.write_text(HALF)
+    python.chmod(0o755)
+    for _ in range(2):
+        words = ["make", "--no-print-directory", "serve", f"PYTHON={python}"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0
+        assert done.stdout.splitlines()[-1] == "ensurepip is not available"
+        assert not (tmp_path / ".venv").exists()
