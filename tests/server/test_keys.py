@@ -20,7 +20,7 @@ import sqlalchemy as sql
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
-from saccade.server import database, gate, keyring, wiring
+from saccade.server import database, gate, keyring, settings, wiring
 from saccade.server.access import key_in
 from saccade.server.app import App
 from saccade.server.database import Database
@@ -974,3 +974,21 @@ def test_neither_log_nor_answers_hold_a_key(
     assert secret not in said
     assert secret[8:] not in said
     assert "Traceback" not in said
+
+
+def test_a_server_that_is_refused_for_want_of_a_key_says_how_to_make_one_where_it_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Database
+) -> None:
+    def told(**given: Any) -> str:
+        with pytest.raises(BadSettings) as refused:
+            wiring.open_gate(settings.load({"host": "0.0.0.0", **given}, {}, tmp_path), store)
+        return refused.value.message
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SACCADE_HOME", raising=False)
+    elsewhere = str(tmp_path / "a home")
+    assert "Create a key with 'saccade keys create NAME', or start" in told()
+    assert f"'saccade keys create NAME --home '{elsewhere}''" in told(home=elsewhere)
+    monkeypatch.setenv("SACCADE_HOME", elsewhere)
+    assert "'saccade keys create NAME', or start" in told(home=elsewhere)
+    assert "SACCADE_DATABASE_URL as here, or start" in told(database_url=f"sqlite:///{tmp_path}/keys.db")

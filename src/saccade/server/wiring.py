@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +33,7 @@ from saccade.server.gate import CountingOpenGate, KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
-from saccade.server.settings import Settings
+from saccade.server.settings import Settings, load
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Regions
@@ -146,8 +148,20 @@ def open_gate(settings: Settings, database: Database) -> Gate:
         return gate
     raise BadSettings(
         f"Refusing to serve on {settings.host} without keys: everybody who reaches this host could use the server. "
-        "Create a key with 'saccade keys create NAME', or start with --no-auth if that is what you want."
+        f"Create a key with {key_line(settings)}, or start with --no-auth if that is what you want."
     )
+
+
+def key_line(settings: Settings) -> str:
+    """What to type to make a key where this server looks for it: only a flag of its own may tell where that is."""
+    try:
+        usual = load({}, os.environ)
+    except BadSettings:
+        usual = settings
+    if settings.database_url != usual.database_url:
+        return "'saccade keys create NAME' and SACCADE_DATABASE_URL as here"
+    home = "" if settings.database_url or settings.home == usual.home else f" --home {shlex.quote(settings.home)}"
+    return f"'saccade keys create NAME{home}'"
 
 
 def open_windows(settings: Settings, database: Database) -> Windows:
