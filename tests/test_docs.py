@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -101,6 +102,15 @@ def test_every_saccade_command_in_the_pages_has_the_options_that_are_typed(page:
                 assert told.exit_code == 0, line
                 options = {word.split("=")[0] for word in words if word.startswith("--")}
                 assert options <= set(re.findall(r"--[\w-]+", told.output)), line
+
+
+def test_the_line_that_sends_json_takes_a_photo_of_usual_size(tmp_path: Path) -> None:
+    photo = bytes(range(256)) * 4096
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    (lines,) = (code for code in blocks(ROOT / "docs/huggingface.md", "sh") if "inputs" in code)
+    body = json.loads(shell('curl() { [ "${@: -1}" != "@-" ] || cat; }\n' + lines, tmp_path))
+    assert base64.b64decode(body["inputs"]) == photo
+    assert body["parameters"]["candidate_labels"] == ["cat", "dog"]
 
 
 # The README's lines, as they stand, against a real server: only the address, the key and the photo are put in.
