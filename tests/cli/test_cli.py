@@ -179,6 +179,11 @@ def test_nothing_that_reports_to_others_is_loaded_with_a_model(models: Path, pho
     assert not [name for name in loaded if "telemetry" in name]
 
 
+@pytest.mark.parametrize("command", ["predict", "tune", "bench"])
+def test_the_help_names_the_model_that_nobody_has_to_name(typed: Typed, command: str) -> None:
+    assert "picodet-s" in typed(command, "--help").output
+
+
 @pytest.mark.parametrize("words", [("serve", "--ray"), ("serve", "--ray", "head:6379"), ("deploy",)], ids=" ".join)
 def test_where_ray_is_not_installed_nothing_is_said_of_haproxy(tmp_path: Path, words: tuple[str, ...]) -> None:
     code = "import sys; sys.modules['ray'] = None; from saccade.cli import main; main()"

@@ -60,7 +60,10 @@ def COMMAND(
     folders: tuple[str, ...],
     home: str | None,
 ) -> None:
-    """Measure the model REF: the bare model in this process, then over HTTP with several callers at a time."""
+    """Measure the model REF: the bare model in this process, then over HTTP with several callers at a time.
+
+    REF is picodet-s unless another is named.
+    """
     levels = _levels(concurrency)
     photo = Path(image).read_bytes() if image else made_photo()
     report: dict[str, Any] = {"model": ref, "bytes": len(photo)}

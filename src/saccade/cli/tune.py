@@ -33,7 +33,8 @@ def COMMAND(
 ) -> None:
     """Measure how many streams and which precision suit the model REF best, and use them from now on.
 
-    Run it while the machine does nothing else. The server uses what was found when it next loads the model.
+    REF is picodet-s unless another is named. Run it while the machine does nothing else. The server uses what was found
+    when it next loads the model.
     """
     given = settings(home=home, models=folders or None, precision=precision, device=device)
     card = fetched(library(given), ref)
