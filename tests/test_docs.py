@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from saccade.cli import cli
+from saccade.dialects.arguments import ADDRESSES, ALIASES, FILES, RANGES
 from saccade.stores.sidecar import Sidecar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,17 @@ def test_the_sidecar_in_the_pages_can_be_read_and_has_every_fact_that_people_wri
     sidecar = msgspec.toml.decode(code, type=Sidecar)
     assert (sidecar.imgsz, sidecar.keypoint_shape) == ((640, 640), (17, 3))
     assert set(tomllib.loads(code)) == set(Sidecar.__struct_fields__) - {"source", "revision", "sha256"}
+
+
+def test_the_table_of_the_ultralytics_arguments_is_what_the_dialects_read() -> None:
+    text = (ROOT / "docs/ultralytics.md").read_text()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| `")]
+    told = {row[0].strip("`"): (re.findall(r"`(\w+)`", row[1]), row[3]) for row in cells if len(row) == 4}
+    assert told.keys() == {*ALIASES, "decimals", "vid_stride", "bits", "file", "source"}
+    for name, (others, takes) in told.items():
+        least, most = RANGES.get(name, (0, 0))
+        assert name not in RANGES or name == "bits" or takes.startswith(f"{least:g} to {most:g}"), name
+        assert others == [one for one in {**ALIASES, "file": FILES, "source": ADDRESSES}.get(name, ()) if one != name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
