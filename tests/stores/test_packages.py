@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -271,6 +272,17 @@ def test_pips_own_settings_are_honoured(tmp_path: Path) -> None:
     assert Index.from_pip(environment).urls[0] == "https://c/simple"
     (tmp_path / "pip.conf").write_text("no section")
     assert Index.from_pip({"PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "HOME": str(tmp_path)}).urls == (PUBLIC,)
+
+
+def test_pips_files_are_read_where_pip_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    environment = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_DIRS": str(tmp_path / "xdg")}
+    for folder in ("xdg/pip", "home/.pip", "home/.config/pip", "home/Library/Application Support/pip", "env"):
+        file = tmp_path / folder / "pip.conf"
+        file.parent.mkdir(parents=True)
+        address = f"https://{len(folder)}/simple"
+        file.write_text(f"[global]\nindex-url = {address}\n")
+        assert Index.from_pip(environment).urls[0] == address, folder
 
 
 def test_the_built_in_catalogue_is_consistent() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import fcntl
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +50,16 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pip_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """The sections "global" and "install" of pip's files, the user's over the machine's."""
+    """The sections "global" and "install" of pip's files: the machine's, the user's, this environment's; the last wins.
+
+    Each system has some of these places; the others are not there.
+    """
     home = Path(environment.get("HOME", "/nonexistent"))
+    shared = (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
     configured = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
-    places = [Path("/etc/pip.conf"), home / ".pip" / "pip.conf", configured / "pip" / "pip.conf"]
+    theirs = ["/Library/Application Support/pip", *(f"{folder}/pip" for folder in shared if folder), "/etc"]
+    ours = [home / ".pip", configured / "pip", home / "Library/Application Support/pip", Path(sys.prefix)]
+    places = [folder / "pip.conf" for folder in (*map(Path, theirs), *ours)]
     if environment.get("PIP_CONFIG_FILE"):
         places.append(Path(environment["PIP_CONFIG_FILE"]))
     parser = configparser.RawConfigParser()
