@@ -255,6 +255,12 @@ def test_the_contract_names_every_operation_once_and_its_examples_are_true(contr
     assert unlike(contract, "POST", "/v1/auth", asked(("POST", "/v1/auth", {}))[0]) == []
 
 
+def test_every_argument_says_what_it_does(contract: dict[str, Any]) -> None:
+    told = contract["components"]["parameters"]
+    assert [name for name, one in told.items() if not one.get("description", "").endswith(".")] == []
+    assert told["hub.conf"]["description"] == "Keep scores above this. Also called confidence, conf_thres, threshold."
+
+
 def test_a_bare_image_has_its_arguments_in_the_query_string_and_the_headers(contract: dict[str, Any]) -> None:
     def told(path: str) -> dict[str, Any]:
         listed = contract["paths"][path]["post"]["parameters"]

@@ -68,6 +68,30 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 }
 """What an argument is, where its range does not tell."""
 
+MEANINGS: Mapping[str, str] = {
+    "imgsz": "Longer side of the network's input, where the model takes any size.",
+    "conf": "Keep scores above this.",
+    "iou": "Overlap at which the weaker of two boxes is dropped.",
+    "normalize": "Coordinates from 0 to 1 instead of pixels.",
+    "topk": "How many labels a classifier gives.",
+    "decimals": "Digits behind the point.",
+    "vid_stride": "Every how many frames of a video.",
+    "bits": "Of the grey picture in which a depth model answers.",
+    "classes": "Keep only these class ids, for example 0,2,5.",
+    "max_det": "Most objects of a picture.",
+    "agnostic_nms": "Boxes of different classes drop one another, too.",
+    "retina_masks": "Outlines in the picture's own resolution instead of the network's.",
+    "zero_hidden_keypoints": "Hidden keypoints as 0, 0.",
+    "annotated": "Answer with the drawn picture, a JPEG.",
+    "track": "Give objects in a video ids that stay with them.",
+    "format": "Answer in the words of other programs, or of another generation of these APIs.",
+    "response": "Answer in the words of another generation of these APIs.",
+    "candidate_labels": "What a zero-shot model looks for.",
+    "model": "Which model, where the address names none.",
+    "half": "Known, and without effect: the server chooses the precision.",
+}
+"""What the Ultralytics arguments do."""
+
 SENT: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "X-Use-Cache": (SWITCH, "Whether a remembered answer will do; true unless said otherwise."),
     "X-Wait-For-Model": (SWITCH, "Whether to wait for a model that is not ready instead of getting a 503."),
@@ -249,9 +273,8 @@ def _schema(name: str) -> dict[str, Any]:
         least, most = RANGES[name]
         kind = "number" if isinstance(most, float) else "integer"
         schema = {"type": kind, "minimum": least, "maximum": most}
-    if others:
-        schema["description"] = f"Also called {', '.join(others)}."
-    return schema
+    also = f" Also called {', '.join(others)}." if others else ""
+    return {**schema, "description": MEANINGS[name] + also}
 
 
 def readable(dialects: Sequence[Dialect], base_url: str, tries: str, served: Container[str] = ()) -> str:
