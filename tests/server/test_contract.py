@@ -303,6 +303,10 @@ def test_keys_and_endpoints_are_answered_as_the_contract_tells(tmp_path: Path) -
         assert ask("DELETE", key, f"{keys}/{made['id']}").status_code == 200
         assert ask("DELETE", key, f"{keys}/nobody").status_code == 404
 
+        usage = CLIENT.get(f"{house.url}/v1/usage?all=true", headers={"x-api-key": admin})
+        assert unlike(told, "GET", "/v1/usage", usage) == []
+        assert usage.json()["key"]["name"] == "admin"
+
         every, one = "/v1/endpoints", "/v1/endpoints/{name}"
         assert ask("POST", every, every, {"name": "lane", "model": "cars"}).status_code == 201
         settled(house, admin, "lane")

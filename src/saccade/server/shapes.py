@@ -468,10 +468,17 @@ class UsedOnDay(Struct):
     errors: int
 
 
-class Usage(Struct):
-    """What the key used and has left; null without a limit."""
+class NamedKey(Struct):
+    """Which key."""
 
-    key: str | None
+    id: str
+    name: str
+
+
+class Usage(Struct):
+    """What the key used and has left; null without a limit, and ``key`` where none is asked for."""
+
+    key: NamedKey | None
     limit: int | None
     window_s: int | None
     used: int
