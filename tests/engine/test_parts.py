@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from saccade.call import Answer, Call, Options
 from saccade.card import Card
+from saccade.engine import wire
 from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
@@ -145,6 +148,30 @@ def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bytes() -> None
         assert await cache.get(b"huge") is None
         await cache.close()
         assert cache.bytes == 0
+
+    asyncio.run(main())
+
+
+def test_the_cache_holds_no_more_than_it_counts() -> None:
+    """Arrays lie in what was read at one time, other answers beside them; as objects, many names take several times as
+    much as the bytes that they are read from."""
+
+    async def main() -> None:
+        cache = Cache(64 << 20, 60.0)
+        tracemalloc.start()
+        try:
+            for number in range(50):
+                read = memoryview(wire.packed_answer(answer(50_000)) + (small := wire.packed_answer(answer(100))))
+                await cache.put(bytes([number]), wire.unpacked_answer(read[-len(small) :]))
+                del read, small
+            gc.collect()
+            assert 0 < tracemalloc.get_traced_memory()[0] <= cache.bytes + 20_000
+        finally:
+            tracemalloc.stop()
+        kept = await cache.get(b"\x00")
+        assert kept is not None
+        assert kept.cached
+        assert (kept.result.names, kept.result.scores.tolist()) == (("a",) * 100, [0.0] * 100)
 
     asyncio.run(main())
 

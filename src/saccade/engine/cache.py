@@ -19,7 +19,7 @@ from saccade.card import Card
 from saccade.engine import wire
 
 OVERHEAD_BYTES = 600
-"""What an entry costs beside its arrays: the objects around them."""
+"""What an entry costs beside its bytes, at most: the objects around them."""
 
 
 class Shelf(Protocol):
@@ -37,9 +37,10 @@ class Shelf(Protocol):
 
 @dataclass(slots=True)
 class Kept:
-    """One answer."""
+    """One answer, packed: as objects it takes several times as much, and its arrays hold on to all that was read from
+    the worker together with it."""
 
-    answer: Answer
+    packed: bytes
     size: int
     until: float
 
@@ -90,14 +91,15 @@ class Cache:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return kept.answer
+        return wire.unpacked_answer(kept.packed)
 
     def _keep(self, key: bytes, answer: Answer) -> None:
-        size = len(wire.packed_answer(answer)) + OVERHEAD_BYTES
+        packed = bytes(memoryview(wire.packed_answer(answer)))  # the encoder leaves room behind what it makes
+        size = len(packed) + OVERHEAD_BYTES
         if size > self.limit_bytes // 4:
             return
         self._drop(key)
-        self._kept[key] = Kept(answer, size, time.monotonic() + self._ttl_s)
+        self._kept[key] = Kept(packed, size, time.monotonic() + self._ttl_s)
         self.bytes += size
         while self.bytes > self.limit_bytes:
             self._drop(next(iter(self._kept)))
