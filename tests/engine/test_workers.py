@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,10 @@ from msgspec.structs import force_setattr
 from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Answer, Call
+from saccade.card import Card
 from saccade.engine import Engine, process
 from saccade.engine.murmur import MOST_BYTES, Murmur
-from saccade.errors import Error, RunFailed, Stopped, TooLarge
+from saccade.errors import Error, RunFailed, StillLoading, Stopped, TooLarge
 from saccade.results import Boxes
 
 Run = Callable[[Any], Any]
@@ -337,6 +339,51 @@ def test_a_replica_that_comes_too_late_for_a_model_that_was_put_away_is_ended(ru
             assert await engine.unload("m")
             with pytest.raises(Stopped):
                 await more
+
+    run(main())
+
+
+class Disk(Shelf):
+    """A library whose disk does not answer any more once models are being opened."""
+
+    def __init__(self, **behaviours: dict[str, Any]) -> None:
+        super().__init__(**behaviours)
+        self.dead, self.woken = threading.Event(), threading.Event()
+
+    def card(self, ref: str) -> Card:
+        if ref == "far" and self.dead.is_set():
+            self.woken.wait(30)
+        return super().card(ref)
+
+
+def test_a_model_that_is_put_away_as_soon_as_it_is_open_leaves_no_worker(run: Run) -> None:
+    async def main() -> None:
+        library = Disk(far={"load_ms": 500})
+        async with running(library, threads=1) as engine:
+            loading = asyncio.create_task(engine.load("far"))
+            await asyncio.sleep(0.2)
+            library.dead.set()
+            await asyncio.sleep(1.5)
+            assert engine.state("far") == "loading", "it is open, and its files are looked at once more"
+            assert await engine.unload("far")
+            with pytest.raises(Stopped):
+                await loading
+            library.woken.set()
+
+    run(main())
+
+
+def test_a_disk_that_stops_answering_while_a_model_is_opened_holds_no_other_model_up(run: Run) -> None:
+    async def main() -> None:
+        library = Disk(far={"load_ms": 500}, near={})
+        async with running(library, threads=1, load_timeout_s=2.0) as engine:
+            loading = asyncio.create_task(engine.load("far"))
+            await asyncio.sleep(0.2)
+            library.dead.set()
+            await asyncio.wait_for(engine.load("near"), 10)
+            with pytest.raises(StillLoading):
+                await loading
+            library.woken.set()
 
     run(main())
 

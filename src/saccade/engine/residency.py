@@ -220,24 +220,21 @@ class Residency:
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
             await self._make_room(card)
-            files = await aside(lambda: _seen(asked))
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
             resident = Resident(card, self._rules, self._connect, self._room, replicas)
             try:
                 async with asyncio.timeout(self._rules.load_timeout_s):
-                    await resident.load()
+                    await self._open(resident, asked)
             except TimeoutError:
-                raise StillLoading(
+                late = StillLoading(
                     f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.", retry_after_s=60
-                ) from None
-            except Error:
-                await self._check_still(asked, files)
-                raise
-            try:
-                await self._check_still(asked, files)
-            except Changed as changed:
-                await resident.close(changed)
+                )
+                await resident.close(late)
+                raise late from None
+            except BaseException as error:
+                # It may be open, and nobody else knows of it yet.
+                await resident.close(error if isinstance(error, Error) else _put_away(card.name))
                 raise
         self.loads += 1
         self._needs[card.name] = resident.memory_bytes
@@ -248,6 +245,16 @@ class Residency:
             self._retire(old)
         log.info("model '%s' is ready: %.1f s, %d MiB", card.name, resident.load_s, resident.memory_bytes >> 20)
         return resident
+
+    async def _open(self, resident: Resident, card: Card) -> None:
+        """Opens the model, and looks whether its files stayed the same. Raises Changed, or what opening it raises."""
+        files = await aside(lambda: _seen(card))
+        try:
+            await resident.load()
+        except Error:
+            await self._check_still(card, files)
+            raise
+        await self._check_still(card, files)
 
     async def _check_still(self, card: Card, files: object) -> None:
         """Raises Changed; ``files`` are :func:`_seen` before they were opened, for one may be put back meanwhile."""
@@ -324,6 +331,10 @@ def _seen(card: Card) -> list[tuple[int, int, int] | None]:
         except OSError:
             found.append(None)
     return found
+
+
+def _put_away(name: str) -> Error:
+    return Stopped(f"The model '{name}' was put away while it was loading. Try again.")
 
 
 def _broken(name: str) -> Error:
