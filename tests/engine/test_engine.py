@@ -85,6 +85,22 @@ def test_a_model_is_loaded_once_however_many_ask_for_it(run: Run, isolate: bool)
     run(main())
 
 
+def test_a_model_that_is_put_away_while_it_is_opened_here_leaves_no_threads(run: Run) -> None:
+    """A thread that opens a model cannot be cut short; what it opened was never closed."""
+
+    async def main() -> None:
+        async with running(Shelf(late={"load_ms": 500}), isolate=False) as engine:
+            loading = asyncio.create_task(engine.load("late"))
+            await asyncio.sleep(0.2)
+            assert await engine.unload("late")
+            with pytest.raises(Stopped):
+                await loading
+            await asyncio.sleep(1.0)
+            assert [one.name for one in threading.enumerate() if "late" in one.name] == []
+
+    run(main())
+
+
 def test_an_answer_tells_how_long_it_waited_for_its_model(run: Run, isolate: bool) -> None:
     async def main() -> None:
         async with running(Shelf(m={"load_ms": 300}), isolate=isolate) as engine:

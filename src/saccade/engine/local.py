@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from saccade.card import Card
 from saccade.discover import resident_bytes
@@ -36,7 +37,12 @@ class LocalLink:
     async def open(self) -> None:
         """See the contract."""
         before = resident_bytes()
-        self._replica = await asyncio.to_thread(Replica, self._card, self._compute, self._duty)
+        opening = asyncio.ensure_future(asyncio.to_thread(Replica, self._card, self._compute, self._duty))
+        try:
+            self._replica = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_put_away)
+            raise
         self.slots = self._replica.slots
         self.memory_bytes = max(self._card.size_bytes, resident_bytes() - before)
 
@@ -76,3 +82,9 @@ class LocalLink:
         link: Link = self
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_reply, link, reply)
+
+
+def _put_away(opening: asyncio.Future[Replica]) -> None:
+    """Closes a replica that came up when nobody waited for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        threading.Thread(target=opening.result().close, name="put-away", daemon=True).start()
