@@ -9,7 +9,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,6 +21,10 @@ from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.hands import Hands
+from saccade.engine.job import Done, Job
+from saccade.engine.link import OnLost, OnReply
+from saccade.engine.resident import Resident
+from saccade.engine.rules import Rules
 from saccade.errors import Overloaded, RunFailed
 from saccade.results import Labels
 
@@ -118,6 +122,70 @@ def test_a_call_that_left_is_taken_out_once() -> None:
     assert waiting.line.take() is second
     assert not waiting.line.discard(second)
     assert len(waiting.line) == 0
+
+
+class Answering:
+    """A way to a replica that answers when it is told to."""
+
+    slots, memory_bytes, culprit, killed = 1, 0, None, False
+    facts: ClassVar[dict[str, str | int | float]] = {}
+
+    def __init__(self, on_reply: OnReply) -> None:
+        self._on_reply = on_reply
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def check(self) -> None: ...
+
+    def send(self, job: Job, data: bytes) -> None:
+        self.id = job.id
+
+    def cancel(self, job_id: int) -> None: ...
+
+    def grant(self, job_id: int, frames: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+    def answers(self) -> None:
+        self._on_reply(self, Done(self.id, answer()))
+
+
+def test_a_call_whose_caller_leaves_while_the_answer_comes_is_counted() -> None:
+    """Neither as answered nor as cancelled it was: what was accepted grew away from what became of it."""
+
+    async def main() -> None:
+        links: list[Answering] = []
+
+        def connect(card: Card, on_reply: OnReply, on_lost: OnLost) -> Answering:
+            links.append(Answering(on_reply))
+            return links[-1]
+
+        resident = Resident(CARD, Rules(), connect, room=lambda: 10)
+        await resident.load()
+
+        async def asked() -> None:
+            entry = resident.submit(Call(model="m", media=b""), time.monotonic() + 60)
+            try:
+                await entry.answer
+            except asyncio.CancelledError:
+                resident.drop(entry)
+                raise
+
+        for leaves in (False, True):
+            caller = asyncio.create_task(asked())
+            await asyncio.sleep(0)
+            if leaves:
+                caller.cancel()
+            links[0].answers()
+            await asyncio.wait({caller})
+        counts = resident.counts
+        assert (counts.accepted, counts.answered, counts.cancelled) == (2, 1, 1)
+        assert not resident.busy
+        await resident.retire()
+
+    asyncio.run(main())
 
 
 def test_the_time_to_come_back_grows_with_the_line() -> None:

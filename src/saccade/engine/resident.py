@@ -157,13 +157,13 @@ class Resident:
         """The caller has left: the call is taken out wherever it is. Harmless after the answer."""
         if entry.timer is not None:
             entry.timer.cancel()
-        if not self._line_of(entry).discard(entry):
-            link = next((link for link, flying in self._flying.items() if entry.id in flying), None)
-            if link is None:
-                return
+        here = self._line_of(entry).discard(entry)
+        link = next((link for link, flying in self._flying.items() if entry.id in flying), None)
+        if link is not None:
             link.cancel(entry.id)
-        entry.answer.cancel()
-        if entry.answer.cancelled():  # a video that has failed was counted then
+        if here or link is not None:
+            entry.answer.cancel()
+        if entry.answer.cancelled():  # perhaps by who waited for it, just before the answer came that nobody counted
             self.counts.cancelled += 1
         self._rest()
 
