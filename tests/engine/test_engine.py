@@ -617,6 +617,32 @@ def test_a_reader_of_a_video_that_leaves_stops_it(run: Run, isolate: bool, data:
     run(main())
 
 
+def test_a_video_for_which_the_system_gives_no_thread_is_refused_and_keeps_no_place(
+    run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+    begin = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith("clip"):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=False) as engine:
+            await engine.load("m")
+            with monkeypatch.context() as short:
+                short.setattr(threading.Thread, "start", refused)
+                for _ in range(3):
+                    with pytest.raises(Overloaded, match="threads"):
+                        async for _ in engine.stream(Call(model="m", media=film, clip=Clip())):
+                            pass
+            assert counted(engine, "queued", "in_flight", "failed") == (0, 0, 3)
+            assert len([one async for one in engine.stream(Call(model="m", media=film, clip=Clip()))]) == 12
+
+    run(main())
+
+
 def test_a_video_that_takes_too_long_is_counted_as_that_alone(run: Run, isolate: bool, data: Path) -> None:
     film = (data / "videos" / "car-detection.mp4").read_bytes()
 

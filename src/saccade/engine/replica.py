@@ -27,7 +27,7 @@ from saccade.engine.golden import blindness, scene, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.engine.pace import measured, recall, remember
-from saccade.errors import CallError, DeadlinePassed, Error, RunFailed, place
+from saccade.errors import CallError, DeadlinePassed, Error, RunFailed, place, short_of
 from saccade.media import Limits
 from saccade.model import Model, timed
 from saccade.results import ByteArray
@@ -105,7 +105,11 @@ class Replica:
         if credit is None:
             self._hands.give(task)
             return
-        threading.Thread(target=self._answer, args=(task,), name=f"clip-{job.id}", daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=(task,), name=f"clip-{job.id}", daemon=True).start()
+        except RuntimeError as error:
+            del self._tasks[job.id]
+            answering(Failed(job.id, short_of(error) or RunFailed("A video cannot be begun now. Try again.")))
 
     def cancel(self, job_id: int) -> None:
         """The caller has left: a job that has not begun is put away, a video ends after the current frame."""
