@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -121,6 +122,21 @@ def test_health_asks_the_endpoint_itself(home: Home) -> None:
     told = home.ask("GET", "/v1/endpoints/awake/health")
     assert (told["healthy"], told["status"], "stopped" in told["error"]) == (False, 503, True)
     home.ask("DELETE", "/v1/endpoints/awake")
+
+
+def test_a_call_that_is_on_its_way_while_its_endpoint_is_removed_is_told_so_and_leaves_no_traceback(home: Home) -> None:
+    home.started("leaving")
+    host, port = home.house.url.removeprefix("http://").split(":")
+    head = f"POST /endpoints/leaving/predict HTTP/1.1\r\nx-api-key: {home.admin}\r\ncontent-length: {len(PICTURE)}"
+    with socket.create_connection((host, int(port)), timeout=10) as caller:
+        caller.sendall(f"{head}\r\n\r\n".encode() + PICTURE[:9])
+        time.sleep(0.2)
+        home.ask("DELETE", "/v1/endpoints/leaving")
+        caller.sendall(PICTURE[9:])
+        assert b"404 Not Found" in caller.recv(4096)
+        caller.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b"200 OK" in caller.recv(4096), "the connection is still there"
+    assert "Traceback" not in home.house.log()
 
 
 def test_an_endpoint_of_its_own_limit_refuses_the_call_after_the_last(home: Home) -> None:

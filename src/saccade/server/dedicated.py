@@ -167,7 +167,9 @@ class EndpointApp(App):
         self.count(exchange.head, status, seconds, len(exchange.answers), exchange.reason or exchange.error)
 
     def count(self, head: Incoming, status: int, seconds: float, images: int, problem: str) -> None:
-        """One finished request, for the endpoint's own plots and log."""
+        """One finished request, for the endpoint's own plots and log, unless it was removed meanwhile."""
+        if not self._fleet.knows(self.endpoint):
+            return
         severity: Severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else "INFO"
         line = Line(
             timestamp=time.time(),
