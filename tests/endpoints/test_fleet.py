@@ -15,6 +15,7 @@ import pytest
 
 from saccade.call import Answer, Call
 from saccade.card import Card
+from saccade.endpoints.drawer import Drawer
 from saccade.endpoints.endpoint import Plan, Record, replicas
 from saccade.endpoints.figures import Figures, Line
 from saccade.endpoints.fleet import Fleet
@@ -418,6 +419,69 @@ def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone(tmp_pa
         await again.forget("a")
         assert await again.lines("a", 10, None, None) == []
         assert await Ledger(str(tmp_path)).lines("a", 10, None, None) == []
+
+    asyncio.run(play())
+
+
+class Full(Drawer):
+    """A drawer that takes nothing at first."""
+
+    def __init__(self, folder: Path, error: Exception) -> None:
+        super().__init__(folder)
+        self.errors = [error, error]
+
+    def write(self, id: str, content: bytes) -> None:
+        if self.errors:
+            raise self.errors.pop()
+        super().write(id, content)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device"), RuntimeError("can't start new thread")],
+    ids=lambda error: type(error),
+)
+def test_figures_that_could_not_be_written_are_written_later_without_another_call(
+    records: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.KEEP_S", 0.02)
+    drawer = Full(tmp_path, error)
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: LocalEndpoint(Counting), drawer)
+        await house.open()
+        await house.create("cars", Plan(model="a"))
+        assert await settled(house, "cars") == "ready"
+        id = house.record("cars").id
+        async with asyncio.timeout(5):
+            while drawer.read(id) is None:
+                await asyncio.sleep(0.01)
+        await house.close()
+
+    asyncio.run(play())
+
+
+def test_an_endpoint_that_could_not_be_measured_once_is_measured_again(
+    records: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.MEASURE_S", 0.02)
+    refused = [OSError(24, "Too many open files")]
+
+    class Measured(LocalEndpoint):
+        def load(self) -> tuple[float, float]:
+            if refused:
+                raise refused.pop()
+            return 0.5, 0.25
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: Measured(Counting))
+        await house.open()
+        await house.create("cars", Plan(model="a"))
+        async with asyncio.timeout(5):
+            while (await house.metrics("cars", "1h"))["timeSeries"]["cpuUtilization"][-1]["value"] != 0.5:
+                await asyncio.sleep(0.01)
+        assert not refused
+        await house.close()
 
     asyncio.run(play())
 

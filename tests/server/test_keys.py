@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -730,6 +731,35 @@ def test_what_could_not_be_written_down_is_written_without_another_call(
 
     asyncio.run(play())
     assert kept() == [("one", 1)]
+
+
+def test_usage_is_written_down_though_the_system_gave_no_thread_for_it_at_first(
+    store: Database, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "COUNT_S", 0.1)
+    _, secret = keys.create("x", quota_calls=0)
+    app = made(store)
+    begin, refused = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith("saccade-writes") and len(refused) < 2:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    def kept() -> Any:
+        with sqlite3.connect(tmp_path / "saccade.db") as found:
+            return found.execute("select model, calls from usage").fetchall()
+
+    async def play() -> None:
+        async with client(app) as http:
+            await http.post("/first/one", content=b"x", headers={"x-api-key": secret})
+            await within_3_s(kept)
+
+    with monkeypatch.context() as short:
+        short.setattr(threading.Thread, "start", start)
+        asyncio.run(play())
+    assert (kept(), len(refused)) == ([("one", 1)], 2)
 
 
 def test_usage_that_is_lost_at_the_end_is_told(

@@ -478,7 +478,10 @@ class Fleet:
         while True:
             await asyncio.sleep(MEASURE_S)
             for name, running in tuple(self._running.items()):
-                self.figures(name).measured(*running.load(), running.replicas())
+                try:
+                    self.figures(name).measured(*running.load(), running.replicas())
+                except Exception as error:  # the next look may see more
+                    log.error("what the endpoint '%s' uses cannot be measured now: %s", name, place(error))
 
     async def _keep(self) -> None:
         """Writes down what running endpoints do."""
@@ -491,8 +494,10 @@ class Fleet:
             return
         for name, figures in tuple(self._figures.items()):
             if figures.changed and name in self._here:
-                with contextlib.suppress(OSError):
+                try:
                     await asyncio.to_thread(self._drawer.write, self._here[name].id, packed(figures.report()))
+                except (OSError, RuntimeError):  # the disk is full, or there is no thread for it
+                    figures.changed = True
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -77,5 +76,7 @@ class Ledger:
     async def _write(self) -> None:
         for id, figures in tuple(self._figures.items()):
             if figures.changed:
-                with contextlib.suppress(OSError):
+                try:
                     await asyncio.to_thread(self._drawer.write, id, packed(figures.report()))
+                except (OSError, RuntimeError):  # the disk is full, or there is no thread for it
+                    figures.changed = True

@@ -164,7 +164,7 @@ class LocalEndpoint:
                 self._processes = {known: one for known, one in self._processes.items() if one.is_running()}
                 self._processes[pid] = psutil.Process(pid)
             return float(self._processes[pid].cpu_percent())
-        except psutil.Error:
+        except (psutil.Error, OSError):  # it is gone, or the system opens no more files
             return 0.0
 
     def _running(self) -> tuple[Engine, Card]:

@@ -132,7 +132,7 @@ class Counting:
     async def _pay_later(self) -> None:
         while self._owed:
             await asyncio.sleep(AGAIN_S)
-            with contextlib.suppress(Unreachable):
+            with contextlib.suppress(Unreachable, RuntimeError):
                 await self._pay()
         self._paying = None
 
@@ -260,7 +260,7 @@ class KeyGate(Counting):
 
     async def _count_later(self) -> None:
         await asyncio.sleep(AGAIN_S if self._unwritten[0] else COUNT_S)
-        with contextlib.suppress(Unreachable):  # what was counted is kept
+        with contextlib.suppress(Unreachable, RuntimeError):  # or there is no thread for it; what was counted is kept
             await self.written(self._write_counts)
         left = self._counts or self._unwritten[0]
         self._counting = asyncio.ensure_future(self._count_later()) if left else None
