@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -209,6 +211,23 @@ def test_an_endpoint_that_cannot_be_looked_up_is_not_told_as_missing(
             told = await http.post("/endpoints/yard/plain/one", content=b"x")
         assert told.status_code == 503
         assert "cannot be used now" in told.json()["error"]
+
+    living(side, life)
+
+
+def test_what_answered_for_an_endpoint_leaves_memory_though_another_replica_removed_it(side: Side) -> None:
+    async def life(side: Side) -> None:
+        app = wiring.build(Settings(access_log=False), House(), EchoEngine(), OpenGate(), [PlainDialect()])  # type: ignore[arg-type]
+        dedicated = Dedicated(app, side.other, lambda app: None)
+        gate = weakref.ref(dedicated.app("gate"))
+        await side.one.remove("gate")
+        await side.one.create("yard", Plan(model="cars"))
+        await side.until("ready")
+        await side.other._look()
+        yard = dedicated.app("yard")
+        gc.collect()
+        assert gate() is None
+        assert dedicated.app("yard") is yard
 
     living(side, life)
 

@@ -68,6 +68,8 @@ class Dedicated:
     def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
         if name not in self._apps:
+            # Another replica of a cluster removes endpoints without a word.
+            self._apps = {known: app for known, app in self._apps.items() if self._fleet.knows(known)}
             self._apps[name] = self._build(name)
         return self._apps[name]
 
