@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from msgspec.structs import force_setattr
-from tests.engine.shelf import Shelf, picture, running
+from tests.engine.shelf import Shelf, photo_sized, picture, running
 
 from saccade.call import Answer, Call
 from saccade.card import Card
@@ -226,6 +226,20 @@ def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
             while pids(engine) in ([], before) and time.monotonic() < until:
                 await asyncio.sleep(0.05)
             assert pids(engine) not in ([], before)
+
+    run(main())
+
+
+def test_a_large_image_leaves_the_worker_with_its_answer(run: Run) -> None:
+    """It stayed until the next call, however long that took to come."""
+
+    async def main() -> None:
+        async with running(Shelf(m={}), threads=1, check_s=0.0) as engine:
+            await engine.predict(Call(model="m", media=photo_sized(size=1000)))
+            before = engine.info()["models"][0]["memory_bytes"]
+            await engine.predict(Call(model="m", media=photo_sized(size=60_000_000)))
+            await asyncio.sleep(1.0)
+            assert engine.info()["models"][0]["memory_bytes"] < before + 50_000_000
 
     run(main())
 

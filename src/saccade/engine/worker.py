@@ -101,6 +101,7 @@ class Worker:
             elif isinstance(message, wire.Stop):
                 replica.close()
                 self._leave(0)
+            del message, body  # or the last image stays in memory until the next one comes
 
     def _answer(self, reply: Reply) -> None:
         self._send(wire.of_reply(reply))
