@@ -23,6 +23,7 @@ from saccade.engine.cache import Cache, key_of
 from saccade.engine.hands import Hands
 from saccade.engine.job import Done, Job
 from saccade.engine.link import OnLost, OnReply
+from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
 from saccade.errors import Overloaded, RunFailed
@@ -132,10 +133,13 @@ class Answering:
 
     def __init__(self, on_reply: OnReply) -> None:
         self._on_reply = on_reply
+        self.closed = False
 
     async def open(self) -> None: ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        await asyncio.sleep(0.2)
+        self.closed = True
 
     async def check(self) -> None: ...
 
@@ -184,6 +188,28 @@ def test_a_call_whose_caller_leaves_while_the_answer_comes_is_counted() -> None:
         assert (counts.accepted, counts.answered, counts.cancelled) == (2, 1, 1)
         assert not resident.busy
         await resident.retire()
+
+    asyncio.run(main())
+
+
+def test_a_model_that_was_opened_too_late_is_closed_whoever_puts_it_away_meanwhile() -> None:
+    async def main() -> None:
+        links: list[Answering] = []
+
+        def connect(card: Card, on_reply: OnReply, on_lost: OnLost) -> Answering:
+            links.append(Answering(on_reply))
+            return links[-1]
+
+        async def hangs(card: Card) -> bool:
+            return await asyncio.sleep(60, result=True)
+
+        residency = Residency(Rules(load_timeout_s=0.1), 1 << 40, connect, room=lambda: 10, is_still=hangs)
+        loading = residency.begin(CARD)
+        await asyncio.sleep(0.2)
+        assert not loading.done(), "it is being closed"
+        await residency.unload("m")
+        await asyncio.sleep(0.3)
+        assert [link.closed for link in links] == [True]
 
     asyncio.run(main())
 

@@ -226,15 +226,14 @@ class Residency:
             try:
                 async with asyncio.timeout(self._rules.load_timeout_s):
                     await self._open(resident, asked)
-            except TimeoutError:
-                late = StillLoading(
-                    f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.", retry_after_s=60
-                )
-                await resident.close(late)
-                raise late from None
             except BaseException as error:
                 # It may be open, and nobody else knows of it yet.
-                await resident.close(error if isinstance(error, Error) else _put_away(card.name))
+                await asyncio.shield(self._retire(resident))
+                if isinstance(error, TimeoutError):
+                    raise StillLoading(
+                        f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.",
+                        retry_after_s=60,
+                    ) from None
                 raise
         self.loads += 1
         self._needs[card.name] = resident.memory_bytes
@@ -331,10 +330,6 @@ def _seen(card: Card) -> list[tuple[int, int, int] | None]:
         except OSError:
             found.append(None)
     return found
-
-
-def _put_away(name: str) -> Error:
-    return Stopped(f"The model '{name}' was put away while it was loading. Try again.")
 
 
 def _broken(name: str) -> Error:

@@ -490,8 +490,9 @@ class Resident:
         self._ending.discard(link)
 
     async def _close_links(self) -> None:
-        links, self._flying = (*self._flying, *self._ending), {}
-        await asyncio.gather(*(link.close() for link in links), return_exceptions=True)
+        self._ending.update(self._flying)
+        self._flying = {}
+        await asyncio.gather(*map(self._close_link, tuple(self._ending)), return_exceptions=True)
 
     def _rest(self) -> None:
         if not self.busy:
