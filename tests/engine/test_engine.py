@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes.util
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -801,6 +802,28 @@ def test_a_model_whose_files_are_gone_leaves_memory_though_nobody_asks_for_it(
             while engine.state("a") == "warm" and time.monotonic() < until:
                 await asyncio.sleep(0.05)
             assert (engine.state("a"), engine.state("b")) == ("cold", "warm")
+
+    run(main())
+
+
+def test_nothing_is_kept_of_models_that_came_and_went(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "LOOK_S", 0.3)
+    monkeypatch.setattr(engine_module, "TEND_S", 0.05)
+
+    async def main() -> None:
+        library = Shelf(stays={}, asleep={})
+        async with running(library, isolate=False) as engine:
+            await engine.load("stays")
+            for number in range(3):
+                library.put(f"passing-{number}", {})
+                await engine.load(f"passing-{number}")
+                await engine.unload(f"passing-{number}")
+                del library.cards_by_name[f"passing-{number}"]
+            await asyncio.sleep(1.0)
+            gc.collect()
+            assert {found.name for found in gc.get_objects() if type(found) is Card} >= {"stays", "asleep"}
+            assert [found for found in gc.get_objects() if type(found) is Card and "passing" in found.name] == []
+            assert engine.state("stays") == "warm"
 
     run(main())
 

@@ -395,8 +395,16 @@ class Engine:
                     self._looked_at = time.monotonic()
                     for name in self._residency.residents:
                         self._look_up(name)
+                    self._forget_cards()
             except Exception as error:
                 log.error("the engine's housekeeping failed: %s", place(error))
+
+    def _forget_cards(self) -> None:
+        """Those of models that are not in memory and were not asked for lately: many may come and go in a year."""
+        now, state = time.monotonic(), self._residency.state
+        self._cards = {
+            ref: kept for ref, kept in self._cards.items() if now - kept[1] < LOOK_S or state(kept[0].name) != "cold"
+        }
 
     def _model_info(self, resident: Resident) -> dict[str, Any]:
         counts = resident.counts
