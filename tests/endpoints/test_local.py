@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 
-from saccade.call import Call
+from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import Plan
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine import Engine, Rules
-from saccade.errors import BadOptions
+from saccade.errors import BadOptions, Stopped
 
 PICTURE = b"P6\n4 4\n255\n" + bytes([100]) * 48
 
@@ -84,6 +85,33 @@ def test_an_endpoint_grows_also_after_a_replica_could_not_be_started() -> None:
             await asyncio.sleep(0.05)
         await asyncio.gather(*callers)
         await endpoint.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_a_call_that_still_asks_the_shared_cache_while_the_model_is_replaced_goes_to_the_new_one() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    class Asking(Engine):
+        async def predict(self, call: Call) -> Answer:
+            if not asked.is_set():  # another machine's Redis
+                asked.set()
+                await told.wait()
+            return await super().predict(call)
+
+    async def play() -> None:
+        endpoint = LocalEndpoint(lambda card, plan: Asking(One(card), build(card, plan).rules))
+        old = slow(ms=1)
+        await endpoint.start(old, Plan(model="slow"))
+        call = asyncio.ensure_future(endpoint.predict(Call(model="", media=PICTURE)))
+        await asked.wait()
+        await endpoint.replace(msgspec.structs.replace(old, name="new"), Plan(model="new"))
+        told.set()
+        assert (await call).model == "new"
+        call = asyncio.ensure_future(endpoint.predict(Call(model="", media=PICTURE)))
+        await endpoint.stop()
+        with pytest.raises(Stopped):
+            await call
 
     asyncio.run(asyncio.wait_for(play(), 20))
 

@@ -74,9 +74,15 @@ class LocalEndpoint:
             await _farewell(old)
 
     async def predict(self, call: Call) -> Answer:
-        engine, card = self._running()
         with contextlib.nullcontext() if call.caller == PROBE else self._at_work():
-            return await engine.predict(msgspec.structs.replace(call, model=card.name))
+            while True:
+                engine, card = self._running()
+                try:
+                    return await engine.predict(msgspec.structs.replace(call, model=card.name))
+                except Stopped:
+                    if self._engine is engine or self._engine is None:
+                        raise
+                    # It was replaced before it took the call.
 
     async def stream(self, call: Call) -> AsyncGenerator[Answer]:
         engine, card = self._running()
