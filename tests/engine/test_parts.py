@@ -21,19 +21,24 @@ from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.hands import Hands
-from saccade.engine.job import Done, Job
+from saccade.engine.job import Done, Job, Reply
 from saccade.engine.link import OnLost, OnReply
+from saccade.engine.process import ProcessLink
+from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
+from saccade.engine.spares import Spares
 from saccade.errors import Overloaded, RunFailed
 from saccade.results import Labels
+from saccade.runtimes.session import Compute
 
 CARD = Card(name="m", task="classify", family="x", runtime="y", revision="1")
 
 
-def answer(count: int = 1) -> Answer:
-    result = Labels(np.zeros(count, np.int32), np.zeros(count, np.float32), ("a",) * count)
+def answer(count: int = 1, scores: int | None = None) -> Answer:
+    numbers = np.zeros(count if scores is None else scores, np.float32)
+    result = Labels(np.zeros(count, np.int32), numbers, ("a",) * count)
     return Answer(result=result, image_hw=(1, 1))
 
 
@@ -210,6 +215,37 @@ def test_a_model_that_was_opened_too_late_is_closed_whoever_puts_it_away_meanwhi
         await residency.unload("m")
         await asyncio.sleep(0.3)
         assert [link.closed for link in links] == [True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("cut", [1, 7, 8, 64 << 10, 1 << 20])
+def test_answers_come_out_as_they_went_in_however_they_are_cut(cut: int) -> None:
+    """A large one held up the event loop for seconds: with every part all before it were copied."""
+    counts = (3, 0, 50) if cut < 10 else (3, 8 << 20, 50, 0)
+
+    async def main() -> None:
+        seen: list[Reply] = []
+        link = ProcessLink(
+            CARD,
+            Compute(),
+            Duty(),
+            lambda _, reply: seen.append(reply),
+            lambda *_: None,
+            spares=Spares(0, ""),
+            decode_s=1.0,
+            hang_s=1.0,
+            memory_bytes=0,
+        )
+        whole = b"".join(
+            wire.packed(wire.of_reply(Done(number, answer(1, scores=count)))) for number, count in enumerate(counts)
+        )
+        begun = time.process_time()
+        for place in range(0, len(whole), cut):
+            link.data_received(whole[place : place + cut])
+        assert time.process_time() - begun < 1.0
+        assert [reply.id for reply in seen] == list(range(len(counts)))
+        assert [len(reply.answer.result.scores) for reply in seen if isinstance(reply, Done)] == list(counts)
 
     asyncio.run(main())
 

@@ -94,10 +94,11 @@ class Cache:
         return wire.unpacked_answer(kept.packed)
 
     def _keep(self, key: bytes, answer: Answer) -> None:
-        packed = bytes(memoryview(wire.packed_answer(answer)))  # the encoder leaves room behind what it makes
+        packed = wire.packed_answer(answer)
         size = len(packed) + OVERHEAD_BYTES
         if size > self.limit_bytes // 4:
             return
+        packed = bytes(memoryview(packed))  # the encoder leaves room behind what it makes
         self._drop(key)
         self._kept[key] = Kept(packed, size, time.monotonic() + self._ttl_s)
         self.bytes += size

@@ -69,7 +69,8 @@ class ProcessLink(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._murmur: Murmur | None = None
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        self._parts: list[bytes] = []
+        self._missing = 0
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._checked: asyncio.Future[str | None] | None = None
         self._gone = asyncio.Event()
@@ -97,7 +98,7 @@ class ProcessLink(asyncio.Protocol):
         when it dies although nobody ended it, that is no fault of the model's; only then the outcome is False."""
         self._opened = self._loop.create_future()
         self._gone = asyncio.Event()
-        self._rest = b""
+        self._parts.clear()
         self._alive = lively
         self._pulse_at = self._felt_at = time.monotonic()
         self._process, self._murmur = fresh.process, fresh.murmur
@@ -159,11 +160,17 @@ class ProcessLink(asyncio.Protocol):
         await self._buried()
 
     def data_received(self, data: bytes) -> None:
-        """Takes whole frames out of what has come."""
-        if self._rest:
-            data = self._rest + data
+        """Takes whole frames out of what has come; the parts of a large one are put together when it is whole."""
+        if self._parts:
+            self._parts.append(data)
+            self._missing -= len(data)
+            if self._missing > 0:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
         view = memoryview(data)
         at, end, prefix = 0, len(data), wire.PREFIX.size
+        after = prefix
         while end - at >= prefix:
             head, body = wire.PREFIX.unpack_from(view, at)
             after = at + prefix + head + body
@@ -176,8 +183,10 @@ class ProcessLink(asyncio.Protocol):
                 self._why = "it spoke another language"
                 self.kill()
                 return
-            at = after
-        self._rest = data[at:] if at < end else b""
+            at, after = after, after + prefix
+        if at < end:
+            self._parts.append(data[at:])
+            self._missing = after - end
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The worker has ended, or its end is near."""
