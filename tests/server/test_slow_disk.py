@@ -17,11 +17,11 @@ from tests.server.test_front import pair
 
 from saccade.card import Card
 from saccade.dialects import platform
-from saccade.errors import Overloaded
+from saccade.errors import Overloaded, UnknownModel
 from saccade.server import desk, inquiries, wiring
 from saccade.server.access import OpenGate
 from saccade.server.app import App
-from saccade.server.inquiries import FRESH_S, PATIENCE_S, Inquiries
+from saccade.server.inquiries import FRESH_S, PATIENCE_S, Inquiries, Unasked
 from saccade.server.settings import Settings
 
 
@@ -161,6 +161,25 @@ def test_names_with_an_owner_and_a_project_before_them_are_not_looked_for_with_e
 
     run(play, folder)
     assert 3 <= len(folder.asked) <= 6, folder.asked
+
+
+def test_a_name_is_looked_up_in_a_thread_while_another_call_forgets_it() -> None:
+    """Large requests are read in threads; what the event loop did in the same moment became a server error."""
+    front = made(Folder()).desk
+
+    class Name(str):
+        looks = 0
+
+        def __hash__(self) -> int:
+            self.looks += 1
+            if self.looks == 2:  # the event loop has its turn between two looks
+                for number in range(desk.MOST_MISSED):
+                    front.miss(str(number), UnknownModel("none"))
+            return super().__hash__()
+
+    front.miss("me/cars", UnknownModel("There is no model 'me/cars'."))
+    with pytest.raises((UnknownModel, Unasked)):
+        front.card(Name("me/cars"))
 
 
 def test_a_name_that_leads_to_a_model_by_its_last_part_keeps_nothing_of_the_calls(

@@ -82,8 +82,8 @@ class FrontDesk:
             Unasked: :meth:`find` it first, and read the request again.
             UnknownModel: see :meth:`miss`.
         """
-        if ref in self._missed:
-            until, error = self._missed[ref]
+        if (missed := self._missed.get(ref)) is not None:  # one look: this may be a thread
+            until, error = missed
             if time.monotonic() < until:
                 raise anew(error)
             self._missed.pop(ref, None)
