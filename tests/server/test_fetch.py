@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ import httpcore
 import pytest
 
 from saccade.errors import BadInput, Error, TooLarge
-from saccade.server.fetch import Fetcher, is_public
+from saccade.server.fetch import SIDE_BY_SIDE, Fetcher, is_public
 
 
 class Site(BaseHTTPRequestHandler):
@@ -119,6 +120,33 @@ def test_a_picture_is_fetched_with_its_own_host_name_and_no_proxy(
     assert wire.asked == [("8.8.8.8", 80)]
     assert site.seen[-1]["Host"].lower() == "photos.example"  # type: ignore[attr-defined]
     assert site.seen[-1]["path"] == "/photo?size=1"  # type: ignore[attr-defined]
+
+
+def test_name_servers_that_do_not_answer_hold_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop's own threads also unpack bodies, read large requests and draw."""
+    over = threading.Event()
+
+    def silent(*given: Any, **more: Any) -> Any:
+        over.wait(20)
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+
+    async def play() -> float:
+        fetch = Fetcher(["*"], max_bytes=1000, timeout_s=5.0)
+        asked = [asyncio.ensure_future(fetch(f"http://{number}.example.org/a.jpg")) for number in range(SIDE_BY_SIDE)]
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        await asyncio.to_thread(int)
+        took_s = time.monotonic() - begun
+        over.set()
+        assert all(isinstance(one, BadInput) for one in await asyncio.gather(*asked, return_exceptions=True))
+        return took_s
+
+    try:
+        assert asyncio.run(asyncio.wait_for(play(), 30)) < 1.0
+    finally:
+        over.set()
 
 
 def test_a_name_that_changes_its_address_gains_nothing(site: ThreadingHTTPServer) -> None:

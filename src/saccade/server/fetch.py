@@ -19,6 +19,7 @@ import httpcore
 import httpx
 
 from saccade import __version__
+from saccade.engine.aside import aside
 from saccade.errors import BadInput, BadSettings, TooLarge
 
 PORTS = (80, 443)
@@ -276,7 +277,7 @@ def _port(url: httpx.URL) -> int:
 async def _resolved(host: str, port: int) -> list[str]:
     """All addresses of a host, in the system's order, each once."""
     try:
-        rows = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        rows = await aside(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except (OSError, UnicodeError) as error:
         raise BadInput(f"The host '{host[:100]}' is not known.") from error
     return list(dict.fromkeys(str(row[4][0]) for row in rows))
