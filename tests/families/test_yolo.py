@@ -100,6 +100,23 @@ def test_classic_anchors_multiply_objectness_and_class(labels) -> None:
     assert result.names == ("cat",)
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_tables_with_a_row_for_each_place_are_told_from_finished_rows(classes: int) -> None:
+    family = Yolo(card(labels={number: LABELS[number] for number in range(classes)}))
+    table = np.zeros((1, ANCHORS, 4 + classes), np.float32)
+    table[0, 7] = [20, 30, 10, 8, *[0.1] * (classes - 1), 0.9]
+    expected = boxes(family.read([table.transpose(0, 2, 1)], FRAME, Options()))
+    assert expected.names == (LABELS[classes - 1],)
+    turned = boxes(family.read([table], FRAME, Options()))
+    # As the yolov6 repository exports them: an objectness, always one, in front of the classes.
+    objects = boxes(family.read([np.insert(table, 4, 1, axis=2)], FRAME, Options()))
+    rows = boxes(family.read([finished(expected)[:, :ANCHORS]], FRAME, Options()))
+    for found in (turned, objects, rows):
+        np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, rtol=1e-5)
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+        assert found.names == expected.names
+
+
 @pytest.mark.parametrize("form", ["raw", "rows", "classic"])
 def test_tflite_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: str) -> None:
     in_pixels = boxes(Yolo(card()).read([raw()], FRAME, Options()))

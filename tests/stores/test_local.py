@@ -140,6 +140,7 @@ def test_a_name_is_found_in_any_case_and_with_any_suffix(tmp_path: Path, ref: st
     [
         ([(1, 3549, 85)], (416, 416), "yolox", "detect", 80),
         ([(1, 8400, 7)], (640, 640), "yolox", "detect", 2),
+        ([(1, 8400, 84)], (640, 640), "yolo", "detect", 80),
         ([(1, 25200, 85)], (640, 640), "yolo", "detect", 80),
         ([(1, 25200, 117), (1, 32, 160, 160)], (640, 640), "yolo", "segment", 80),
         ([(1, 84, 8400)], (640, 640), "yolo", "detect", 80),
@@ -177,9 +178,21 @@ def test_graphs_of_the_shape_of_a_yolox_are_told_by_the_names_that_their_exporte
         local.find("nano")
 
 
-@pytest.mark.parametrize("shape", [(1, 1000), (1, 8400, 4), (1, 5), (1, 512, 7, 7), (1, 1234, 85)])
-def test_shapes_that_fit_nothing_are_refused_with_what_was_found(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    onnx_file(tmp_path / "m.onnx", [shape])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(1, 1000)],
+        [(1, 8400, 4)],
+        [(1, 5)],
+        [(1, 512, 7, 7)],
+        [(1, 1234, 85)],
+        [(1, 8400, 80), (1, 8400, 4)],  # scores and boxes apart: DAMO-YOLO, PP-YOLOE
+    ],
+)
+def test_shapes_that_fit_nothing_are_refused_with_what_was_found(
+    tmp_path: Path, shapes: list[tuple[int | str, ...]]
+) -> None:
+    onnx_file(tmp_path / "m.onnx", shapes)
     with pytest.raises(UnsupportedModel, match=r"images \[1,3,640,640\].*m\.toml"):
         Local([tmp_path]).find("m")
 

@@ -1,9 +1,9 @@
 """YOLO by Ultralytics: v5 to 26, every task, every layout in which its exports answer.
 
 Detections come as raw anchors (n, 4 + classes + extra, anchors), as finished rows (n, rows, 6 + extra) of models that
-need no suppression or bring their own, or, from the yolov5 repository, as anchors (n, anchors, 5 + classes + extra).
-The layout is told from the shape, because the metadata of many exports is missing or wrong. "Extra" numbers are mask
-coefficients, keypoints or an angle.
+need no suppression or bring their own, or, from the yolov5 and yolov6 repositories, as anchors (n, anchors, 5 +
+classes + extra); some converters turn the table of raw anchors round. The layout is told from the shape, because the
+metadata of many exports is missing or wrong. "Extra" numbers are mask coefficients, keypoints or an angle.
 """
 
 from __future__ import annotations
@@ -243,7 +243,9 @@ class Yolo:
         if output is None:
             raise UnsupportedModel(f"The model '{self.card.name}' has no output with detections.")
         table = as_float32(output)[0]
-        laid = layout(table.shape, len(self.card.labels), extra, input_hw, self.card.stride)
+        laid = layout(table, len(self.card.labels), extra, input_hw, self.card.stride)
+        if laid == "turned":
+            table, laid = table.T, "raw"
         if self.may_be_parts and laid is not None:
             columns = table if laid == "raw" else table.T
             columns = in_pixels(columns, input_hw, self.points(extra))
@@ -290,14 +292,22 @@ def in_pixels(columns: FloatArray, input_hw: Size, points: tuple[int, int]) -> F
     return pixels
 
 
-def layout(shape: tuple[int, ...], classes: int, extra: int, input_hw: Size, stride: int) -> str | None:
-    """In which of the three ways a table of detections is laid out; None if in none of them.
+def layout(table: FloatArray, classes: int, extra: int, input_hw: Size, stride: int) -> str | None:
+    """In which of the known ways a table of detections is laid out, "turned" being raw with a row for each place; None
+    if in none of them.
 
     ``classes`` 0: not known, any number fits.
     """
-    first, second = shape
-    if first == classic_anchors(input_hw, stride) and second > 5 + extra and classes in (0, second - 5 - extra):
+    first, second = table.shape
+    seen = places(input_hw, stride)
+    if first == 3 * seen and second > 5 + extra and classes in (0, second - 5 - extra):
         return "classic"
+    # Rows of six numbers may be finished ones, too: only these have a class id, which is whole.
+    if first == seen != 4 + classes + extra and not (second == 6 + extra and whole(table[:, 5])):
+        if classes and second == 5 + classes + extra:
+            return "classic"
+        if classes and second == 4 + classes + extra:
+            return "turned"
     if second == 6 + extra and first != 4 + classes + extra:
         return "rows"
     if first == 4 + classes + extra or (classes == 0 and 4 + extra < first < second):
@@ -307,10 +317,14 @@ def layout(shape: tuple[int, ...], classes: int, extra: int, input_hw: Size, str
     return None
 
 
-def classic_anchors(input_hw: Size, stride: int) -> int:
-    """Three anchors at each place of each grid, from stride 8 to the model's largest."""
+def places(input_hw: Size, stride: int) -> int:
+    """Of all grids, from stride 8 to the model's largest; a model with anchors has three at each."""
     strides = [step for step in (8, 16, 32, 64) if step <= max(stride, 32)]
-    return sum(3 * (input_hw[0] // step) * (input_hw[1] // step) for step in strides)
+    return sum((input_hw[0] // step) * (input_hw[1] // step) for step in strides)
+
+
+def whole(numbers: FloatArray) -> bool:
+    return bool((numbers == np.rint(numbers)).all())
 
 
 def from_anchors(table: FloatArray, conf: float, extra: int, oriented: bool) -> Found:

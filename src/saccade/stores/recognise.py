@@ -19,6 +19,8 @@ PROTOTYPES = 32
 """Mask coefficients of every YOLO segmentation model."""
 YOLOV6 = "outputs"
 """What the yolov6 repository's exporter calls its output; YOLOX, whose is of the same shape, calls it "output"."""
+TURNED = 84
+"""Numbers at each place of a YOLO for COCO's 80 classes whose table was turned round: nobody has a YOLOX of 79."""
 NANODET = "data"
 """What NanoDet's exporter calls its input; its output has a YOLOX's shape, and something else in it."""
 LITERAL_LIMIT = 1_000_000
@@ -103,8 +105,10 @@ def by_shape(name: str, header: Header) -> Facts:
     task: Task = "segment" if extra else "detect"
     anchors = cells(hw) if hw else None
     if rows and columns and rows == anchors and columns > 5 and not extra:
-        if header.inputs[0].name == NANODET:
+        if header.inputs[0].name == NANODET or len(header.outputs) > 1:
             raise unknown(name, header)
+        if columns == TURNED:
+            return Facts(task="detect", family="yolo", labels=labels.fallback(columns - 4), input_hw=hw)
         family = "yolo" if header.outputs[0].name == YOLOV6 else "yolox"
         return Facts(task="detect", family=family, labels=labels.fallback(columns - 5), input_hw=hw)
     if rows and columns and anchors and rows == 3 * anchors and columns > 5 + extra:
