@@ -156,6 +156,11 @@ def test_a_table_that_fits_no_layout_is_refused_with_its_size() -> None:
         Yolo(card()).read([np.zeros((1, 11, ANCHORS), np.float32)], FRAME, Options())
 
 
+def test_keypoints_that_do_not_fit_are_told() -> None:
+    with pytest.raises(UnsupportedModel, match=r"1 classes and 17 keypoints of 3 numbers.* keypoint_shape\."):
+        Yolo(card("pose", labels={0: "hand"})).read([np.zeros((1, 68, ANCHORS), np.float32)], FRAME, Options())
+
+
 def test_classes_without_names_are_numbered() -> None:
     result = boxes(Yolo(card(labels={})).read([raw()], FRAME, Options()))
     assert result.names == ("class0", "class2", "class1")

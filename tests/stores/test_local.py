@@ -164,6 +164,46 @@ def test_detectors_without_metadata_are_told_by_their_shapes(
     assert (card.family, card.task, len(card.labels)) == (family, task, classes)
 
 
+OBB = {**DETECTOR, "task": "obb", "names": str({number: f"name{number}" for number in range(15)})}
+POSE = {**DETECTOR, "task": "pose", "names": "{0: 'hand'}", "kpt_shape": "[21, 3]"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "lost", "shape", "task", "labels"),
+    [
+        (DETECTOR, "names", (1, 9, 8400), "detect", {number: f"class{number}" for number in range(5)}),
+        (OBB, "names", (1, 20, 8400), "obb", {number: f"class{number}" for number in range(15)}),
+        (POSE, "names", (1, 68, "n"), "pose", {0: "class0"}),
+        ({**POSE, "kpt_shape": "[17, 3]"}, "names", (1, 56, 8400), "pose", {0: "person"}),
+        ({**DETECTOR, "task": "classify"}, "names", (1, 3), "classify", {n: f"class{n}" for n in range(3)}),
+        (DETECTOR, "names", (1, 300, 6), "detect", {}),
+        (POSE, "task", (1, 68, 8400), "pose", {0: "hand"}),
+        ({"names": "['cat', 'dog']"}, "", (1, 6, 8400), "detect", {0: "cat", 1: "dog"}),
+    ],
+)
+def test_what_is_left_of_the_metadata_counts(
+    tmp_path: Path,
+    metadata: dict[str, str],
+    lost: str,
+    shape: tuple[int | str, ...],
+    task: str,
+    labels: dict[int, str],
+) -> None:
+    onnx_file(tmp_path / "m.onnx", [shape], {key: value for key, value in metadata.items() if key != lost})
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert (card.task, card.family, card.labels) == (task, "yolo", labels)
+
+
+@pytest.mark.parametrize("shapes", [[("n", 7)], [(1, 1), (1, 100, 4), (1, 100), (1, 100)]])
+def test_rows_after_a_suppression_in_the_graph_are_no_scores_of_classes(
+    tmp_path: Path, shapes: list[tuple[int | str, ...]]
+) -> None:
+    onnx_file(tmp_path / "m.onnx", shapes, {"names": "['cat', 'dog']", "stride": "32"})
+    with pytest.raises(UnsupportedModel, match=r"fit no known model"):
+        Local([tmp_path]).find("m")
+
+
 def test_graphs_of_the_shape_of_a_yolox_are_told_by_the_names_that_their_exporters_give(tmp_path: Path) -> None:
     for name, port_names in {
         "x": ("images", "output"),

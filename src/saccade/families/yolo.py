@@ -261,9 +261,13 @@ class Yolo:
 
     def unfit(self, shape: tuple[int, ...]) -> UnsupportedModel:
         """What to say of a table that is in none of the known layouts."""
+        keypoints, check = "", "task and labels"
+        if self.card.task == "pose":
+            keypoints = " and {} keypoints of {} numbers".format(*self.card.keypoint_shape or (17, 3))
+            check = "task, labels and keypoint_shape"
         return UnsupportedModel(
             f"The model '{self.card.name}' answers with {shape[0]} × {shape[1]} numbers, which fits no YOLO for the "
-            f"task '{self.card.task}' with {len(self.card.labels)} classes. Check its task and labels."
+            f"task '{self.card.task}' with {len(self.card.labels)} classes{keypoints}. Check its {check}."
         )
 
     def points(self, extra: int) -> tuple[int, int]:

@@ -17,6 +17,8 @@ TASKS = frozenset(get_args(Task)) & {"classify", "detect", "segment", "pose", "o
 STRIDES = (8, 16, 32)
 PROTOTYPES = 32
 """Mask coefficients of every YOLO segmentation model."""
+PERSONS = 4 + 1 + 17 * 3
+"""Numbers at each place of a YOLO for the poses of persons, as COCO has them."""
 YOLOV6 = "outputs"
 """What the yolov6 repository's exporter calls its output; YOLOX, whose is of the same shape, calls it "output"."""
 TURNED = 84
@@ -47,11 +49,13 @@ def facts(name: str, header: Header) -> Facts:
         UnsupportedModel: neither metadata nor shapes say how to read it.
         CorruptFiles: the metadata is damaged.
     """
-    if "task" in header.metadata and "names" in header.metadata:
+    if "task" in header.metadata and ("names" in header.metadata or header.metadata["task"] in TASKS):
         return ultralytics(name, header)
-    if "names" in header.metadata and "stride" in header.metadata:
+    if "names" not in header.metadata:
+        return by_shape(name, header)
+    if "stride" in header.metadata:
         return classic(name, header, class_names(name, header.metadata))
-    return by_shape(name, header)
+    return msgspec.structs.replace(by_shape(name, header), labels=class_names(name, header.metadata))
 
 
 def ultralytics(name: str, header: Header) -> Facts:
@@ -62,7 +66,8 @@ def ultralytics(name: str, header: Header) -> Facts:
         raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
     size = pair(literal(name, metadata, "imgsz"))
     static = image_hw(header)
-    names = class_names(name, metadata)
+    keypoints = pair(literal(name, metadata, "kpt_shape"))
+    names = class_names(name, metadata) if "names" in metadata else unnamed(task, header, keypoints or (17, 3))
     return Facts(
         task=msgspec.convert(task, Task),
         family="rtdetr_ultralytics" if task == "detect" and is_rtdetr(header, len(names)) else "yolo",
@@ -71,9 +76,23 @@ def ultralytics(name: str, header: Header) -> Facts:
         # Graphs that were exported as dynamic and given a fixed size later say "dynamic" still.
         dynamic=static is None,
         stride=whole(literal(name, metadata, "stride"), 32),
-        keypoint_shape=pair(literal(name, metadata, "kpt_shape")),
+        keypoint_shape=keypoints,
         licence=metadata.get("license", "unknown").split(" ")[0] or "unknown",
     )
+
+
+def unnamed(task: str, header: Header, keypoints: tuple[int, int]) -> dict[int, str]:
+    """Names for as many classes as the first output has numbers for; none where that does not show."""
+    shape = header.outputs[0].shape
+    if task == "classify":
+        return labels.fallback(shape[-1]) if shape and shape[-1] else {}
+    rows, columns = shape[1:] if len(shape) == 3 else (None, None)
+    extra = {"segment": PROTOTYPES, "pose": keypoints[0] * keypoints[1], "obb": 1}.get(task, 0)
+    if not rows or rows <= 4 + extra or (columns is not None and columns <= rows):
+        return {}
+    if task == "pose" and rows == PERSONS:
+        return {0: "person"}
+    return labels.fallback(rows - 4 - extra)
 
 
 def is_rtdetr(header: Header, classes: int) -> bool:
@@ -86,12 +105,30 @@ def is_rtdetr(header: Header, classes: int) -> bool:
 
 
 def classic(name: str, header: Header, names: dict[int, str]) -> Facts:
-    """Exports of the yolov5 repository: metadata has names and stride alone, the task shows in the outputs."""
-    rank = len(header.outputs[0].shape)
-    task: Task = "classify" if rank == 2 else "segment" if has_prototypes(header) else "detect"
-    stride = whole(literal(name, header.metadata, "stride"), 32)
-    hw = image_hw(header)
-    return Facts(task=task, family="yolo", labels=names, input_hw=hw, dynamic=hw is None, stride=stride)
+    """Exports of the yolov5 repository: metadata has names and stride alone, the task shows in the outputs.
+
+    Where the task was lost out of other metadata, the shape of keypoints may be left.
+    """
+    shape = header.outputs[0].shape
+    keypoints = pair(literal(name, header.metadata, "kpt_shape"))
+    if len(shape) == 2 and shape[1] not in (None, len(names)):
+        raise unknown(name, header)  # boxes after a suppression of the graph's own, in rows or in several outputs
+    task: Task = "detect"
+    if len(shape) == 2:
+        task = "classify"
+    elif has_prototypes(header):
+        task = "segment"
+    elif keypoints is not None:
+        task = "pose"
+    return Facts(
+        task=task,
+        family="yolo",
+        labels=names,
+        input_hw=(hw := image_hw(header)),
+        dynamic=hw is None,
+        stride=whole(literal(name, header.metadata, "stride"), 32),
+        keypoint_shape=keypoints,
+    )
 
 
 def by_shape(name: str, header: Header) -> Facts:
@@ -113,7 +150,7 @@ def by_shape(name: str, header: Header) -> Facts:
         return Facts(task="detect", family=family, labels=labels.fallback(columns - 5), input_hw=hw)
     if rows and columns and anchors and rows == 3 * anchors and columns > 5 + extra:
         return Facts(task=task, family="yolo", labels=labels.fallback(columns - 5 - extra), input_hw=hw)
-    if rows == 56 and not extra and columns in (anchors, None):
+    if rows == PERSONS and not extra and columns in (anchors, None):
         person = {0: "person"}
         return Facts(task="pose", family="yolo", labels=person, input_hw=hw, dynamic=hw is None, keypoint_shape=(17, 3))
     if rows and rows > 4 + extra and (columns == anchors if hw else columns is None):
@@ -126,8 +163,8 @@ def by_shape(name: str, header: Header) -> Facts:
 
 def unknown(name: str, header: Header) -> UnsupportedModel:
     return UnsupportedModel(
-        f"'{name}' carries no metadata, and its shapes fit no known model ({header}). If you know its family, write "
-        f"'{name}.toml' beside it with family, task and labels; else export it again with metadata."
+        f"'{name}' carries no metadata that says what it is, and its shapes fit no known model ({header}). If you know "
+        f"its family, write '{name}.toml' beside it with family, task and labels; else export it again with metadata."
     )
 
 
