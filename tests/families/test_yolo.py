@@ -117,8 +117,11 @@ def test_tables_with_a_row_for_each_place_are_told_from_finished_rows(classes: i
         assert found.names == expected.names
 
 
-@pytest.mark.parametrize("form", ["raw", "rows", "classic"])
-def test_tflite_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "file"),
+    [(form, "toy_float32.tflite") for form in ("raw", "rows", "classic")] + [("raw", "m.onnx"), ("classic", "m.xml")],
+)
+def test_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: str, file: str) -> None:
     in_pixels = boxes(Yolo(card()).read([raw()], FRAME, Options()))
     table = raw()
     if form == "rows":
@@ -127,7 +130,7 @@ def test_tflite_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: s
         table = np.zeros((1, 3 * ANCHORS, 8), np.float32)
         table[0, : len(DETECTIONS), [0, 1, 2, 3, 5, 6, 7]] = np.array(DETECTIONS, np.float32).T
         table[0, : len(DETECTIONS), 4] = 1
-    family = Yolo(card(files=("toy_float32.tflite",)))
+    family = Yolo(card(files=(file,)))
     for parts in (False, True):
         given = table.copy()
         if parts:
@@ -238,6 +241,24 @@ def test_classifiers_that_end_in_a_softmax_are_given_no_other_function() -> None
         assert family.read(scores, FRAME, Options(activation=chosen)).scores.tolist() == [0.75, 0.25]
     with pytest.raises(BadOptions, match="sigmoid cannot be applied"):
         family.read(scores, FRAME, Options(activation="sigmoid"))
+
+
+def test_classifiers_that_end_in_logits_are_given_a_softmax() -> None:
+    family = Yolo(card("classify", labels={0: "yes", 1: "no"}))
+    for logits in ([1.0, 3.0], [-3.0, -1.0], [0.0, 2.0]):
+        found = family.read([np.array([logits], np.float32)], FRAME, Options())
+        np.testing.assert_allclose(found.scores, [0.880797, 0.119203], rtol=1e-5)
+        assert found.names == ("no", "yes")
+
+
+@pytest.mark.parametrize("number", [1.2, 210])
+def test_scores_above_one_are_refused_and_not_answered(number: float) -> None:
+    table = raw()
+    table[0, 5, 30] = number  # an angle or a keypoint where a class was looked for
+    with pytest.raises(UnsupportedModel, match=rf"a score of {number}.*keypoint_shape into a 'toy\.toml' beside it"):
+        Yolo(card()).read([table], FRAME, Options())
+    table[0, 5, 30] = 1.004  # rounded
+    assert boxes(Yolo(card()).read([table], FRAME, Options())).names[0] == "dog"
 
 
 def test_classifiers_of_the_yolov5_repository_answer_with_logits() -> None:

@@ -52,9 +52,11 @@ TOP_K = 5
 SIDE = 640
 CLASSIFIER_SIDE = 224
 TFLITE = ".tflite"
-"""Ultralytics' exports of this kind give places as parts of the input, those of other converters pixels."""
+"""Ultralytics' exports of this kind, and what others make of them, give places as parts of the input, not pixels."""
 PARTS = 2.0
 """No part is larger: a box that is centred at an edge may be as wide as the input; pixels of a whole table are."""
+CERTAIN = 1.01
+"""No probability is larger; half precision and eight bits round that far."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -139,9 +141,11 @@ class Yolo:
         return side, side
 
     def labels(self, outputs: Sequence[Tensor], options: Options) -> Labels:
-        """Raises BadOptions for a sigmoid, unless the export is a classic one: the others end in a softmax."""
-        usual, options = ("softmax", options) if self.classic else ("none", as_scores(options, self.card.name))
-        scores = activated(as_float32(outputs[0]).reshape(-1), options.activation or usual)
+        """Raises BadOptions for a sigmoid, unless the graph ends in logits, as classic exports do."""
+        numbers = as_float32(outputs[0]).reshape(-1)
+        logits = self.classic or numbers.min(initial=0) < 1 - CERTAIN or numbers.max(initial=0) > CERTAIN
+        usual, options = ("softmax", options) if logits else ("none", as_scores(options, self.card.name))
+        scores = activated(numbers, options.activation or usual)
         if not np.isfinite(scores).all():
             raise RunFailed(f"The model '{self.card.name}' answered with numbers that are not finite.")
         best = np.argsort(-scores, kind="stable")[: TOP_K if options.top_k is None else max(options.top_k, 0)]
@@ -217,6 +221,7 @@ class Yolo:
         conf = CONF if options.conf is None else options.conf
         limit = MAX_DET if options.max_det is None else options.max_det
         found, suppressed = self.candidates(outputs, frame.input_hw, conf, extra)
+        probabilities(found.scores, self.card.name)
         found = of_classes(found, options.classes)
         if suppressed:
             return found[:limit]
@@ -246,7 +251,8 @@ class Yolo:
         laid = layout(table, len(self.card.labels), extra, input_hw, self.card.stride)
         if laid == "turned":
             table, laid = table.T, "raw"
-        if self.may_be_parts and laid is not None:
+        # A table of all places has some that are far from the corner; finished rows may be of small things in it alone.
+        if laid in ("raw", "classic") or (self.may_be_parts and laid == "rows"):
             columns = table if laid == "raw" else table.T
             columns = in_pixels(columns, input_hw, self.points(extra))
             table = columns if laid == "raw" else columns.T
@@ -294,6 +300,16 @@ def in_pixels(columns: FloatArray, input_hw: Size, points: tuple[int, int]) -> F
     keypoints[0::step] *= width
     keypoints[1::step] *= height
     return pixels
+
+
+def probabilities(scores: FloatArray, name: str) -> None:
+    """Raises UnsupportedModel if one of them is none."""
+    if scores.max(initial=0) > CERTAIN:
+        raise UnsupportedModel(
+            f"The model '{name}' answers with a score of {scores.max():.3g}, and none can be above 1: its numbers mean "
+            "something else, such as keypoints or angles, or boxes and scores were quantised together. Export it again "
+            f"with metadata, or write its task, labels and, for poses, keypoint_shape into a '{name}.toml' beside it."
+        )
 
 
 def layout(table: FloatArray, classes: int, extra: int, input_hw: Size, stride: int) -> str | None:

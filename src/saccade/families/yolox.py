@@ -16,6 +16,7 @@ from saccade.call import Options
 from saccade.card import Card, Pixels
 from saccade.errors import UnsupportedModel
 from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.families.yolo import probabilities
 from saccade.ops.boxes import Rows, corners_of, nms
 from saccade.ops.resize import PADDING, Frame, Size
 from saccade.results import Boxes, ByteArray, FloatArray, IntArray
@@ -60,6 +61,7 @@ class YoloX:
             wanted = np.isin(class_ids, options.classes)
             anchors, class_ids = anchors[wanted], class_ids[wanted]
         picked = scores[anchors, class_ids]
+        probabilities(picked, self.card.name)
         boxes = corners_of(decoded(table, centres, steps)[anchors]) / np.float32(frame.gain_x)
         groups = np.zeros_like(class_ids) if options.agnostic_nms else class_ids
         limit = MAX_DET if options.max_det is None else options.max_det
