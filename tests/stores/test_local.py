@@ -498,6 +498,11 @@ def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> No
     assert card is not None
     assert card.files == (str(tmp_path / "m.onnx"), str(tmp_path / "m.data"))
     raw = (tmp_path / "m.onnx").read_bytes()
+    (tmp_path / "m.data").rename(tmp_path / "data")
+    (tmp_path / "m.onnx").write_bytes(raw.replace(b"m.data", b"./data"))
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.files == (str(tmp_path / "m.onnx"), str(tmp_path / "data"))
     (tmp_path / "m.onnx").write_bytes(raw.replace(b"m.data", b"../../"))
     with pytest.raises(CorruptFiles, match="outside its folder"):
         Local([tmp_path]).find("m")

@@ -447,7 +447,7 @@ def opaque(entry: Entry) -> None:
 def external(entry: Entry, location: str) -> Path:
     """The file beside a graph that holds its weights; it must lie in the graph's own folder."""
     path = entry.path.parent / location
-    if PurePosixPath(location).name != location:
+    if str(PurePosixPath(location)) != path.name:  # "./weights" is the same as "weights"
         raise CorruptFiles(f"'{entry.path.name}' keeps weights outside its folder, which is not allowed.")
     if not path.is_file():
         raise CorruptFiles(f"'{entry.path.name}' needs its weights '{location}' beside it, which are missing.")
