@@ -154,6 +154,19 @@ def test_a_ready_graph_is_preferred_to_weights(tmp_path: Path, fake: Fake) -> No
     assert "model.safetensors" not in fake.asked
 
 
+@pytest.mark.parametrize("names", [("_data",), (".data",), ("_data", "_data_1")])
+def test_a_graphs_weights_arrive_with_it(tmp_path: Path, fake: Fake, names: tuple[str, ...]) -> None:
+    source = hub_folder(tmp_path / "source")
+    onnx_file(source / "onnx" / "model.onnx", [(1, 2)])
+    beside = [f"model.onnx{name}" for name in names]
+    for file in (*beside, "model_fp16.onnx_data"):
+        (source / "onnx" / file).write_bytes(b"weights")
+    fake.repositories["me/vit"] = contents(source)
+    card = Hub(tmp_path / "home", endpoint=fake.url).pull("me/vit")
+    here = Path(card.files[0]).parent
+    assert sorted(path.name for path in here.iterdir()) == ["model.onnx", *beside]
+
+
 def test_a_segmenter_that_is_told_its_task_in_words_arrives_with_its_tokenizer(tmp_path: Path, fake: Fake) -> None:
     source = hub_folder(tmp_path / "source", "OneFormerForUniversalSegmentation")
     onnx_file(source / "onnx" / "model.onnx", [(1, 2)])

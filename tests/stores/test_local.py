@@ -435,6 +435,8 @@ def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
     (sharded / "model.safetensors").rename(sharded / "pytorch_model-00001-of-00001.bin")
     (sharded / "pytorch_model.bin.index.json").write_text("{}")
     hub_folder(tmp_path / "text", "LlamaForCausalLM")
+    with_weights_beside(onnx_file(hub_folder(tmp_path / "apart") / "onnx" / "model.onnx"), "w.data").unlink()
+    onnx_file(hub_folder(tmp_path / "graph") / "model.onnx").write_bytes(b"<html>")
     problems = {name: error.message for name, error in Local([tmp_path]).problems().items()}
     assert "bytes" in problems["cut"]
     assert "not JSON" in problems["json"]
@@ -442,6 +444,24 @@ def test_broken_repositories_say_what_is_broken(tmp_path: Path) -> None:
     assert "pickle" in problems["pickled"]
     assert "pickle" in problems["sharded"]
     assert "LlamaForCausalLM" in problems["text"]
+    assert "'model.onnx' needs its weights 'w.data' beside it" in problems["apart"]
+    assert "'model.onnx' is not a whole ONNX model" in problems["graph"]
+
+
+def with_weights_beside(file: Path, location: str) -> Path:
+    """Puts the weights of an ONNX file into another one."""
+    import onnx
+
+    onnx.save_model(onnx.load(file), file, save_as_external_data=True, location=location, size_threshold=0)
+    return file.with_name(location)
+
+
+def test_weights_of_a_repositorys_graph_are_its_files_whatever_they_are_called(tmp_path: Path) -> None:
+    weights = with_weights_beside(onnx_file(hub_folder(tmp_path / "vit") / "onnx" / "model.onnx"), "w.data")
+    card = Local([tmp_path]).find("vit")
+    assert card is not None
+    assert str(weights) in card.files
+    assert card.size_bytes >= weights.stat().st_size
 
 
 def test_the_revision_changes_with_weights_beside_a_graph_and_graphs_in_a_folder_of_their_own(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from saccade.errors import CorruptFiles
@@ -73,6 +73,20 @@ def onnx(path: Path) -> Header:
                 f"'{path.name}' is not a whole ONNX model: {error}. Copy or export the file again."
             ) from error
     return header
+
+
+def weights(path: Path, location: str) -> Path:
+    """The file beside an ONNX graph that holds weights; it must lie in the graph's own folder.
+
+    Raises:
+        CorruptFiles: it lies elsewhere, or nowhere.
+    """
+    found = path.parent / location
+    if str(PurePosixPath(location)) != found.name:  # "./weights" is the same as "weights"
+        raise CorruptFiles(f"'{path.name}' keeps weights outside its folder, which is not allowed.")
+    if not found.is_file():
+        raise CorruptFiles(f"'{path.name}' needs its weights '{found.name}' beside it, which are missing.")
+    return found
 
 
 def onnx_model(buffer: Buffer) -> Header:

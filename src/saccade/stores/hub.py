@@ -215,9 +215,12 @@ def weights(ref: str, listed: Mapping[str, Any], graphs: tuple[str, ...] = repos
     """The files of the best form in which the repository holds its weights; of several shards, their table.
     ``graphs`` are the ready ones that can be used."""
     for graph in graphs:
-        partner = graph.removesuffix(".xml") + ".bin" if graph.endswith(".xml") else graph + "_data"
-        if graph in listed and (partner in listed or not graph.endswith(".xml")):
-            return (graph, *((partner,) if partner in listed else ()))
+        xml = graph.endswith(".xml")
+        partners = (graph.removesuffix(".xml") + ".bin",) if xml else (graph + "_data", graph + ".data")
+        # Large ones are cut into several: model.onnx_data, model.onnx_data_1, …
+        beside = sorted(file for file in listed if graph in listed and file.startswith(partners))
+        if graph in listed and (beside or not xml):
+            return (graph, *beside)
     for single in (repository.PLAIN, repository.SHARDED):
         if single in listed:
             return (single,)

@@ -406,7 +406,7 @@ def graph_card(entry: Entry, notes: Sidecar) -> Card:
             name=entry.name, task=notes.task, family=notes.family, runtime="openvino", files=tuple(files), source="file"
         )
     header = graph.onnx(entry.path) if entry.kind == ".onnx" else graph.openvino(entry.path)
-    files += [str(external(entry, location)) for location in header.external]
+    files += [str(graph.weights(entry.path, location)) for location in header.external]
     metadata: dict[str, Json] = dict(header.metadata)
     try:
         known = recognise.facts(entry.name, header)
@@ -442,16 +442,6 @@ def opaque(entry: Entry) -> None:
         raise CorruptFiles(f"'{entry.path.name}' is empty. Copy the file again.")
     if entry.kind == ".pdmodel" and not entry.path.with_suffix(".pdiparams").is_file():
         raise CorruptFiles(f"'{entry.path.name}' needs its weights '{entry.path.stem}.pdiparams' beside it.")
-
-
-def external(entry: Entry, location: str) -> Path:
-    """The file beside a graph that holds its weights; it must lie in the graph's own folder."""
-    path = entry.path.parent / location
-    if str(PurePosixPath(location)) != path.name:  # "./weights" is the same as "weights"
-        raise CorruptFiles(f"'{entry.path.name}' keeps weights outside its folder, which is not allowed.")
-    if not path.is_file():
-        raise CorruptFiles(f"'{entry.path.name}' needs its weights '{location}' beside it, which are missing.")
-    return path
 
 
 def noted(card: Card, notes: Sidecar, revised: str) -> Card:

@@ -11,7 +11,7 @@ import msgspec
 
 from saccade.card import Json
 from saccade.errors import CorruptFiles, UnsupportedModel
-from saccade.stores import architectures
+from saccade.stores import architectures, graph
 from saccade.stores import labels as shared
 
 GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
@@ -90,11 +90,13 @@ def processor(folder: Path, name: str) -> tuple[tuple[Path, ...], dict[str, Any]
 
 def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[str, tuple[Path, ...]]:
     """The runtime and its files, checked for completeness; ``graphs`` are the ready ones that can be used."""
-    for graph in graphs:
-        path = folder / graph
-        if path.is_file():
-            partner = path.with_suffix(".bin") if path.suffix == ".xml" else path.with_name(path.name + "_data")
+    for ready in graphs:
+        path = folder / ready
+        if path.is_file() and path.suffix == ".xml":
+            partner = path.with_suffix(".bin")
             return "openvino", (path, *((partner,) if partner.is_file() else ()))
+        if path.is_file():
+            return "openvino", (path, *(graph.weights(path, location) for location in graph.onnx(path).external))
     if (folder / SHARDED).is_file():
         table = document(folder / SHARDED, name).get("weight_map")
         shards = sorted({Path(str(shard)).name for shard in table.values()}) if isinstance(table, dict) else []
@@ -107,7 +109,7 @@ def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[
             f"'{name}' holds its weights as a pickle only, which can run any code when it is opened, so saccade never "
             f"opens it. Get a revision with {PLAIN}, or save one with save_pretrained(safe_serialization=True)."
         )
-    if any((folder / graph).is_file() for graph in GRAPHS):
+    if any((folder / ready).is_file() for ready in GRAPHS):
         raise UnsupportedModel(
             f"'{name}' holds ready graphs only; a model of its kind is made of {PLAIN}. Get that file."
         )
