@@ -293,6 +293,40 @@ def test_operations_that_openvino_cannot_read_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_weights_behind_links_are_read_as_the_hubs_cache_has_them(name: str, kept: bool, tmp_path: Path) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    weight = np.random.default_rng(0).normal(size=(64, 3, 32, 32)).astype(np.float32)
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 32, 32)),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 64, 1, 1)),
+    ]
+    constant = helper.make_tensor("w", TensorProto.FLOAT, weight.shape, weight.tobytes(), raw=True)
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [constant])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save(model, blobs / "model.onnx", save_as_external_data=True, location="model.onnx_data", size_threshold=0)
+    for number, file in enumerate(("model.onnx", "model.onnx_data")):
+        (blobs / file).rename(blobs / f"{number}")
+        (snapshot / file).symlink_to(f"../../blobs/{number}")
+    before = sorted(tmp_path.rglob("*"))
+    files = (str(snapshot / "model.onnx"), str(snapshot / "model.onnx_data"))
+    card = Card(name="toy", task="classify", family="none", runtime=name, files=files)
+    picture = np.random.default_rng(1).normal(size=(1, 3, 32, 32)).astype(np.float32)
+    for _ in range(2):
+        compute = Compute(precision="f32", cache_dir=str(tmp_path / "cache") if kept else None)
+        session = runtimes.find(name)(card, {}, compute)
+        answer = session.run({"": picture})[0].reshape(-1)
+        session.close()
+        np.testing.assert_allclose(answer, (weight * picture).sum(axis=(1, 2, 3)), rtol=1e-3, atol=1e-3)
+    assert [path for path in sorted(tmp_path.rglob("*")) if "cache" not in path.parts] == before
+    assert not list(tmp_path.rglob("graph-*"))
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
 def test_missing_files_are_told(name: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed")

@@ -25,6 +25,7 @@ from saccade.card import Card, Pixels
 from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
 from saccade.ops.grids import Grids
+from saccade.runtimes.graph_files import together, unread
 from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
 
 TYPES: dict[str, str] = {
@@ -56,10 +57,12 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
         raise UnsupportedModel(f"The model '{card.name}' is a {path.suffix} file; ONNX Runtime reads .onnx only.")
     library = _library(compute.device)
     try:
-        with _opening:
+        with _opening, together(card.files, compute.cache_dir) as whole:
             session = library.InferenceSession(
-                str(path), sess_options=_options(library, compute), providers=_providers(library, compute, card)
+                str(whole), sess_options=_options(library, compute), providers=_providers(library, compute, card)
             )
+    except OSError as error:
+        raise unread(card, error) from None
     except Exception as error:
         raise _told(error, card) from None
     if compute.device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():

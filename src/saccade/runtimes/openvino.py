@@ -32,6 +32,7 @@ from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
 from saccade.ops.branches import deferred
 from saccade.ops.grids import Grids
 from saccade.runtimes.compiled_files import alone, look_through, not_kept, room, seal
+from saccade.runtimes.graph_files import together, unread
 from saccade.runtimes.openvino_graph import (
     Input,
     core,
@@ -74,7 +75,7 @@ _compiling = threading.Lock()
 
 def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: Grids | None = None) -> Session:
     """See :class:`saccade.runtimes.session.Runtime`."""
-    graph = _read(card)
+    graph = _read(card, compute.cache_dir)
     house = None if compute.cache_dir is None else room(compute.cache_dir, card, "openvino")
     parts: list[Part] = []
     if grids is not None:
@@ -372,7 +373,7 @@ def _in_half(compute: Compute) -> bool:
     return compute.precision == "auto" and core().get_property("CPU", "INFERENCE_PRECISION_HINT") == library().Type.bf16
 
 
-def _read(card: Card) -> Any:
+def _read(card: Card, cache_dir: str | None) -> Any:
     path = Path(card.files[0]) if card.files else None
     if path is None or not path.is_file():
         raise CorruptFiles(f"The files of the model '{card.name}' are gone. Add or pull the model again.")
@@ -382,7 +383,10 @@ def _read(card: Card) -> Any:
             "Export it as .pdmodel (FLAGS_enable_pir_api=0) or as ONNX."
         )
     try:
-        return with_plain_slices(core().read_model(str(path)))
+        with together(card.files, cache_dir) as found:
+            return with_plain_slices(core().read_model(str(found)))
+    except OSError as error:
+        raise unread(card, error) from None
     except RuntimeError as error:
         if any(mark in str(error) for mark in ("OpConversionFailure", "No conversion rule", "not supported")):
             told = UNREAD.search(str(error))
