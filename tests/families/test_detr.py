@@ -30,6 +30,20 @@ def test_detections_are_those_of_transformers_in_its_order(row: dict[str, Any]) 
     assert np.allclose(found.boxes_xyxy, boxes, atol=2e-3)
 
 
+@pytest.mark.parametrize("family", [Detr, RtDetr])
+@pytest.mark.parametrize("classes", [3, 9])
+def test_graphs_may_give_their_boxes_first(family: type[Detr | RtDetr], classes: int) -> None:
+    made = family(card("detect", "detr", "RTDetr", classes))
+    logits, boxes = outputs(30, classes)
+    expected = made.read([logits, boxes], FRAME, Options(conf=0.1))
+    assert len(expected.scores)
+    found = made.read([boxes, logits], FRAME, Options(conf=0.1))
+    assert np.array_equal(found.boxes_xyxy, expected.boxes_xyxy)
+    assert found.names == expected.names
+    with pytest.raises(ValueError, match="no boxes"):
+        made.read([logits, logits], FRAME, Options())
+
+
 def test_the_threshold_is_strict_and_a_half_by_default() -> None:
     logits = np.log(np.array([[[0.5, 0.5], [0.5001, 0.4999]]], np.float32))
     found = Detr(card("detect", "detr", "Detr", 1)).read([logits, np.zeros((1, 2, 4), np.float32)], FRAME, Options())

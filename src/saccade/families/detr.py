@@ -36,14 +36,28 @@ class Detr:
         return Prepared(*self.processor(image_rgb))
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Boxes:
-        probabilities = softmax(as_float32(outputs[0])[0])[:, :-1]
+        logits, boxes = logits_and_boxes(outputs)
+        probabilities = softmax(logits)[:, :-1]
         class_ids = probabilities.argmax(axis=1).astype(np.int32)
         scores = np.take_along_axis(probabilities, class_ids[:, None], axis=1)[:, 0]
-        boxes_xyxy = corners(as_float32(outputs[1])[0], frame.image_hw)
+        boxes_xyxy = corners(boxes, frame.image_hw)
         return chosen(boxes_xyxy, scores, class_ids, self.labels, options, CONF)
 
 
 FAMILY = Detr
+
+
+def logits_and_boxes(outputs: Sequence[Tensor]) -> tuple[FloatArray, FloatArray]:
+    """(queries, classes) and (queries, 4), also of graphs that give the boxes first, as RF-DETR's own exports do.
+
+    Raises:
+        ValueError: the first two outputs are something else.
+    """
+    first, second = (as_float32(output)[0] for output in outputs[:2])
+    logits, boxes = (second, first) if first.shape[-1] == 4 != second.shape[-1] else (first, second)
+    if boxes.shape != (len(logits), 4) or logits.ndim != 2:
+        raise ValueError("no boxes for the logits")
+    return logits, boxes
 
 
 def corners(boxes_cxcywh: FloatArray, image_hw: tuple[int, int]) -> FloatArray:

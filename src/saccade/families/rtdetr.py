@@ -9,8 +9,8 @@ import numpy as np
 from saccade import imageprocessor
 from saccade.call import Options
 from saccade.card import Card, Pixels
-from saccade.families.detr import chosen, corners
-from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.families.detr import chosen, corners, logits_and_boxes
+from saccade.families.family import Prepared, Tensor
 from saccade.ops.activations import sigmoid
 from saccade.ops.resize import Frame
 from saccade.results import Boxes, ByteArray, FloatArray, IntArray
@@ -39,11 +39,11 @@ class RtDetr:
         return Prepared(*self.processor(image_rgb))
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Boxes:
-        logits = as_float32(outputs[0])[0]
-        queries, classes = logits.shape
-        best = strongest(logits, TOP.get(self.processor.kind, queries))
+        logits, boxes = logits_and_boxes(outputs)
+        classes = logits.shape[1]
+        best = strongest(logits, TOP.get(self.processor.kind, len(logits)))
         scores = sigmoid(logits.reshape(-1)[best])
-        boxes_xyxy = corners(as_float32(outputs[1])[0], frame.image_hw)[best // classes]
+        boxes_xyxy = corners(boxes, frame.image_hw)[best // classes]
         return chosen(boxes_xyxy, scores, (best % classes).astype(np.int32), self.labels, options, CONF)
 
 
