@@ -146,6 +146,7 @@ def test_a_name_is_found_in_any_case_and_with_any_suffix(tmp_path: Path, ref: st
         ([(1, 84, 8400)], (640, 640), "yolo", "detect", 80),
         ([(1, 116, 8400), (1, 32, 160, 160)], (640, 640), "yolo", "segment", 80),
         ([(1, 84, "n")], ("h", "w"), "yolo", "detect", 80),
+        ([(1, 84, "n")], ("h", 640), "yolo", "detect", 80),
         ([(1, 56, 8400)], (640, 640), "yolo", "pose", 1),
         ([(1, 300, 6)], (640, 640), "yolo", "detect", 0),
     ],
@@ -235,6 +236,27 @@ def test_shapes_that_fit_nothing_are_refused_with_what_was_found(
     onnx_file(tmp_path / "m.onnx", shapes)
     with pytest.raises(UnsupportedModel, match=r"images \[1,3,640,640\].*m\.toml"):
         Local([tmp_path]).find("m")
+
+
+def test_a_size_that_is_free_in_one_direction_alone_stays_what_it_was_exported_for(tmp_path: Path) -> None:
+    named = {**DETECTOR, "imgsz": "[384, 640]"}
+    onnx_file(tmp_path / "wide.onnx", [(1, 84, "n")], named, hw=(384, "w"))
+    onnx_file(tmp_path / "high.onnx", [(1, 84, "n")], named, hw=("h", 640))
+    onnx_file(tmp_path / "bare.onnx", [(1, 84, "n")], {**DETECTOR, "imgsz": "None"}, hw=("h", 320))
+    found = {card.name: (card.input_hw, card.dynamic) for card in Local([tmp_path]).cards()}
+    assert found == {"wide": ((384, 640), False), "high": ((384, 640), False), "bare": ((320, 320), False)}
+
+
+def test_classes_that_were_counted_for_another_task_than_the_sidecars_are_forgotten(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "m.onnx", [(1, 20, 8400)])
+    (tmp_path / "m.toml").write_text('task = "obb"')
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert (card.task, card.labels) == ("obb", {})
+    (tmp_path / "m.toml").write_text('task = "obb"\nlabels = ["plane", "ship"]')
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.labels == {0: "plane", 1: "ship"}
 
 
 def test_a_sidecar_wins_over_the_model_and_may_name_what_it_does_not_say(tmp_path: Path) -> None:

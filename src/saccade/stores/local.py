@@ -462,6 +462,9 @@ def noted(card: Card, notes: Sidecar, revised: str) -> Card:
         "config": {**card.config, **notes.config},
         "size_bytes": sum(size for _, size, _ in stats(map(Path, card.files)) if size > 0),
     }
+    metadata = card.config.get("metadata")
+    if notes.task not in (None, card.task) and isinstance(metadata, dict) and "names" not in metadata:
+        given["labels"] = given["labels"] or {}  # they were counted for the task that the shapes were taken for
     changes = {key: value for key, value in given.items() if value is not None}
     return msgspec.structs.replace(card, **changes)
 

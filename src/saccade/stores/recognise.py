@@ -65,7 +65,7 @@ def ultralytics(name: str, header: Header) -> Facts:
     if task not in TASKS:
         raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
     size = pair(literal(name, metadata, "imgsz"))
-    static = image_hw(header)
+    static = image_hw(header, size)
     keypoints = pair(literal(name, metadata, "kpt_shape"))
     names = class_names(name, metadata) if "names" in metadata else unnamed(task, header, keypoints or (17, 3))
     return Facts(
@@ -153,7 +153,7 @@ def by_shape(name: str, header: Header) -> Facts:
     if rows == PERSONS and not extra and columns in (anchors, None):
         person = {0: "person"}
         return Facts(task="pose", family="yolo", labels=person, input_hw=hw, dynamic=hw is None, keypoint_shape=(17, 3))
-    if rows and rows > 4 + extra and (columns == anchors if hw else columns is None):
+    if rows and rows > 4 + extra and columns in (anchors, None):
         names = labels.fallback(rows - 4 - extra)
         return Facts(task=task, family="yolo", labels=names, input_hw=hw, dynamic=hw is None)
     if columns == 6 + extra and rows and rows <= 1000:
@@ -174,13 +174,17 @@ def image_input(header: Header) -> Port | None:
     return pictures[0] if len(pictures) == 1 else None
 
 
-def image_hw(header: Header) -> tuple[int, int] | None:
-    """(height, width) of the picture's input, None if they are free."""
+def image_hw(header: Header, exported: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """(height, width) of the picture's input, None if they are free. If one of them alone is free, it is what it was
+    when the graph was ``exported``, or the side of a square."""
     port = image_input(header)
     if port is None:
         return None
     height, width = port.shape[2:] if port.shape[1] == 3 else port.shape[1:3]
-    return (height, width) if height and width else None
+    if not height and not width:
+        return None
+    usual = exported or (width, height)
+    return height or usual[0] or 0, width or usual[1] or 0
 
 
 def has_prototypes(header: Header) -> bool:
