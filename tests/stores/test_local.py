@@ -196,12 +196,15 @@ def test_what_is_left_of_the_metadata_counts(
     assert (card.task, card.family, card.labels) == (task, "yolo", labels)
 
 
-@pytest.mark.parametrize("shapes", [[("n", 7)], [(1, 1), (1, 100, 4), (1, 100), (1, 100)]])
+@pytest.mark.parametrize("metadata", [{}, {"names": "['cat', 'dog']", "stride": "32"}])
+@pytest.mark.parametrize(
+    ("shapes", "name"), [([("n", 7)], "output"), ([(1, 1), (1, 100, 4), (1, 100), (1, 100)], "num_dets")]
+)
 def test_rows_after_a_suppression_in_the_graph_are_no_scores_of_classes(
-    tmp_path: Path, shapes: list[tuple[int | str, ...]]
+    tmp_path: Path, shapes: list[tuple[int | str, ...]], name: str, metadata: dict[str, str]
 ) -> None:
-    onnx_file(tmp_path / "m.onnx", shapes, {"names": "['cat', 'dog']", "stride": "32"})
-    with pytest.raises(UnsupportedModel, match=r"fit no known model"):
+    onnx_file(tmp_path / "m.onnx", shapes, metadata, names=("images", name))
+    with pytest.raises(UnsupportedModel, match=r"non-maximum suppression .* without --end2end"):
         Local([tmp_path]).find("m")
 
 

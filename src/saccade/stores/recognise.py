@@ -23,6 +23,10 @@ YOLOV6 = "outputs"
 """What the yolov6 repository's exporter calls its output; YOLOX, whose is of the same shape, calls it "output"."""
 TURNED = 84
 """Numbers at each place of a YOLO for COCO's 80 classes whose table was turned round: nobody has a YOLOX of 79."""
+COUNTS = ("num_dets", "num_detections")
+"""What exporters call the number of boxes that TensorRT's suppression (EfficientNMS) leaves."""
+ROW = 7
+"""Numbers of a row after the suppression that the yolov7 repository exports for ONNX Runtime."""
 NANODET = "data"
 """What NanoDet's exporter calls its input; its output has a YOLOX's shape, and something else in it."""
 LITERAL_LIMIT = 1_000_000
@@ -162,10 +166,22 @@ def by_shape(name: str, header: Header) -> Facts:
 
 
 def unknown(name: str, header: Header) -> UnsupportedModel:
+    if suppressed(header):
+        return UnsupportedModel(
+            f"'{name}' ends in a non-maximum suppression whose answers no family reads ({header}). Export it again "
+            "without that: yolov7's export.py with --grid and without --end2end, yolov9's with --include onnx."
+        )
     return UnsupportedModel(
         f"'{name}' carries no metadata that says what it is, and its shapes fit no known model ({header}). If you know "
         f"its family, write '{name}.toml' beside it with family, task and labels; else export it again with metadata."
     )
+
+
+def suppressed(header: Header) -> bool:
+    """Whether it answers with how many boxes there are, or with rows of picture, box, class and score."""
+    shape = header.outputs[0].shape
+    rows = len(header.outputs) == 1 and len(shape) == 2 and shape[0] is None and shape[1] == ROW
+    return rows or any(port.name in COUNTS for port in header.outputs)
 
 
 def image_input(header: Header) -> Port | None:
