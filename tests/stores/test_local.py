@@ -262,6 +262,15 @@ def test_classes_that_were_counted_for_another_task_than_the_sidecars_are_forgot
     assert card.labels == {0: "plane", 1: "ship"}
 
 
+@pytest.mark.parametrize(("channels", "told"), [("1", "1 channel;"), ("10", "10 channels;")])
+def test_models_for_other_than_colour_pictures_are_refused_before_they_are_opened(
+    tmp_path: Path, channels: str, told: str
+) -> None:
+    onnx_file(tmp_path / "m.onnx", metadata={**DETECTOR, "channels": channels})
+    with pytest.raises(UnsupportedModel, match=told):
+        Local([tmp_path]).find("m")
+
+
 def test_a_sidecar_wins_over_the_model_and_may_name_what_it_does_not_say(tmp_path: Path) -> None:
     onnx_file(tmp_path / "m.onnx", [(1, 2)], hw=(224, 224))
     notes = 'family = "classifier"\ntask = "classify"\nlabels = ["cat", "dog"]\naliases = ["pets"]\nlicence = "MIT"\n'

@@ -68,6 +68,11 @@ def ultralytics(name: str, header: Header) -> Facts:
     task = metadata["task"]
     if task not in TASKS:
         raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
+    if (channels := metadata.get("channels", "3").strip()) != "3":
+        raise UnsupportedModel(
+            f"'{name}' takes pictures of {channels} channel{'s' * (channels != '1')}; only colour (3) is supported. "
+            "Train and export it for pictures of three channels."
+        )
     size = pair(literal(name, metadata, "imgsz"))
     static = image_hw(header, size)
     keypoints = pair(literal(name, metadata, "kpt_shape"))
