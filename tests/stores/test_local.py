@@ -449,6 +449,23 @@ def test_class_names_of_metadata_yaml_are_those_that_were_written(tmp_path: Path
     assert card.labels == dict(enumerate(NAMES))
 
 
+def test_class_names_of_metadata_yaml_may_stand_in_braces_as_old_writers_put_them(tmp_path: Path) -> None:
+    import openvino
+    import yaml
+
+    names = [f"name {number}" for number in range(80)]
+    source = openvino.Core().read_model(onnx_file(tmp_path / "source" / "m.onnx", [(1, 84, 8400)]))
+    for form, written in {"table": dict(enumerate(names)), "list": names}.items():
+        folder = tmp_path / "served" / f"{form}_openvino_model"
+        openvino.save_model(source, folder / "m.xml")
+        facts = {"stride": 32, "task": "detect", "imgsz": [640, 640], "names": written, "args": {}}
+        text = yaml.safe_dump(facts, sort_keys=False, default_flow_style=None)
+        assert "names: {" in text or "names: [" in text
+        (folder / "metadata.yaml").write_text(text, "utf-8")
+    found = {card.name: (card.labels, card.input_hw) for card in Local([tmp_path / "served"]).cards()}
+    assert found == dict.fromkeys(("table", "list"), (dict(enumerate(names)), (640, 640)))
+
+
 def test_class_names_may_be_written_as_json_and_strides_as_anything(tmp_path: Path) -> None:
     for number, stride in enumerate(("1e999", "['a', 16]", "[[1], 2]", "[8, 16, 64]")):
         facts = {**DETECTOR, "names": '{"0": "cat", "1": "dog"}', "stride": stride}

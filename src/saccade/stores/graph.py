@@ -279,8 +279,9 @@ def ir_metadata(root: ElementTree.Element) -> dict[str, str]:
 def yaml_metadata(written: str) -> dict[str, str]:
     """The flat YAML of ultralytics exports, its lists and tables turned into the literals that ONNX exports carry.
 
-    Not a YAML reader: one level of nesting, block style, scalars without anchors; what is indented further than its
-    block goes on with the line above, as long text does.
+    Not a YAML reader: one level of nesting, scalars without anchors, flow style ("{0: cat, 1: dog}", as old writers
+    have it) without quotes but those of Python's literals; what is indented further than its block goes on with the
+    line above, as long text does.
     """
     values: dict[str, str] = {}
     nested: dict[str, list[str]] = {}
@@ -293,13 +294,26 @@ def yaml_metadata(written: str) -> dict[str, str]:
             key, _, value = bare.partition(":")
             values[key] = unquoted(value.strip())
             continue
+        if values.get(key, "").startswith(("[", "{")):
+            values[key] += " " + bare
+            continue
         indent, lines = len(line) - len(line.lstrip()), nested.setdefault(key, [])
         if lines and indent > depth:
             lines[-1] += " " + bare
         else:
             lines.append(bare)
             depth = indent
-    return {**values, **{key: yaml_block(lines) for key, lines in nested.items()}}
+    flows = {key: yaml_flow(value) for key, value in values.items() if value.startswith(("[", "{"))}
+    return {**values, **flows, **{key: yaml_block(lines) for key, lines in nested.items()}}
+
+
+def yaml_flow(written: str) -> str:
+    """ "[a, …]" and "{key: value, …}" as literals; what is one already, or is quoted, stays."""
+    ends = {"[": "]", "{": "}"}
+    if not written.endswith(ends[written[0]]) or "'" in written or '"' in written:
+        return written
+    parts = [part.strip() for part in written[1:-1].split(",") if part.strip()]
+    return yaml_block([f"- {part}" for part in parts] if written[0] == "[" else parts)
 
 
 def yaml_block(lines: list[str]) -> str:
