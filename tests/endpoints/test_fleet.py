@@ -265,6 +265,38 @@ def test_replacing_under_load_fails_no_call(records: Memory) -> None:
     asyncio.run(play())
 
 
+def test_a_video_of_the_old_model_holds_up_neither_the_new_one_nor_what_is_told_of_it(records: Memory) -> None:
+    ended = asyncio.Event()
+
+    class Filming(Counting):
+        async def stream(self, call: Call) -> AsyncIterator[Answer]:
+            self.working += 1
+            yield Answer(result=LABELS, image_hw=(1, 1), model=self.card.name)
+            await ended.wait()
+            self.working -= 1
+            assert self.open, "an engine was closed under a call"
+            yield Answer(result=LABELS, image_hw=(1, 1), model=self.card.name)
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: LocalEndpoint(Filming))
+        await house.create("cars", Plan(model="a"))
+        await settled(house, "cars")
+        video = house.serving("cars").stream(Call(model="", media=b""))
+        assert (await anext(video)).model == "a"
+        told = await asyncio.wait_for(house.replace("cars", "b"), 2)
+        assert (told.state, told.plan.model, told.revision) == ("ready", "b", "b")
+        assert records.kept["cars"].plan.model == "b", "a restart would bring back the old one"
+        assert (await house.serving("cars").predict(Call(model="", media=b""))).model == "b"
+        stopping = asyncio.ensure_future(house.stop("cars"))
+        await asyncio.sleep(0.05)
+        assert not stopping.done(), "the video was not finished"
+        ended.set()
+        assert (await anext(video)).model == "a"
+        assert (await stopping).state == "stopped"
+
+    asyncio.run(play())
+
+
 def test_a_replacement_that_cannot_serve_leaves_the_old_model_serving(records: Memory) -> None:
     async def play() -> None:
         house = fleet(records)

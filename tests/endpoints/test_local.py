@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -112,6 +113,35 @@ def test_a_call_that_still_asks_the_shared_cache_while_the_model_is_replaced_goe
         await endpoint.stop()
         with pytest.raises(Stopped):
             await call
+
+    asyncio.run(asyncio.wait_for(play(), 20))
+
+
+def test_a_video_that_comes_too_late_for_a_replaced_model_goes_to_the_new_one() -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    class Asking(Engine):
+        async def stream(self, call: Call) -> AsyncGenerator[Answer]:
+            if not asked.is_set():
+                asked.set()
+                await told.wait()
+                raise Stopped("The server is shutting down.")
+            yield await super().predict(call)
+
+    async def play() -> None:
+        endpoint = LocalEndpoint(lambda card, plan: Asking(One(card), build(card, plan).rules))
+        old = slow(ms=1)
+        await endpoint.start(old, Plan(model="slow"))
+
+        async def watched() -> list[str]:
+            return [answer.model async for answer in endpoint.stream(Call(model="", media=PICTURE))]
+
+        video = asyncio.ensure_future(watched())
+        await asked.wait()
+        await endpoint.replace(msgspec.structs.replace(old, name="new"), Plan(model="new"))
+        told.set()
+        assert await video == ["new"]
+        await endpoint.stop()
 
     asyncio.run(asyncio.wait_for(play(), 20))
 

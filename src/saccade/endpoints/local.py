@@ -42,6 +42,7 @@ class LocalEndpoint:
         self._working = 0
         self._last_call = 0.0
         self._watching: asyncio.Task[None] | None = None
+        self._partings: set[asyncio.Task[None]] = set()
         self._waiting_looks = 0
         self._needed_at = 0.0
         self._processes: dict[int, psutil.Process] = {}
@@ -64,14 +65,16 @@ class LocalEndpoint:
         old, self._engine, self._card, self._plan = self._engine, fresh, card, plan
         self._last_call = time.monotonic()
         if old is not None:
-            await _farewell(old)
+            self._part(old)
 
     async def stop(self) -> None:
         old, self._engine = self._engine, None
         if self._watching is not None:
             self._watching.cancel()
         if old is not None:
-            await _farewell(old)
+            await asyncio.shield(self._part(old))
+        if self._partings:
+            await asyncio.wait(self._partings)
 
     async def predict(self, call: Call) -> Answer:
         with contextlib.nullcontext() if call.caller == PROBE else self._at_work():
@@ -85,10 +88,18 @@ class LocalEndpoint:
                     # It was replaced before it took the call.
 
     async def stream(self, call: Call) -> AsyncGenerator[Answer]:
-        engine, card = self._running()
+        begun = False
         with self._at_work():
-            async for answer in engine.stream(msgspec.structs.replace(call, model=card.name)):
-                yield answer
+            while True:
+                engine, card = self._running()
+                try:
+                    async for answer in engine.stream(msgspec.structs.replace(call, model=card.name)):
+                        begun = True
+                        yield answer
+                    return
+                except Stopped:
+                    if begun or self._engine is engine or self._engine is None:
+                        raise
 
     async def leave(self) -> None:
         await self.stop()
@@ -109,6 +120,20 @@ class LocalEndpoint:
         held = max((fact.get("memory_bytes", 0) for fact in row["replicas"]), default=0)
         busy = sum(self._processor(fact.get("pid", 0)) for fact in row["replicas"])
         return min(1.0, busy / (100 * max(1, info.get("threads", 1)))), min(1.0, held / room) if room else 0.0
+
+    def _part(self, old: Engine) -> asyncio.Task[None]:
+        """Lets it finish its calls, a video for half an hour perhaps, and frees everything, whoever waits for that."""
+        parting = asyncio.create_task(_farewell(old))
+        self._partings.add(parting)
+        parting.add_done_callback(self._parted)
+        return parting
+
+    def _parted(self, parting: asyncio.Task[None]) -> None:
+        self._partings.discard(parting)
+        if not parting.cancelled() and (error := parting.exception()) is not None:
+            log.warning(
+                "ending an engine of an endpoint of '%s' failed: %s", self._card and self._card.name, place(error)
+            )
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -204,12 +229,7 @@ def _fits(engine: Engine, plan: Plan) -> None:
 
 
 async def _farewell(engine: Engine) -> None:
-    """Lets accepted calls finish, then frees everything, whatever happens to the caller."""
-
-    async def leave() -> None:
-        try:
-            await engine.drain()
-        finally:
-            await engine.close()
-
-    await asyncio.shield(asyncio.ensure_future(leave()))
+    try:
+        await engine.drain()
+    finally:
+        await engine.close()
