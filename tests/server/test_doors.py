@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -92,6 +93,32 @@ def test_a_port_that_is_in_use_is_refused_and_one_of_an_endpoint_that_never_came
         again.bind(("127.0.0.1", port))
 
 
+def test_a_port_that_a_stopped_endpoint_is_started_without_is_closed(served: tuple[House, str]) -> None:
+    house, key = served
+    port = free_port()
+    for wish in ({"port": port}, {}):
+        asked(house, key, "POST", "/v1/endpoints", {"name": "moves", "model": "cars", "replicas": "1:1", **wish})
+        assert settled(house, key, "moves")["state"] == "ready"
+        asked(house, key, "PATCH", "/v1/endpoints/moves", {"action": "stop"})
+    with pytest.raises(httpx.ConnectError):  # it led to the shared API
+        called(f"http://127.0.0.1:{port}", key)
+    asked(house, key, "DELETE", "/v1/endpoints/moves")
+
+
+def test_endpoints_with_ports_of_their_own_are_removed_at_the_same_time(served: tuple[House, str]) -> None:
+    house, key = served
+    names = [f"many-{number}" for number in range(6)]
+    ports = [free_port() for _ in names]
+    for name, port in zip(names, ports, strict=True):
+        asked(house, key, "POST", "/v1/endpoints", {"name": name, "model": "cars", "port": port})
+        settled(house, key, name)
+    with ThreadPoolExecutor(len(names)) as operators:
+        list(operators.map(lambda name: asked(house, key, "DELETE", f"/v1/endpoints/{name}"), names))
+    for port in ports:
+        with pytest.raises(httpx.ConnectError):
+            called(f"http://127.0.0.1:{port}", key)
+
+
 def test_a_port_that_was_taken_while_the_server_was_down_is_told_and_opened_again_by_a_start(
     served: tuple[House, str],
 ) -> None:
@@ -140,6 +167,35 @@ def test_a_port_that_was_taken_is_tried_again_and_again() -> None:
         assert doors.problem(7) == ""
         await asyncio.sleep(0.05)
         assert tries == 3
+        await doors.close()
+
+    asyncio.run(play())
+
+
+def test_a_port_is_neither_closed_while_its_endpoint_is_made_nor_opened_again_once_that_is_gone() -> None:
+    async def play() -> None:
+        def begin(port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+            opened.append(port)
+            server = uvicorn.Server(uvicorn.Config("x:y"))
+
+            async def serving() -> None:
+                while not server.should_exit:
+                    await asyncio.sleep(0)
+
+            return server, asyncio.create_task(serving())
+
+        opened: list[int] = []
+        one, other = (
+            Record(id=name, name=name, plan=Plan(model="cars", port=port)) for name, port in (("a", 7), ("b", 8))
+        )
+        doors = Doors(begin)
+        doors.try_port(7)
+        with doors.promised(7):
+            await doors.match([other])
+        await doors.match([one, other])
+        assert opened == [7, 8]
+        await asyncio.gather(doors.match([other]), doors.match([]), doors.match([]))
+        assert opened == [7, 8], "one that was removed meanwhile"
         await doors.close()
 
     asyncio.run(play())

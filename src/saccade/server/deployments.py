@@ -162,17 +162,23 @@ class Deployments:
             return 202, await self._words(await self._started(wish), request)
         hostname = self._hostname(wish.hostname, request)
         plan = wish.of(Plan(model=wish.model, region=self._region(wish.region), port=wish.port, hostname=hostname))
-        if self._app.doors is None:
-            return 201, await self._words(await self._fleet.create(wish.name, plan), request)
+        if self._app.doors is not None:
+            try:
+                self._app.doors.try_port(plan.port)
+            except SetupError as error:  # the caller chose the port
+                raise BadOptions(error.message) from error
+        return 201, await self._words(await self._made(wish.name, plan), request)
+
+    async def _made(self, name: str, plan: Plan, title: str = "", project: str = "") -> Record:
+        """A new endpoint, or one that was down with a new plan; no port stays open that is nobody's any more."""
+        doors = self._app.doors
+        if doors is None:
+            return await self._fleet.create(name, plan, title=title, project=project)
         try:
-            self._app.doors.try_port(plan.port)
-        except SetupError as error:  # the caller chose the port
-            raise BadOptions(error.message) from error
-        try:
-            return 201, await self._words(await self._fleet.create(wish.name, plan), request)
-        except Error:
-            await self._app.doors.match(self._fleet.records())
-            raise
+            with doors.promised(plan.port):
+                return await self._fleet.create(name, plan, title=title, project=project)
+        finally:
+            await doors.match(self._fleet.records())
 
     async def _started(self, wish: Wish) -> Record:
         """A known endpoint, up and of the size that was asked for."""
@@ -269,9 +275,7 @@ class Deployments:
         wish = await body(request, PlatformWish)
         model = await self._model(request.path_params["owner"], wish.project, wish.model)
         plan = Plan(model=model, memory_bytes=_memory(wish.memoryGi), region=self._known_region(wish.region))
-        record = await self._fleet.create(
-            checked_name(wish.deployment), plan, title=wish.name[:MOST_TITLE], project=wish.project
-        )
+        record = await self._made(checked_name(wish.deployment), plan, wish.name[:MOST_TITLE], wish.project)
         told = {
             "id": record.id,
             "deployment": record.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import uvicorn
 
@@ -30,6 +30,7 @@ class Doors:
         self._begin = begin
         self._open: dict[int, tuple[uvicorn.Server, asyncio.Task[None]]] = {}
         self._problems: dict[int, str] = {}
+        self._promised: list[int] = []
         self._keeping: asyncio.Task[None] | None = None
 
     def try_port(self, port: int) -> None:
@@ -42,6 +43,15 @@ class Doors:
             raise SetupError(f"Port {port} is that of this server itself. Choose another.")
         if port and port not in self._open:
             self._open[port] = self._begin(port)
+
+    @contextlib.contextmanager
+    def promised(self, port: int) -> Iterator[None]:
+        """Keeps a port open that no record names yet."""
+        self._promised.append(port)
+        try:
+            yield
+        finally:
+            self._promised.remove(port)
 
     def problem(self, port: int) -> str:
         """Why an endpoint's port is closed, as the beginning of a sentence; "" when it is open."""
@@ -65,12 +75,11 @@ class Doors:
         """Opens what the records name, as :meth:`open` does, and closes the rest."""
         wanted = {record.plan.port for record in records if record.plan.port}
         self._problems = {port: problem for port, problem in self._problems.items() if port in wanted}
-        for port in set(self._open) - wanted:
-            server, task = self._open.pop(port)
+        closing = [self._open.pop(port) for port in set(self._open) - wanted.union(self._promised)]
+        for server, _ in closing:
             server.should_exit = True
-            with contextlib.suppress(Exception):
-                await task
-        self.open(records)
+        self.open(records)  # before anything is waited for: another change may be quicker, and its records newer
+        await asyncio.gather(*(task for _, task in closing), return_exceptions=True)
 
     def keep(self, records: Callable[[], Iterable[Record]], retry_s: float = RETRY_S) -> None:
         """From now on tries again and again what could not be opened."""
