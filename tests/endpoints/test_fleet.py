@@ -433,6 +433,18 @@ def test_figures_of_a_month_are_few_and_still_add_up() -> None:
     assert week["summary"]["p50LatencyMs"] == pytest.approx(25, rel=0.15)
 
 
+def test_the_day_in_short_tells_what_each_hour_had_and_adds_up() -> None:
+    begun = 1_700_000_000 // 86400 * 86400
+    now = float(begun)
+    figures = Figures(clock=lambda: now)
+    for minute in range(2 * 1440 + 5):
+        now = begun + 60.0 * minute
+        figures.count(line(now), 1)
+    told = figures.sparkline()
+    assert told["requests24h"][:-1] == [60] * 23, "one a minute"
+    assert sum(told["requests24h"]) == told["totalRequests"] == figures.metrics("24h")["summary"]["totalRequests"]
+
+
 def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone(tmp_path: Path) -> None:
     async def play() -> None:
         now, ledger = time.time(), Ledger(str(tmp_path))

@@ -135,10 +135,8 @@ class Figures:
 
     def metrics(self, span: str) -> dict[str, Any]:
         """Summary and series of the last ``span`` (a key of RANGES), in the words of the Platform API."""
-        seconds = RANGES[span]
-        step = max(MINUTE, seconds // POINTS)
-        now = self._clock()
-        first = int((now - seconds) // step + 1) * step
+        seconds, now = RANGES[span], self._clock()
+        step, first = _grid(seconds, now)
         groups: dict[int, list[Minute]] = {moment: [] for moment in range(first, int(now) + 1, step)}
         for moment, minute in self._minutes.items():
             place = moment // step * step
@@ -151,14 +149,15 @@ class Figures:
         }
 
     def sparkline(self) -> dict[str, Any]:
-        """The last day in short: requests by the hour, and the sums."""
-        whole = self.metrics("24h")
-        summary, series = whole["summary"], whole["timeSeries"]
-        hours: dict[str, float] = {}
-        for point in series["requests"]:
-            hours[point["timestamp"][:13]] = hours.get(point["timestamp"][:13], 0) + point["value"]
+        """The last day in short: requests by the hour, the last of which is not over, and the sums."""
+        _, first = _grid(DAY, self._clock())
+        hours = [0] * (DAY // HOUR)
+        for moment, minute in self._minutes.items():
+            if first <= moment < first + DAY:
+                hours[(moment - first) // HOUR] += minute.requests
+        summary = self.metrics("24h")["summary"]
         return {
-            "requests24h": list(hours.values())[-24:],
+            "requests24h": hours,
             "totalRequests": summary["totalRequests"],
             "errorRate": summary["errorRate"],
             "avgLatencyMs": summary["avgLatencyMs"],
@@ -180,6 +179,12 @@ class Figures:
                 del self._minutes[moment]
             elif moment != hour:
                 self._minutes.setdefault(hour, Minute()).add(self._minutes.pop(moment))
+
+
+def _grid(seconds: int, now: float) -> tuple[int, int]:
+    """How far apart the points of a range are, and where the first one lies; the last one is not over."""
+    step = max(MINUTE, seconds // POINTS)
+    return step, int((now - seconds) // step + 1) * step
 
 
 def iso(moment: float) -> str:
