@@ -92,8 +92,10 @@ class Figures:
     def measured(self, cpu: float, memory: float, replicas: int) -> None:
         """What the endpoint used of its share of the processor and the memory, each 0 to 1."""
         minute = self._minute(self._clock())
+        before = minute.cpu, minute.memory, minute.replicas
         minute.cpu, minute.memory = max(minute.cpu, cpu), max(minute.memory, memory)
         minute.replicas = max(minute.replicas, replicas)
+        self.changed |= before != (minute.cpu, minute.memory, minute.replicas)
 
     def note(self, severity: Severity, message: str) -> None:
         """Something that happened to the endpoint itself."""
