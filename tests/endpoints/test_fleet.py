@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -697,6 +698,46 @@ async def caller_leaves_a_create(records: Memory) -> None:
 
 def test_an_endpoint_whose_maker_leaves_while_its_model_is_fetched_comes_up_all_the_same(records: Memory) -> None:
     asyncio.run(caller_leaves_a_create(records))
+
+
+def test_an_endpoint_that_is_stopped_while_its_model_is_fetched_stays_stopped(records: Memory) -> None:
+    fetched = threading.Event()
+
+    def slowly(plan: Plan) -> Card:
+        fetched.wait(5)
+        return resolve(plan)
+
+    async def play() -> None:
+        house = Fleet(records, slowly, lambda record: LocalEndpoint(Counting))
+        making = asyncio.create_task(house.create("cars", Plan(model="a")))
+        while not house.knows("cars"):
+            await asyncio.sleep(0.01)
+        assert (await house.stop("cars")).state == "stopped"
+        fetched.set()
+        assert (await making).state == "stopped"
+        await asyncio.sleep(0.1)
+        assert house.record("cars").state == "stopped", "it came up all the same"
+
+    asyncio.run(play())
+
+
+def test_an_endpoint_that_is_made_while_its_namesake_is_removed_takes_its_place(records: Memory) -> None:
+    async def play() -> None:
+        house = fleet(records)
+        await house.create("cars", Plan(model="a"))
+        await settled(house, "cars")
+        call = asyncio.create_task(house.serving("cars").predict(Call(model="", media=b"")))
+        await asyncio.sleep(0)
+        removing = asyncio.create_task(house.remove("cars"))
+        while house.record("cars").state != "stopping":
+            await asyncio.sleep(0)
+        await house.create("cars", Plan(model="b"))
+        assert await settled(house, "cars") == "ready"
+        assert house.record("cars").plan.model == "b"
+        assert await removing == ""
+        assert (await call).model == "a"
+
+    asyncio.run(play())
 
 
 async def several_clients(seed: int) -> None:

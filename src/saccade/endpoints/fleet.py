@@ -279,7 +279,10 @@ class Fleet:
                 )
                 await self._put(name, record)
         if known:
-            return await self._again(name, plan)
+            try:
+                return await self._again(name, plan)
+            except UnknownModel:  # it was removed meanwhile
+                return await self._create(name, plan, title, project)
         try:
             await aside(lambda: self._resolve(plan))
         except Exception:
@@ -441,7 +444,7 @@ class Fleet:
                 record = await self.current(name)
             except UnknownModel:
                 return
-            if name in self._running:
+            if name in self._running or record.state == "stopped":  # by somebody who was quicker
                 return
             await self._tell(name, state="deploying", reason="")
             try:
