@@ -338,6 +338,37 @@ def test_after_a_restart_endpoints_are_as_they_were(records: Memory) -> None:
     asyncio.run(play())
 
 
+def test_an_endpoint_whose_region_did_not_answer_is_tried_again_after_a_restart_too(records: Memory) -> None:
+    class Far(LocalEndpoint):
+        async def start(self, card: Card, plan: Plan) -> None:
+            if not reached:
+                raise Unreachable("The region does not answer.")
+            await super().start(card, plan)
+
+    async def play() -> None:
+        nonlocal reached
+        house = Fleet(records, resolve, lambda record: Far(Counting))
+        await house.create("cars", Plan(model="a"))
+        await house.create("vans", Plan(model="a"))
+        assert await settled(house, "cars") == await settled(house, "vans") == "failed"
+        await house.stop("vans")
+        reached = True
+        await house.create("trucks", Plan(model="broken"))
+        assert await settled(house, "trucks") == "failed"
+        await house.close()
+        again = Fleet(records, resolve, lambda record: Far(Counting))
+        await again.open()
+        assert {one.name: one.state for one in again.records()} == {
+            "cars": "deploying",
+            "vans": "stopped",
+            "trucks": "failed",
+        }
+        assert await settled(again, "cars") == "ready"
+
+    reached = False
+    asyncio.run(play())
+
+
 def test_an_idle_endpoint_sleeps_and_the_next_call_wakes_it(records: Memory) -> None:
     async def play() -> None:
         house = fleet(records)

@@ -54,6 +54,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     ``region_id`` is the id that the plan's region gave to what was started there for this endpoint: only that is this
     endpoint's, whatever else has its name. :data:`ASKED` while it is not known what became of the wish.
+    ``unreached``: it failed because something elsewhere did not answer, and is tried again.
     ``claimed`` is when one of several servers last took it upon itself to bring the endpoint up. ``title``, ``project``
     and ``metadata`` are what the Platform's clients said about it.
     """
@@ -65,6 +66,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     revision: str = ""
     region_id: str = ""
+    unreached: bool = False
     created: float = 0.0
     started: float = 0.0
     claimed: float = 0.0

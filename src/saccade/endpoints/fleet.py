@@ -80,7 +80,7 @@ class Fleet:
     def recall(self) -> None:
         """Knows the endpoints of the server before this one, so that their callers are told to come again."""
         for record in self._records.all():
-            runs = record.state in ("ready", "deploying", "creating")
+            runs = record.state in ("ready", "deploying", "creating") or (record.state == "failed" and record.unreached)
             state: State = "deploying" if runs else "stopped" if record.state == "stopping" else record.state
             self._here[record.name] = replace(record, state=state)
             kept = self._drawer.read(record.id) if self._drawer else None
@@ -450,9 +450,10 @@ class Fleet:
             try:
                 endpoint = await self._up(record)
             except Exception as error:
-                await self._tell(name, state="failed", reason=(why := _words(error)))
+                again = isinstance(error, Unreachable)
+                await self._tell(name, state="failed", reason=(why := _words(error)), unreached=again)
                 self.figures(name).note("ERROR", f"Starting failed: {why}")
-                if isinstance(error, Unreachable):
+                if again:
                     self._spawn(self._start_later(name))
                 return
             self._running[name] = endpoint
