@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from msgspec.structs import replace
 
 from saccade.endpoints.endpoint import Plan, Record
-from saccade.server.database import Database, hits, windows
+from saccade.server.database import Database, endpoints, hits, windows
 from saccade.server.quotas import SqlWindows
 from saccade.server.records import SqlRecords
 
@@ -51,4 +51,33 @@ def test_what_was_counted_against_the_limit_of_an_endpoint_goes_with_it(tmp_path
     with database.read() as connection:
         kept = {row for table in (windows, hits) for row in connection.execute(sql.select(table.c.key_id)).scalars()}
     assert kept == {"id-yard"}
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "document", ['{"id": "x",', '{"id": "1", "name": "gate", "plan": {"model": "cars"}, "state": "resting"}']
+)
+def test_a_damaged_record_costs_one_endpoint_which_can_be_made_anew_or_removed(
+    document: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = Database("", str(tmp_path))
+    records = SqlRecords(database)
+    gate, yard = (Record(id=name, name=name, plan=Plan(model="cars")) for name in ("gate", "yard"))
+    for record in (gate, yard):
+        records.save(record)
+
+    def damage() -> None:
+        with database.write() as connection:
+            connection.execute(endpoints.update().where(endpoints.c.name == "gate").values(document=document))
+
+    damage()
+    assert list(records.all()) == list(records.all()) == [yard]
+    assert caplog.text.count("the endpoint 'gate' is left out") == 1
+    assert not records.swap(gate, replace(gate, state="deploying"))
+    records.save(gate)
+    assert list(records.all()) == [gate, yard]
+    damage()
+    records.remove("gate")
+    records.save(yard)
+    assert list(records.all()) == [yard]
     database.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,18 +19,29 @@ from saccade.server.settings import Settings
 if TYPE_CHECKING:
     from saccade.library import Library
 
+log = logging.getLogger("saccade.server")
+
 
 class SqlRecords:
     """The endpoints' records, one row each."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._damaged: set[str] = set()
 
     def all(self) -> Iterable[Record]:
-        """Every endpoint."""
+        """Every endpoint, but for those whose record is damaged: they are told in the log, and may be made anew."""
         with self._database.read() as connection:
-            rows = connection.execute(sql.select(endpoints.c.document)).scalars().all()
-        return [msgspec.json.decode(row, type=Record) for row in rows]
+            rows = connection.execute(sql.select(endpoints)).all()
+        records = {row.name: _record(row.document) for row in rows}
+        for name in {name for name, record in records.items() if record is None} - self._damaged:
+            self._damaged.add(name)
+            log.error(
+                "the endpoint '%s' is left out: what the database keeps of it cannot be read. Make it anew, or put a "
+                "copy of the database in its place",
+                name,
+            )
+        return [record for record in records.values() if record is not None]
 
     def save(self, record: Record) -> None:
         """Writes one, new or changed."""
@@ -44,7 +56,7 @@ class SqlRecords:
         at = endpoints.c.name == old.name
         with self._database.write() as connection:
             found = connection.execute(sql.select(endpoints.c.document).where(at).with_for_update()).scalar()
-            if found is None or msgspec.json.decode(found, type=Record) != old:
+            if found is None or _record(found) != old:
                 return False
             connection.execute(endpoints.update().where(at).values(document=msgspec.json.encode(new).decode()))
         return True
@@ -55,8 +67,18 @@ class SqlRecords:
         with self._database.write() as connection:
             found = connection.execute(sql.select(endpoints.c.document).where(at)).scalar()
             if found is not None:
-                drop(connection, [msgspec.json.decode(found, type=Record).id])
+                record = _record(found)
+                if record is not None:
+                    drop(connection, [record.id])
                 connection.execute(endpoints.delete().where(at))
+
+
+def _record(document: str) -> Record | None:
+    """None: it cannot be read."""
+    try:
+        return msgspec.json.decode(document, type=Record)
+    except msgspec.DecodeError:
+        return None
 
 
 def kept(settings: Settings) -> list[Record]:
