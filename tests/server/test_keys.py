@@ -20,9 +20,10 @@ import pytest
 import sqlalchemy as sql
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
+from saccade.call import Answer
 from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
 from saccade.server import database, gate, keyring, settings, wiring
-from saccade.server.access import key_in
+from saccade.server.access import Caller, Ticket, key_in
 from saccade.server.app import App
 from saccade.server.database import Database
 from saccade.server.gate import KeyGate
@@ -672,6 +673,32 @@ def test_usage_is_written_down_when_the_server_stops(store: Database, keys: Keys
     with sqlite3.connect(tmp_path / "saccade.db") as kept:
         assert kept.execute("select model, calls from usage").fetchall() == [("one", 1)]
         assert kept.execute("select last_used from keys").fetchone()[0] > time.time() - 60
+
+
+def test_a_call_that_is_counted_while_usage_is_written_down_is_not_lost(store: Database, tmp_path: Path) -> None:
+    gate = KeyGate(store, Settings(access_log=False, home=""))
+
+    class Long(str):
+        """A name over which the count takes so long that usage is written down meanwhile."""
+
+        writing: threading.Thread | None = None
+
+        def __hash__(self) -> int:
+            if Long.writing is None:
+                Long.writing = threading.Thread(target=lambda: asyncio.run(gate.settle()))
+                Long.writing.start()
+                Long.writing.join(0.5)
+            return super().__hash__()
+
+    async def count() -> None:
+        gate.count(Ticket(Caller(id="key_1"), models=(Long("one"),)), [Answer(result=None, image_hw=(1, 1))])
+        await gate.close()
+
+    asyncio.run(count())
+    assert Long.writing is not None
+    Long.writing.join()
+    with sqlite3.connect(tmp_path / "saccade.db") as kept:
+        assert kept.execute("select model, calls from usage").fetchall() == [("one", 1)]
 
 
 def renamed(folder: Path, old: str, new: str) -> None:

@@ -164,6 +164,7 @@ class KeyGate(Counting):
         self._counts: Counter[tuple[str, str, str, bool]] = Counter()
         self._used: dict[str, float] = {}
         self._counting: asyncio.Future[None] | None = None
+        self._tallying = threading.Lock()
         self._writing = threading.Lock()
         self._unwritten: tuple[Counter[tuple[str, str, str, bool]], dict[str, float]] = (Counter(), {})
 
@@ -195,9 +196,10 @@ class KeyGate(Counting):
     def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
         """See :class:`saccade.server.access.Gate`."""
         day = datetime.now(UTC).date().isoformat()
-        for model in ticket.models or {answer.model for answer in answers}:
-            self._counts[day, ticket.caller.id, model, not answers] += 1
-        self._used[ticket.caller.id] = time.time()
+        with self._tallying:
+            for model in ticket.models or {answer.model for answer in answers}:
+                self._counts[day, ticket.caller.id, model, not answers] += 1
+            self._used[ticket.caller.id] = time.time()
         if self._counting is None:
             self._counting = asyncio.ensure_future(self._count_later())
 
@@ -268,8 +270,9 @@ class KeyGate(Counting):
     def _write_counts(self) -> None:
         """What cannot be written now is kept for the next time."""
         with self._writing:
-            counts, self._counts = self._counts, Counter()
-            used, self._used = self._used, {}
+            with self._tallying:
+                counts, self._counts = self._counts, Counter()
+                used, self._used = self._used, {}
             used.pop(ANYBODY.id, None)
             before, self._unwritten = self._unwritten, (Counter(), {})
             counts, used = counts + before[0], {**before[1], **used}
