@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import signal
 import socket
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 from tests.server.simulated_house import CLIENT, PICTURE, House, asked, predicted, settled
 
 from saccade.cli import cli
@@ -175,6 +177,29 @@ def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> 
     some = home.ask("GET", "/v1/endpoints/told/logs?severity=warning,error")["entries"]
     assert [entry["severity"] for entry in some] == ["WARNING"]
     home.ask("DELETE", "/v1/endpoints/told")
+
+
+def test_a_stream_that_breaks_off_is_an_error_in_the_log_and_the_figures(tmp_path: Path) -> None:
+    house = House(tmp_path, devices={"dim": {"ms": 1, "fail_above": 200}}).start()
+    frames = [Image.new("RGB", (8, 8), (grey, grey, grey)) for grey in (10, 20, 250)]
+    film = io.BytesIO()
+    frames[0].save(film, "GIF", save_all=True, append_images=frames[1:])
+    try:
+        asked(house, "", "POST", "/v1/endpoints", {"name": "cinema", "model": "dim"})
+        settled(house, "", "cinema")
+        answer = CLIENT.post(
+            f"{house.url}/endpoints/cinema/predict",
+            headers={"accept": "application/x-ndjson"},
+            files={"file": ("a.gif", film.getvalue())},
+        )
+        assert answer.status_code == 200
+        assert "made to fail" in answer.text
+        entry = asked(house, "", "GET", "/v1/endpoints/cinema/logs?severity=ERROR")["entries"][0]
+        assert (entry["httpRequest"]["status"], "made to fail" in entry["message"]) == (200, True)
+        summary = asked(house, "", "GET", "/v1/endpoints/cinema/metrics?range=1h")["summary"]
+        assert (summary["totalRequests"], summary["errorCount"]) == (1, 1)
+    finally:
+        house.stop()
 
 
 def test_neither_the_log_of_an_endpoint_nor_the_servers_holds_a_key_wherever_it_was_sent(home: Home) -> None:

@@ -78,10 +78,10 @@ class Figures:
         """Whether there is something that :meth:`report` has not told yet."""
 
     def count(self, line: Line, replicas: int) -> None:
-        """One call that was answered, well or badly (status 500 and above)."""
+        """One call that was answered, well or badly: with status 500 and above, or a stream that broke off (ERROR)."""
         minute = self._minute(line.timestamp)
         minute.requests += 1
-        minute.errors += line.status >= 500
+        minute.errors += line.status >= 500 or line.severity == "ERROR"
         minute.latency_sum_ms += line.latency_ms
         place = bisect.bisect_left(EDGES_MS, line.latency_ms)
         minute.latency_bins[place] = minute.latency_bins.get(place, 0) + 1

@@ -127,6 +127,8 @@ class Exchange:
     answers: Sequence[Answer] = ()
     error: str = ""
     reason: str = ""
+    broke: int = 0
+    """The status of what ended a stream whose head had been sent; 0 while nothing did."""
     fetched_bytes: int = 0
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
@@ -617,7 +619,7 @@ class App:
         except Exception as problem:
             error = bug(problem, incoming.request_id)
         exchange.error = "Bug" if type(error) is Error else type(error).__name__
-        exchange.reason = error.message
+        exchange.reason, exchange.broke = error.message, status_of(error)
         raise error
 
     async def _to_the_end(

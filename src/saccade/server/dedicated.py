@@ -166,13 +166,18 @@ class EndpointApp(App):
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         super()._note(exchange, status, size)
         seconds = time.perf_counter() - exchange.received
-        self.count(exchange.head, status, seconds, len(exchange.answers), exchange.reason or exchange.error)
+        problem = exchange.reason or exchange.error
+        self.count(exchange.head, status, seconds, len(exchange.answers), problem, exchange.broke)
 
-    def count(self, head: Incoming, status: int, seconds: float, images: int, problem: str) -> None:
-        """One finished request, for the endpoint's own plots and log, unless it was removed meanwhile."""
+    def count(self, head: Incoming, status: int, seconds: float, images: int, problem: str, broke: int = 0) -> None:
+        """One finished request, for the endpoint's own plots and log, unless it was removed meanwhile.
+
+        ``broke`` is the status of what ended a stream after its head, which is as bad as if it had come before.
+        """
         if not self._fleet.knows(self.endpoint):
             return
-        severity: Severity = "ERROR" if status >= 500 else "WARNING" if status >= 400 else "INFO"
+        worst = max(status, broke)
+        severity: Severity = "ERROR" if worst >= 500 else "WARNING" if worst >= 400 else "INFO"
         line = Line(
             timestamp=time.time(),
             severity=severity,
