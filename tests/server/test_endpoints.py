@@ -179,6 +179,22 @@ def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> 
     home.ask("DELETE", "/v1/endpoints/told")
 
 
+def test_the_log_tells_that_a_caller_left(home: Home) -> None:
+    home.started("left", "slow")
+    host, port = home.house.url.removeprefix("http://").split(":")
+    head = f"POST /endpoints/left/predict HTTP/1.1\r\nx-api-key: {home.admin}\r\ncontent-length: {len(PICTURE)}"
+    with socket.create_connection((host, int(port)), timeout=10) as caller:
+        caller.sendall(f"{head}\r\n\r\n".encode() + PICTURE[:9])
+        time.sleep(0.2)
+    for _ in range(100):
+        if entries := home.ask("GET", "/v1/endpoints/left/logs?severity=WARNING")["entries"]:
+            break
+        time.sleep(0.05)
+    assert entries[0]["message"] == "the caller left before the end of the answer"
+    assert entries[0]["httpRequest"]["status"] == 499
+    home.ask("DELETE", "/v1/endpoints/left")
+
+
 def test_a_stream_that_breaks_off_is_an_error_in_the_log_and_the_figures(tmp_path: Path) -> None:
     house = House(tmp_path, devices={"dim": {"ms": 1, "fail_above": 200}}).start()
     frames = [Image.new("RGB", (8, 8), (grey, grey, grey)) for grey in (10, 20, 250)]

@@ -36,6 +36,9 @@ PLATFORM_PATH = "/api/models/any/any/any/predict"
 HOUR_S = 3600
 LONGEST_MESSAGE = 300
 
+CUT_OFF = {"Departed": "the caller left before the end of the answer", "Stopped": "broken off before its end"}
+"""What is told of requests that ended without an error's words."""
+
 
 class Dedicated:
     """Finds the endpoint that a request is for: by its own host name or port, which lead nowhere else, or by path."""
@@ -176,7 +179,7 @@ class EndpointApp(App):
         """
         if not self._fleet.knows(self.endpoint):
             return
-        worst = max(status, broke)
+        worst, problem = max(status, broke), CUT_OFF.get(problem, problem)
         severity: Severity = "ERROR" if worst >= 500 else "WARNING" if worst >= 400 else "INFO"
         line = Line(
             timestamp=time.time(),

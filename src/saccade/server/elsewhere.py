@@ -395,7 +395,7 @@ class Passing:
                 body.release()
             seconds = time.perf_counter() - begun
             self._app.metrics.request("", self._plan.model, status, seconds, 0, (), error_name)
-            self._app.count(head, status, seconds, images, reason)
+            self._app.count(head, status, seconds, images, reason or error_name)
             self._app.journal.note(
                 head.method, self._app.address(head.path), status, seconds, 0, head.request_id, error=error_name
             )
