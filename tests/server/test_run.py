@@ -423,6 +423,17 @@ def test_expect_100_continue_and_chunked_bodies_work(server: Process) -> None:
     assert b'"hello"' in raw(server.url, chunks)
 
 
+def test_what_follows_a_body_in_chunks_is_no_header_of_the_request(server: Process) -> None:
+    """A proxy that takes headers out of a request, or puts its own in, leaves what comes behind the body as it is."""
+    call = (
+        b"POST /plain/one HTTP/1.1\r\nhost: x\r\nx-request-id: mine\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"5;name=value\r\nhello\r\n0\r\nX-Request-Id: other\r\nContent-Encoding: nonsense\r\n\r\n"
+    )
+    for parts in ((call,), (call * 2,), (call[:-60], call[-60:])):
+        got = raw(server.url, *parts)
+        assert got.count(b"x-request-id: mine\r\n") == got.count(b'"hello"') == parts[0].count(b"POST"), got
+
+
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk\r\n"
 
 

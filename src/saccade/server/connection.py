@@ -71,8 +71,9 @@ INVALID = refusal(
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, which by itself sends the head of an answer and its body one after the other, and loses the
     body of a request that offers another protocol, as Java offers HTTP/2 with all of its own, and the answer to one
-    that more bytes follow than it announced. To HTTP/1.0 it speaks HTTP/1.1. An address that holds more than ASCII, as
-    curl and PHP send what was typed, is no HTTP to it."""
+    that more bytes follow than it announced. What follows a body in chunks it takes for headers of the request. To
+    HTTP/1.0 it speaks HTTP/1.1. An address that holds more than ASCII, as curl and PHP send what was typed, is no HTTP
+    to it."""
 
     parted: int | None = None
     between = True
@@ -101,6 +102,7 @@ class Connection(HttpToolsProtocol):
         if self.declines():
             return
         super().on_headers_complete()
+        self.headers = []  # for trailers, which are none of those that the request has (RFC 9110, 6.5.1)
         if self.scope["method"] != "HEAD":
             self.cycle.transport = cast(asyncio.Transport, Whole(self.cycle.transport, self.loop))
         if self.scope["http_version"] == "1.0":
