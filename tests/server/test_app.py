@@ -24,11 +24,12 @@ from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade import __version__, media
 from saccade.call import Answer, Call
+from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
 from saccade.errors import BadInput, anew
 from saccade.server import wiring
-from saccade.server.access import OpenGate
+from saccade.server.access import OpenGate, Ticket
 from saccade.server.app import App
 from saccade.server.journal import Journal
 from saccade.server.settings import Settings
@@ -522,6 +523,17 @@ def test_video_answers_come_whole_or_frame_by_frame() -> None:
     assert [json.loads(line) for line in lines.text.splitlines()] == ["frame 0", "frame 1", "frame 2"]
 
 
+@pytest.mark.parametrize("query", ["", "?stream"])
+def test_every_frame_of_a_video_is_counted_also_when_they_leave_one_by_one(query: str) -> None:
+    app = made()
+    told = asked(app, "POST", f"/first/one{query}", content=b"video")
+    text = app.metrics.text().decode()
+    assert 'saccade_requests_total{dialect="first",model="one",status="200"} 1.0' in text
+    assert 'saccade_images_total{model="one"} 3.0' in text
+    assert 'saccade_stage_seconds_count{model="one",stage="inference"} 3.0' in text
+    assert f"saccade_sent_bytes_total {len(told.content)}.0" in text
+
+
 def test_a_video_that_breaks_says_so_before_or_after_the_first_frame() -> None:
     assert asked(made(), "POST", "/first/one", content=b"video breaks").status_code == 500
     lines = asked(made(), "POST", "/first/one?stream", content=b"video breaks").text.splitlines()
@@ -569,6 +581,37 @@ def test_a_reader_who_leaves_in_the_middle_of_a_video_ends_it() -> None:
     asyncio.run(leave())
     assert engine.cancelled == 1
     assert engine.served < 20
+    text = app.metrics.text().decode()
+    assert 'saccade_requests_total{dialect="first",model="one",status="499"} 1.0' in text
+    assert f'saccade_images_total{{model="one"}} {engine.served}.0' in text
+    assert "saccade_sent_bytes_total 0.0" not in text
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_what_a_region_answered_is_counted_there_and_a_call_that_it_refused_is_given_back(status: int) -> None:
+    class Elsewhere:
+        async def passed(self, incoming: Incoming, deadline: float) -> Outgoing:
+            return Outgoing(status, b"{}")
+
+    told: list[object] = []
+
+    class Counting(OpenGate):
+        async def give_back(self, ticket: Ticket) -> Ticket:
+            told.append("given back")
+            return ticket
+
+        def count(self, ticket: Ticket, answers: Sequence[Answer]) -> None:
+            told.append(len(answers))
+
+    app = made(forward="nearest")
+    app.regions, app.gate = Elsewhere(), Counting()  # type: ignore[assignment]
+    response = asked(app, "POST", "/first/one", content=b"x")
+    assert (response.status_code, "server-timing" in response.headers) == (status, False)
+    assert told == ([1] if status == 200 else ["given back", 0])
+    text = app.metrics.text().decode()
+    assert f'saccade_requests_total{{dialect="first",model="",status="{status}"}} 1.0' in text
+    assert "\nsaccade_images_total{" not in text
+    assert "\nsaccade_stage_seconds_count{" not in text
 
 
 def test_addresses_are_not_fetched_unless_allowed() -> None:

@@ -46,7 +46,7 @@ from saccade.errors import (
 from saccade.media import kind
 from saccade.results import Labels
 from saccade.server import answering
-from saccade.server.access import Caller, Gate, Standing, objection_to_page, spent
+from saccade.server.access import Caller, Gate, Standing, Ticket, objection_to_page, spent
 from saccade.server.answering import HeaderList
 from saccade.server.body import Body, Departed, Shelf
 from saccade.server.desk import FrontDesk, NotHere, read
@@ -125,6 +125,11 @@ class Exchange:
     who: Caller | None = None
     standing: Standing | None = None
     answers: Sequence[Answer] = ()
+    """All of them; of a streamed video the first, whose others nobody keeps."""
+    streamed: int = 0
+    """How many more answers were given than ``answers`` holds."""
+    sent_bytes: int = 0
+    """Of a stream, until now."""
     error: str = ""
     reason: str = ""
     broke: int = 0
@@ -296,6 +301,7 @@ class App:
             if not watch.left and not watch.resume():
                 raise
         finally:
+            size = size or exchange.sent_bytes
             watch.stop()
             body.release()
             self.shelf.give(exchange.fetched_bytes)
@@ -409,26 +415,31 @@ class App:
                     calls.append(await self._completed(exchange, call, deadline))
             outgoing = await self._run_or_pass(exchange, dialect, ask, calls, incoming, deadline)
         except Exception:
-            exchange.standing = (await self.gate.give_back(ticket)).standing
-            self.gate.count(ticket, ())
+            await self._failed(exchange, ticket)
             raise
         except asyncio.CancelledError:
             if exchange.watch.given_up:
-                exchange.standing = (await self.gate.give_back(ticket)).standing
-                self.gate.count(ticket, ())
+                await self._failed(exchange, ticket)
             else:
                 self.gate.count(ticket, (UNSEEN,))  # an abandoned call is not given back, so the usage has it, too
             raise
-        # A video of fewer frames than its stride has no entries, and is a call that succeeded all the same.
-        self.gate.count(ticket, exchange.answers or (UNSEEN,))
+        if outgoing.status >= 400:  # in a region's words
+            await self._failed(exchange, ticket)
+        else:
+            # A video of fewer frames than its stride has no entries, and is a call that succeeded all the same.
+            self.gate.count(ticket, exchange.answers or (UNSEEN,))
         return outgoing
+
+    async def _failed(self, exchange: Exchange, ticket: Ticket) -> None:
+        exchange.standing = (await self.gate.give_back(ticket)).standing
+        self.gate.count(ticket, ())
 
     async def _run_or_pass(
         self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming, deadline: float
     ) -> Outgoing:
         """Answers here, or sends the request to the nearest region, as the settings say."""
         if self.settings.forward == "nearest":
-            passed = await self._passed(exchange, incoming, deadline)
+            passed = await self._passed(incoming, deadline)
             if passed is not None:
                 return passed
         try:
@@ -436,16 +447,13 @@ class App:
         except Overloaded:
             if self.settings.forward != "when_busy":
                 raise
-            passed = await self._passed(exchange, incoming, deadline)
+            passed = await self._passed(incoming, deadline)
             if passed is None:
                 raise
             return passed
 
-    async def _passed(self, exchange: Exchange, incoming: Incoming, deadline: float) -> Outgoing | None:
-        passed = await self.regions.passed(incoming, deadline) if self.regions is not None else None
-        if passed is not None:
-            exchange.answers = (UNSEEN,)
-        return passed
+    async def _passed(self, incoming: Incoming, deadline: float) -> Outgoing | None:
+        return await self.regions.passed(incoming, deadline) if self.regions is not None else None
 
     async def _parsed(self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None) -> Ask:
         """The dialect's reading of the request; a model that must be fetched first is fetched, once, for a caller who
@@ -583,7 +591,7 @@ class App:
             return dialect.render(ask, answers)
         first = await anext(frames, None)
         exchange.answers = () if first is None else (first,)
-        told = self._until_it_breaks(exchange, incoming, _chained(first, frames))
+        told = self._until_it_breaks(exchange, incoming, self._one_by_one(exchange, frames))
         entries = dialect.render_stream(ask, told)
         return Outgoing(
             media_type=ask.stream_type,
@@ -600,6 +608,15 @@ class App:
             stream = self.engine.stream(call)
             exchange.closers.append(stream.aclose)
             async for answer in stream:
+                yield answer
+
+    async def _one_by_one(self, exchange: Exchange, frames: AsyncIterator[Answer]) -> AsyncIterator[Answer]:
+        """The first answer, which has come already, and the others, which are counted as they come."""
+        for first in exchange.answers:
+            yield first
+            async for answer in frames:
+                self.metrics.image(answer.model, answer)
+                exchange.streamed += 1
                 yield answer
 
     async def _until_it_breaks(
@@ -629,6 +646,7 @@ class App:
         try:
             async for entry in entries:
                 yield entry
+                exchange.sent_bytes += len(entry)
         except Error as error:
             let_go(error)
             yield dialect.refuse(error, incoming).body + b"\n"
@@ -792,10 +810,3 @@ def bug(error: Exception, request_id: str) -> Error:
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
     """The house before its pages were put in."""
-
-
-async def _chained(first: Answer | None, rest: AsyncIterator[Answer]) -> AsyncIterator[Answer]:
-    if first is not None:
-        yield first
-        async for answer in rest:
-            yield answer

@@ -169,8 +169,8 @@ class EndpointApp(App):
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         super()._note(exchange, status, size)
         seconds = time.perf_counter() - exchange.received
-        problem = exchange.reason or exchange.error
-        self.count(exchange.head, status, seconds, len(exchange.answers), problem, exchange.broke)
+        problem, images = exchange.reason or exchange.error, len(exchange.answers) + exchange.streamed
+        self.count(exchange.head, status, seconds, images, problem, exchange.broke)
 
     def count(self, head: Incoming, status: int, seconds: float, images: int, problem: str, broke: int = 0) -> None:
         """One finished request, for the endpoint's own plots and log, unless it was removed meanwhile.

@@ -81,28 +81,34 @@ class Metrics:
         self.inflight = Gauge("saccade_inflight_requests", "Requests being worked on.", registry=self.registry)
         self.registry.register(_EngineState(info))
         self._series = lru_cache(REMEMBERED)(self._series_of)
+        self._work = lru_cache(REMEMBERED)(self._work_of)
 
     def request(
         self, dialect: str, model: str, status: int, seconds: float, size: int, answers: Sequence[Answer], error: str
     ) -> None:
         """One finished request; ``model`` is the name of a model that answered, or ""."""
-        count, clock, images, hits, stages = self._series(dialect, model, str(status))
+        count, clock = self._series(dialect, model, str(status))
         count.inc()
         clock.observe(seconds)
         self._sent.inc(size)
         if error:
             self._errors.labels(dialect, error).inc()
         for answer in answers:
-            images.inc()
-            if answer.cached:
-                hits.inc()
-                continue
-            timings = answer.timings
-            stages[0].observe(timings.queue_ms * 1e-3)
-            stages[1].observe(timings.decode_ms * 1e-3)
-            stages[2].observe(timings.preprocess_ms * 1e-3)
-            stages[3].observe(timings.inference_ms * 1e-3)
-            stages[4].observe(timings.postprocess_ms * 1e-3)
+            self.image(model, answer)
+
+    def image(self, model: str, answer: Answer) -> None:
+        """One answer of a model: those of a stream are counted as they come, those of all other requests at its end."""
+        images, hits, stages = self._work(model)
+        images.inc()
+        if answer.cached:
+            hits.inc()
+            return
+        timings = answer.timings
+        stages[0].observe(timings.queue_ms * 1e-3)
+        stages[1].observe(timings.decode_ms * 1e-3)
+        stages[2].observe(timings.preprocess_ms * 1e-3)
+        stages[3].observe(timings.inference_ms * 1e-3)
+        stages[4].observe(timings.postprocess_ms * 1e-3)
 
     def families(self) -> Iterator[Family]:
         """Everything, for another process."""
@@ -114,16 +120,12 @@ class Metrics:
         """Everything in Prometheus' text format, with what other processes counted added; then this process itself."""
         return generate_latest(_Sum(summed([self.families(), *others]))) + generate_latest(_this_process())
 
-    def _series_of(
-        self, dialect: str, model: str, status: str
-    ) -> tuple[Counter, Histogram, Counter, Counter, tuple[Histogram, ...]]:
-        return (
-            self._calls.labels(dialect, model, status),
-            self._seconds.labels(dialect, model),
-            self._images.labels(model),
-            self._hits.labels(model),
-            tuple(self._stage.labels(model, stage) for stage in STAGES),
-        )
+    def _series_of(self, dialect: str, model: str, status: str) -> tuple[Counter, Histogram]:
+        return self._calls.labels(dialect, model, status), self._seconds.labels(dialect, model)
+
+    def _work_of(self, model: str) -> tuple[Counter, Counter, tuple[Histogram, ...]]:
+        stages = tuple(self._stage.labels(model, stage) for stage in STAGES)
+        return self._images.labels(model), self._hits.labels(model), stages
 
 
 @cache
