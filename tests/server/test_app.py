@@ -31,7 +31,9 @@ from saccade.errors import BadInput, anew
 from saccade.server import wiring
 from saccade.server.access import OpenGate, Ticket
 from saccade.server.app import App
+from saccade.server.database import Database
 from saccade.server.journal import Journal
+from saccade.server.records import SqlRecords
 from saccade.server.settings import Settings
 
 Ask = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
@@ -642,7 +644,7 @@ def test_health_tells_loading_ready_and_stopping() -> None:
     assert asked(app, "GET", "/health").status_code == 503
     app.ready = True
     assert asked(app, "GET", "/health").status_code == 200
-    app.draining = True
+    app.drain()
     assert asked(app, "GET", "/health").json() == {"status": "stopping"}
     assert asked(app, "GET", "/").status_code == 200, "what looks whether the process lives must not end it"
     assert asked(app, "POST", "/first/one", content=b"x").status_code == 503
@@ -652,9 +654,18 @@ def test_who_keeps_a_connection_is_sent_elsewhere_while_the_server_stops() -> No
     """A pool would go on asking a server that refuses, beside others that answer."""
     app = made()
     assert "connection" not in asked(app, "POST", "/first/one", content=b"x").headers
-    app.draining = True
+    app.drain()
     for method, path in (("POST", "/first/one"), ("GET", "/firsts")):
         assert asked(app, method, path).headers["connection"] == "close"
+
+
+def test_an_endpoint_that_is_at_work_stops_with_the_server(tmp_path: Path) -> None:
+    records = SqlRecords(Database("", str(tmp_path)))
+    app = wiring.build(Settings(home=str(tmp_path)), Shelf(), EchoEngine(), OpenGate(), (), records)  # type: ignore[arg-type]
+    assert app.dedicated is not None
+    endpoint = app.dedicated.app("cars")
+    app.drain()
+    assert endpoint.draining, "not only with its next call"
 
 
 def test_browsers_get_a_page_and_programs_a_word() -> None:
@@ -771,6 +782,40 @@ def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None
     assert "POST /first/one 200" in lines[0]
     assert "model=one" in lines[0]
     assert "secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("HEAD", "/health", {}, 200),
+        ("HEAD", "/firsts", {}, 200),
+        ("OPTIONS", "/first/one", {"origin": "http://there.example"}, 204),
+        ("POST", "/v1/keys", {"sec-fetch-site": "cross-site"}, 403),
+        ("GET", "/first/../one", {}, 404),
+        ("GET", "/endpoints/gone/predict", {}, 404),
+        ("POST", "/api/deployments/me/gone/predict", {}, 404),
+    ],
+)
+def test_the_access_log_has_a_line_for_every_request_and_the_bytes_that_were_sent(
+    tmp_path: Path, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    settings = Settings(access_log=False, home=str(tmp_path))
+    records = SqlRecords(Database("", str(tmp_path)))
+    dialects = [PlainDialect("first", b"")]
+    app = wiring.build(settings, Shelf(), EchoEngine(), OpenGate(), dialects, records)  # type: ignore[arg-type]
+    app.ready = True
+    with (tmp_path / "log").open("w+") as stream:
+        app.journal = Journal(True, stream)
+        response = asked(app, method, path.replace("..", "%2E%2E"), headers=headers)
+        app.journal.flush()
+        stream.seek(0)
+        (line,) = stream.read().splitlines()
+    assert response.status_code == status
+    sent = 0 if method == "HEAD" else len(response.content)
+    told = path.replace("/api/deployments/me", "/endpoints")
+    assert f" {method} {told} {status} " in line
+    assert f" {sent}B id={response.headers['x-request-id']}" in line
+    assert ("error=" in line) == (status == 404)
 
 
 def test_the_access_log_holds_no_key_of_hub_that_stands_before_a_models_id(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from saccade.errors import Forbidden
 from saccade.server import channel, fronts, wiring
 from saccade.server.access import Caller, OpenGate, Ticket
 from saccade.server.app import App
-from saccade.server.channel import Channel
+from saccade.server.channel import Channel, Facts
 from saccade.server.front import FrontApp
 from saccade.server.house import Directory, House
 from saccade.server.metrics import Family, Metrics, summed
@@ -105,6 +105,17 @@ def test_a_front_answers_what_the_first_process_would(method: str, path: str, bo
 
     here, there = run(both())
     assert seen(here) == seen(there)
+
+
+def test_who_keeps_a_connection_to_a_front_is_sent_elsewhere_also_after_a_call_that_came_before_the_stop() -> None:
+    async def told() -> httpx.Headers:
+        async with pair() as two, client(two.front) as http:
+            call = asyncio.create_task(http.post("/first/one", content=b"sleep0.5"))
+            await asyncio.sleep(0.2)
+            two.house.facts = Facts(draining=True)
+            return (await call).headers
+
+    assert run(told())["connection"] == "close"
 
 
 def test_a_front_has_nothing_fetched_for_a_caller_who_may_not_use_it() -> None:

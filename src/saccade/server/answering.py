@@ -118,11 +118,11 @@ def cors_headers(origin: str, allowed: tuple[str, ...]) -> HeaderList:
     ]
 
 
-def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[int, HeaderList]:
-    """Status and headers of the answer to a browser's OPTIONS request."""
+def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> HeaderList:
+    """Headers of the answer to a browser's OPTIONS request."""
     granted = cors_headers(headers.get("origin", ""), allowed)
     if not granted:
-        return 204, [(b"allow", METHODS.encode())]
+        return [(b"allow", METHODS.encode())]
     asked = headers.get("access-control-request-headers", "")
     granted += [
         (b"access-control-allow-methods", METHODS.encode()),
@@ -131,7 +131,7 @@ def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> tuple[int
     ]
     if headers.get("access-control-request-private-network") == "true":
         granted.append((b"access-control-allow-private-network", b"true"))
-    return 204, granted
+    return granted
 
 
 def encoded(value: str) -> bytes:

@@ -172,10 +172,19 @@ class App:
         self.endpoint = ""
         self.shelf = Shelf(settings.max_inflight_bytes)
         self.ready = False
-        self.draining = False
+        self._draining = False
         self.inflight = 0
         self.watches: set[Watch] = set()
         self.fetching: dict[str, asyncio.Future[Card]] = {}
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server stops: accepted calls are finished, new ones refused."""
+        return self._draining
+
+    def drain(self) -> None:
+        """From now on :attr:`draining`."""
+        self._draining = True
 
     @property
     def state(self) -> str:
@@ -204,8 +213,9 @@ class App:
         if head.method == "OPTIONS":
             wanted = head.headers.get("access-control-request-method", "GET")
             origins = () if self.is_house(wanted, head.path) else self.settings.cors_origins
-            status, granted = answering.preflight(head.headers, origins)
-            await answering.send_answer(send, Outgoing(status=status, media_type="text/plain"), extra + granted)
+            granted = answering.preflight(head.headers, origins)
+            await answering.send_answer(send, Outgoing(status=204, media_type="text/plain"), extra + granted)
+            self._log(head, received, 204, 0)
         elif self.is_house(head.method, head.path):
             await self._at_home(scope, receive, send, head, received, extra)
         else:
@@ -233,16 +243,19 @@ class App:
         head, received = incoming_of(scope), time.perf_counter()
         text = "There is nothing at this address: its path has '.' or '..' among its parts."
         extra: HeaderList = [(b"x-request-id", head.request_id.encode("latin-1"))]
-        await answering.send_answer(send, Outgoing(404, msgspec.json.encode({"error": text})), extra)
-        seconds = time.perf_counter() - received
-        self.journal.note(head.method, self.address(head.path), 404, seconds, 0, head.request_id)
+        size = await answering.send_answer(send, Outgoing(404, msgspec.json.encode({"error": text})), extra)
+        self.note_unserved(head, received, 404, size, "NoSuchPath")
+
+    def note_unserved(self, head: Incoming, received: float, status: int, size: int, error: str) -> None:
+        """One finished request of which no dialect learnt."""
+        self.metrics.request("", "", status, time.perf_counter() - received, size, (), error)
+        self._log(head, received, status, size, error)
 
     async def _at_endpoint(
         self, app: App | Passing | Nowhere, path: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Passes the request to the application of a dedicated endpoint, as that one sees it."""
         self.inflight += 1
-        app.draining = self.draining
         root = scope["path"].removesuffix(path).rstrip("/")
         try:
             await app({**scope, "path": path, "raw_path": path.encode(), "root_path": root}, receive, send)
@@ -256,10 +269,8 @@ class App:
         changes = head.method not in ("GET", "HEAD")
         objection = await objection_to_page(self.gate, head.headers, self.settings.host) if changes else ""
         if objection:
-            await answering.send_answer(send, Outgoing(403, msgspec.json.encode({"error": objection})), extra)
-            self.journal.note(
-                head.method, self.address(head.path), 403, time.perf_counter() - received, 0, head.request_id
-            )
+            size = await answering.send_answer(send, Outgoing(403, msgspec.json.encode({"error": objection})), extra)
+            self._log(head, received, 403, size)
             return
         status, size = 500, 0
 
@@ -277,11 +288,10 @@ class App:
             await self.house(inside, receive, sending)
         except Exception as error:
             found = bug(error, head.request_id)
-            body = msgspec.json.encode({"error": found.message})
-            await answering.send_answer(send, Outgoing(status_of(found), body), extra)
+            status, body = status_of(found), msgspec.json.encode({"error": found.message})
+            size = await answering.send_answer(send, Outgoing(status, body), extra)
         finally:
-            seconds = time.perf_counter() - received
-            self.journal.note(head.method, self.address(head.path), status, seconds, size, head.request_id)
+            self._log(head, received, status, size)
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send, extra: HeaderList) -> None:
         head = exchange.head
@@ -301,7 +311,7 @@ class App:
             if not watch.left and not watch.resume():
                 raise
         finally:
-            size = size or exchange.sent_bytes
+            size = 0 if head.method == "HEAD" else size or exchange.sent_bytes
             watch.stop()
             body.release()
             self.shelf.give(exchange.fetched_bytes)
@@ -691,6 +701,11 @@ class App:
     def address(self, path: str) -> str:
         """How the log calls a path of this application."""
         return path
+
+    def _log(self, head: Incoming, received: float, status: int, size: int, error: str = "") -> None:
+        """One finished request that was none of a dialect's."""
+        seconds, sent = time.perf_counter() - received, 0 if head.method == "HEAD" else size
+        self.journal.note(head.method, self.address(head.path), status, seconds, sent, head.request_id, error=error)
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         head, seconds = exchange.head, time.perf_counter() - exchange.received

@@ -275,7 +275,7 @@ class House:
 
     async def leave(self, wait_s: float) -> None:
         """Takes no more calls, finishes the accepted ones as long as it may, and closes."""
-        self._whole.draining = self._front.draining = True
+        self._whole.drain()
         end = time.monotonic() + wait_s
         while (self._whole.inflight or self._front.inflight or self._from_replicas) and time.monotonic() < end:
             await asyncio.sleep(LOOK_S)

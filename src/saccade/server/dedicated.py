@@ -65,8 +65,8 @@ class Dedicated:
         try:
             there = await self._fleet.meet(name)
         except Error as error:
-            return Nowhere(error), rest
-        return (self._serving(name) if there else Nowhere(_missing(name))), rest
+            return Nowhere(error, name, self._shared), rest
+        return (self._serving(name) if there else Nowhere(_missing(name), name, self._shared)), rest
 
     def app(self, name: str) -> EndpointApp:
         """The application of one endpoint."""
@@ -126,6 +126,11 @@ def named_in(path: str) -> tuple[str, str] | None:
     return (deployment[1], PLATFORM_PATH) if deployment else None
 
 
+def address_of(name: str, path: str) -> str:
+    """How the log calls a path of an endpoint: as on the shared API, whatever name, port or address the caller used."""
+    return f"{PREFIX}{name}{'/predict' if path == PLATFORM_PATH else path.rstrip('/')}"
+
+
 class EndpointApp(App):
     """Answers at one endpoint's root, in the dialects and within the limits of the shared application."""
 
@@ -141,10 +146,16 @@ class EndpointApp(App):
         )
         self.fronts = shared.fronts
         self.watches = shared.watches
+        self._shared = shared
         self.endpoint = name
         self._fleet = fleet
         self._desk = desk
         self._gone = ""
+
+    @property
+    def draining(self) -> bool:
+        """With the whole server, also for the calls that came before."""
+        return self._shared.draining
 
     async def gone(self) -> str:
         """See :meth:`DedicatedDesk.gone`."""
@@ -163,8 +174,7 @@ class EndpointApp(App):
 
     def address(self, path: str) -> str:
         """As on the shared API, whatever name or port the caller used."""
-        path = "/predict" if path == PLATFORM_PATH else path.rstrip("/")
-        return f"{PREFIX}{self.endpoint}{path}"
+        return address_of(self.endpoint, path)
 
     def _note(self, exchange: Exchange, status: int, size: int) -> None:
         super()._note(exchange, status, size)
@@ -201,18 +211,22 @@ def _missing(name: str) -> Error:
 class Nowhere:
     """What answers under the name of an endpoint that does not exist, or of which nobody can say whether it does."""
 
-    def __init__(self, why: Error) -> None:
-        self.draining = False
+    def __init__(self, why: Error, name: str, shared: App) -> None:
         self._why = why
+        self._name = name
+        self._shared = shared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """404 or 503, in words that every API's clients find; at the Platform's address in its own."""
-        head = incoming_of(scope)
+        head, received = incoming_of(scope), time.perf_counter()
         text = self._why.message
         told = {"error": text} if head.path == PLATFORM_PATH else {"error": text, "message": text}
         body = msgspec.json.encode(told)
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
-        await answering.send_answer(send, Outgoing(status_of(self._why), body), extra)
+        outgoing = Outgoing(status_of(self._why), body)
+        size = await answering.send_answer(send, outgoing, extra)
+        head = msgspec.structs.replace(head, path=address_of(self._name, head.path))
+        self._shared.note_unserved(head, received, outgoing.status, size, type(self._why).__name__)
 
 
 class DedicatedEngine:

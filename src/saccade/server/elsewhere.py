@@ -347,7 +347,6 @@ class Passing:
 
     def __init__(self, app: EndpointApp, regions: Regions, name: str, plan: Plan) -> None:
         """``app`` answers for the endpoint here: its gate, its counts, and its words when the region is gone."""
-        self.draining = False
         self._app = app
         self._regions = regions
         self._name = name

@@ -102,6 +102,11 @@ class FrontApp(App):
         self._first = house
         self._directory = directory
 
+    @property
+    def draining(self) -> bool:
+        """As the first process has told, of the calls that came before, too."""
+        return self._first.facts.draining
+
     async def settle(self) -> None:
         """Writes down what callers used, so that the first process can tell it."""
         try:
@@ -115,7 +120,6 @@ class FrontApp(App):
         if scope["type"] == "http" and not self._is_ours(scope):
             await self._first.visit(scope, receive, send)
             return
-        self.draining = self._first.facts.draining
         self.calls += 1
         await super().__call__(scope, receive, send)
 

@@ -218,7 +218,7 @@ def _say(line: str) -> None:
 
 async def _drained(app: App, entrance: Entrance) -> None:
     """Waits for accepted calls, as long as the settings allow."""
-    app.draining = True
+    app.drain()
     entrance.drain()
     crowd().leaving = True
     systemd.notify("STOPPING=1")
