@@ -84,6 +84,7 @@ def test_an_error_names_the_setting_and_where_it_was_set(
         ("port = true", "is true; expected a whole number >= 0 and <= 65535."),
         ('memory_bytes = "2GB"', "is '2GB'; expected a whole number >= 0."),
         ("decode_timeout_s = 0", "is 0; expected a number > 0."),
+        (f"queue_calls = {1 << 63}", "is 9223372036854775808; expected at most 9223372036854775807."),
         ('no_auth = "maybe"', "is 'maybe'; expected true or false."),
         ("models = [1, 'a']", "is [1, 'a']; expected a list of texts."),
         ("[host]\nname = 1", "is a table; expected a text."),

@@ -27,6 +27,9 @@ OTHERS = ("config", "url", "key")
 ORCHESTRATED = re.compile(r"SACCADE_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_.*|PORT=(tcp|udp)://.*)")
 """What Kubernetes tells of a service that is called saccade."""
 
+LARGEST = (1 << 63) - 1
+"""The largest whole number that processes tell each other, and that databases keep."""
+
 HERE = "here"
 """How this cluster is called among the regions."""
 
@@ -348,6 +351,8 @@ def _checked(name: str, value: object, source: str) -> object:
     except msgspec.ValidationError as error:
         wrong = f": {error}" if name == "regions" else f"; expected {_expected(name)}"
         raise BadSettings(f"The setting '{name}' ({source}) is {_told(value)}{wrong}. {meaning(name)}") from error
+    if isinstance(checked, int) and checked > LARGEST:
+        raise BadSettings(f"The setting '{name}' ({source}) is {checked}; expected at most {LARGEST}. {meaning(name)}")
     if name == "regions":
         _check_regions(checked, source)
     return checked
