@@ -27,9 +27,9 @@ from saccade.call import Answer, Call
 from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
-from saccade.errors import BadInput, anew
+from saccade.errors import BadInput, Unreachable, anew
 from saccade.server import wiring
-from saccade.server.access import OpenGate, Ticket
+from saccade.server.access import Caller, OpenGate, Standing, Ticket
 from saccade.server.app import App
 from saccade.server.database import Database
 from saccade.server.journal import Journal
@@ -666,6 +666,21 @@ def test_an_endpoint_that_is_at_work_stops_with_the_server(tmp_path: Path) -> No
     endpoint = app.dedicated.app("cars")
     app.drain()
     assert endpoint.draining, "not only with its next call"
+
+
+def test_who_asks_for_something_that_cannot_be_told_now_learns_when_to_come_back() -> None:
+    class Down(OpenGate):
+        async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> dict[str, object]:
+            raise Unreachable("The database does not answer.", retry_after_s=4.5)
+
+        async def standing(self, caller: Caller) -> Standing:
+            return Standing(100, 90, 0.0, 3600)
+
+    app = made()
+    app.gate = Down()
+    refused = asked(app, "GET", "/v1/usage")
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+    assert refused.headers["x-ratelimit-remaining"] == "90"
 
 
 def test_browsers_get_a_page_and_programs_a_word() -> None:

@@ -223,7 +223,8 @@ class Nowhere:
         told = {"error": text} if head.path == PLATFORM_PATH else {"error": text, "message": text}
         body = msgspec.json.encode(told)
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
-        outgoing = Outgoing(status_of(self._why), body)
+        later = tuple(answering.come_back(self._why).items())
+        outgoing = Outgoing(status_of(self._why), body, headers=later)
         size = await answering.send_answer(send, outgoing, extra)
         head = msgspec.structs.replace(head, path=address_of(self._name, head.path))
         self._shared.note_unserved(head, received, outgoing.status, size, type(self._why).__name__)

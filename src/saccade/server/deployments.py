@@ -30,7 +30,7 @@ from saccade.endpoints.figures import RANGES, Line, iso
 from saccade.endpoints.fleet import Fleet
 from saccade.errors import BadOptions, Error, Forbidden, SetupError
 from saccade.server.access import Caller, is_loopback, require_admin
-from saccade.server.answering import standing_headers
+from saccade.server.answering import come_back, standing_headers
 from saccade.server.dedicated import PREFIX, Dedicated
 from saccade.server.keyring import body
 from saccade.server.settings import HERE
@@ -491,7 +491,7 @@ class Deployments:
 
     def _answering(self, reply: Reply, *, admin: bool = False) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            caller = None
+            caller, later = None, dict[str, str]()
             try:
                 caller = await self._app.gate.caller(request.scope["state"]["incoming"].headers)
                 if admin:
@@ -499,9 +499,9 @@ class Deployments:
                 told = await reply(request, caller)
                 status, body = told if isinstance(told, tuple) else (200, told)
             except Error as error:
-                status, body = status_of(error), {"error": error.message}
+                status, body, later = status_of(error), {"error": error.message}, come_back(error)
             response = _answer(body, status)
-            response.headers.update(await standing_headers(self._app.gate, caller, iso=True))
+            response.headers.update(await standing_headers(self._app.gate, caller, iso=True) | later)
             return response
 
         return endpoint

@@ -22,7 +22,7 @@ from saccade.dialects.inputs import boolean, integer
 from saccade.errors import Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
-from saccade.server.answering import standing_headers
+from saccade.server.answering import come_back, standing_headers
 from saccade.server.console import Console
 from saccade.server.deployments import Deployments
 from saccade.server.desk import STARTER
@@ -204,15 +204,15 @@ class Pages:
         self, request: Request, reply: Callable[[Caller], Any], *, admin: bool = False, status: int = 200
     ) -> Response:
         """The reply to a caller whom the gate lets in, or the refusal."""
-        caller = None
+        caller, later = None, dict[str, str]()
         try:
             caller = await self.app.gate.caller(incoming(request).headers)
             if admin:
                 require_admin(caller)
             response = answer(await reply(caller), status)
         except Error as error:
-            response = answer({"error": error.message}, status_of(error))
-        response.headers.update(await standing_headers(self.app.gate, caller))
+            response, later = answer({"error": error.message}, status_of(error)), come_back(error)
+        response.headers.update(await standing_headers(self.app.gate, caller) | later)
         return response
 
 
