@@ -221,6 +221,19 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     call.join()
 
 
+def test_a_signal_that_comes_twice_at_once_as_timeout_passes_it_on_lets_calls_finish(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    url = process.ready()
+    with ThreadPoolExecutor() as pool:
+        call = pool.submit(httpx.post, url + "/plain/one", content=b"sleep1", timeout=30)
+        time.sleep(0.3)
+        process.signal(signal.SIGTERM)
+        time.sleep(0.03)
+        process.signal(signal.SIGTERM)
+        assert call.result().status_code == 200
+    assert process.end()[0] == 0
+
+
 def test_ctrl_c_while_loading_is_clean(tmp_path: Path) -> None:
     port = free_port()
     process = Process(tmp_path, port=port, preload=["slow"])

@@ -42,6 +42,9 @@ log = logging.getLogger("saccade.server")
 TELL_AFTER_S = 1.0
 """Somebody who waits this long for the end is told why."""
 
+ECHO_S = 0.1
+"""A signal so soon after the first is the same wish: ``timeout`` and ``make`` pass on what their whole group gets."""
+
 
 def serve(
     settings: Settings,
@@ -242,22 +245,29 @@ async def _drained(app: App, entrance: Entrance) -> None:
 
 
 def _stop_signals() -> asyncio.Event:
-    """Set by the first SIGTERM, SIGINT or SIGHUP; a further SIGTERM or SIGINT ends the process on the spot.
+    """Set by the first SIGTERM, SIGINT or SIGHUP; a further SIGTERM or SIGINT ends the process on the spot,
+    unless it comes with the first one (:data:`ECHO_S`).
 
     Under ``nohup`` SIGHUP stays ignored. A terminal that is closed may send it twice.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    first_at = math.inf
+
+    def wish() -> None:
+        nonlocal first_at
+        first_at = min(first_at, time.monotonic())
+        stop.set()
 
     def handle(number: int) -> None:
-        if stop.is_set():
+        if time.monotonic() - first_at > ECHO_S:
             os._exit(128 + number)
-        stop.set()
+        wish()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle, number)
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, wish)
     return stop
 
 
