@@ -488,7 +488,14 @@ def test_an_address_that_nobody_encoded_is_read_as_utf_8(server: Process) -> Non
 
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(server: Process) -> None:
     head = b"POST /plain/one HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 3000001\r\n\r\n"
-    assert raw(server.url, head).startswith(b"HTTP/1.1 413")
+    got = raw(server.url, head)
+    assert got.startswith(b"HTTP/1.1 413")
+    assert b"\r\nconnection: close\r\n" in got, "what came next would be read as the body"
+    for path in (b"/nothing", b"/plain/one"):
+        whole = head.replace(b"/plain/one", path).replace(b"3000001", b"5") + b"hello"
+        got = raw(server.url, whole + b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert got.count(b"x-request-id: ") == 2, "this caller did not wait"
+        assert b"connection: close" not in got
     response = httpx.post(server.url + "/plain/one", content=bytes(9_000_000))
     assert response.status_code == 413
 

@@ -16,8 +16,9 @@ from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 import httptools
+from starlette.types import Send
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
@@ -276,7 +277,9 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             crowd.busy(self)
             self.scope["extensions"] = {DEPARTURE: {"tell": self.tell}}
             super().on_headers_complete()
-            if not self.cycle.keep_alive:
+            if self.cycle.waiting_for_100_continue:
+                vars(self.cycle)["send"] = ending_unless_asked(self.cycle)
+            if not self.cycle.keep_alive or self.cycle.waiting_for_100_continue:
                 self.cycle.transport = cast(asyncio.Transport, Last(self.cycle.transport, self._part))
 
         def on_body(self, body: bytes) -> None:
@@ -290,7 +293,7 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             super().on_message_complete()
             if self.cycle.response_complete:
                 self._head_came()
-                if isinstance(self.cycle.transport, Last):
+                if not self.cycle.keep_alive:
                     self.transport.close()
 
         def on_response_complete(self) -> None:
@@ -386,6 +389,19 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
                 self.transport.abort()  # it cannot be closed: that would wait for the reader, too
 
     return Guarded
+
+
+def ending_unless_asked(cycle: RequestResponseCycle) -> Send:
+    """ASGI's send of a request whose body waits for a word. An answer without that word is the connection's last: some
+    callers keep the body then, and would go on with a request that is read as the body (RFC 9110, 10.1.1)."""
+    send = cycle.send
+
+    async def sending(message: Any) -> None:
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False
+        await send(message)
+
+    return sending
 
 
 def _untaken(transport: Any) -> int:
