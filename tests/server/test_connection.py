@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from saccade.server.connection import Whole
+from saccade.server.connection import GO_ON, Whole
 
 
 class Wire:
@@ -47,6 +47,10 @@ def written(*parts: bytes, pause_after: int = -1, close: bool = False) -> Wire:
 
 def test_head_and_body_leave_together_so_that_nobody_gets_half_an_answer() -> None:
     assert written(b"head ", b"body ", b"more").writes == [b"head body ", b"more"]
+
+
+def test_so_they_do_for_who_was_asked_for_a_body_before() -> None:
+    assert written(GO_ON, b"head ", b"body", pause_after=0).writes == [GO_ON, b"head body"]
 
 
 def test_a_head_whose_body_takes_its_time_leaves_alone() -> None:

@@ -23,9 +23,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from saccade.server.crowd import Crowd
 from saccade.server.watch import DEPARTURE
 
-STILL_THERE = b"HTTP/1.1 100 Continue\r\n\r\n"
-"""To who has ended its side of the connection. That looks the same whether it waits for the answer, as `nc -N` and
-small devices do, or has left; but something that is sent to who has left comes back as a reset."""
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""To who waits for this word before it sends a body; and to who has ended its side of the connection. The latter looks
+the same whether it waits for the answer, as `nc -N` and small devices do, or has left; but something that is sent to
+who has left comes back as a reset."""
 
 PROBES_S = (0.02, 0.5)
 """The first and the longest pause between two looks for that reset."""
@@ -190,7 +191,7 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
             if self.scope["http_version"] == "1.0" and self.loop.time() - self.asked_at > AT_ONCE_S:
                 return None
             if self.scope["http_version"] != "1.0" and not self.pipeline:  # else another answer may be half written
-                self.transport.write(STILL_THERE)
+                self.transport.write(GO_ON)
             self._head_came()
             self._probe(PROBES_S[0], self.loop.time() + patience_s)
             return True
@@ -434,7 +435,7 @@ class Whole:
     """The way out of one answer: its head waits for the first part of its body, so that both leave together.
 
     A process that is killed between them leaves half an answer, which a proxy cannot ask another replica for. A head
-    that is not followed at once goes alone.
+    that is not followed at once goes alone. The word for which a caller waits before it sends a body is no head.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -446,7 +447,9 @@ class Whole:
 
     def write(self, data: bytes) -> None:
         """The head, and then parts of the body."""
-        if not self._begun:
+        if data == GO_ON:
+            self._transport.write(data)
+        elif not self._begun:
             self._begun, self._head = True, data
             self._loop.call_soon(self._alone)
         elif self._head is not None:

@@ -58,7 +58,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "saccade_request_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "From the head of a request to the last byte of its answer.",
             ("dialect", "model"),
             buckets=SECONDS,
             registry=self.registry,
