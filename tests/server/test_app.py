@@ -687,7 +687,9 @@ def test_browsers_get_a_page_and_programs_a_word() -> None:
     page = asked(made(), "GET", "/", headers={"accept": "text/html,*/*"})
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src" in page.headers["content-security-policy"]
-    assert asked(made(), "GET", "/").json()["status"] == "ok"
+    word = asked(made(), "GET", "/")
+    assert word.json()["status"] == "ok"
+    assert word.headers["vary"] == page.headers["vary"] == "Accept", "a cache between gives nobody the other's"
 
 
 def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:

@@ -106,8 +106,13 @@ class Pages:
         return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
     async def front(self, request: Request) -> Response:
-        """A page for people, a word for programs."""
+        """A page for people, a word for programs; caches on the way keep both."""
         await self.app.look()
+        response = await self._greeting(request)
+        response.headers["vary"] = "Accept"
+        return response
+
+    async def _greeting(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
             if self.app.fleet is not None:
                 return FileResponse(STATIC / "index.html", headers=GUARDED)
