@@ -742,6 +742,14 @@ def test_links_and_lines_to_try_lead_through_the_proxies_that_tell_of_themselves
     assert f'href="{path}/static/plain.css"' in page
 
 
+def test_proxies_may_tell_of_themselves_in_a_line_each() -> None:
+    told = [("x-forwarded-proto", "https"), ("x-forwarded-prefix", "/a"), ("x-forwarded-prefix", "/b")]
+    answer = asked(made(), "GET", "/", headers=[*told, ("x-forwarded-proto", "http")])
+    assert answer.json()["docs"] == "https://test/a/docs"
+    page = asked(made(), "GET", "/", headers=[("accept", "text/html"), ("accept", "*/*;q=0.1")])
+    assert page.headers["content-type"].startswith("text/html")
+
+
 def test_the_contract_tells_where_each_api_has_the_picture() -> None:
     everything = wiring.build(Settings(), Shelf(), EchoEngine(), OpenGate())  # type: ignore[arg-type]
     paths = asked(everything, "GET", "/openapi.json").json()["paths"]

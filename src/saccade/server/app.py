@@ -95,6 +95,9 @@ Chrome it cannot: there a page's calls bear the browser's own name."""
 UNSEEN = Answer(result=Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ()), image_hw=(0, 0), model="")
 """Stands in the counts for an answer that only another server has seen, and for one without entries."""
 
+LISTS = ("accept", "x-forwarded-proto", "x-forwarded-prefix")
+"""Headers whose lines add up (RFC 9110, 5.3): each proxy may add one of its own behind that of the one before it."""
+
 AT_WORK = (BadInput, BadOptions, TooLarge, DeadlinePassed, ModelError)
 """What goes wrong when a call is at work on its model already."""
 
@@ -732,6 +735,8 @@ def moves(data: bytes) -> bool:
 def incoming_of(scope: Scope) -> Incoming:
     """The request without its body."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    if len(headers) < len(scope["headers"]):
+        headers |= _joined(scope)
     return Incoming(
         method=scope["method"],
         path=normalised(scope["path"]),
@@ -740,6 +745,14 @@ def incoming_of(scope: Scope) -> Incoming:
         request_id=answering.request_id(headers),
         base_url=base_url_of(headers, scope),
     )
+
+
+def _joined(scope: Scope) -> dict[str, str]:
+    """The headers of several lines that are lists; of all others the last line counts."""
+    said: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        said.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    return {name: ", ".join(said[name]) for name in LISTS if name in said}
 
 
 def host_of(scope: Scope) -> str:
