@@ -140,6 +140,18 @@ def test_a_key_before_an_unknown_models_id_is_not_told() -> None:
     assert KEY not in found.value.message
 
 
+def test_a_key_behind_what_is_no_models_name_is_not_told() -> None:
+    with pytest.raises(errors.UnknownModel, match="no model's name") as found:
+        Hub().parse(call({"model": "_best?api_key=verysecret"}), Desk())
+    assert "verysecret" not in found.value.message
+
+
+@pytest.mark.parametrize("ref", ["yolo11n.pt", "YOLO11n", "somebody/project/yolo11n"])
+def test_an_answer_calls_the_model_as_the_caller_did(ref: str) -> None:
+    body = json.loads(told(Hub(), call({"model": ref}), answer(BOXES)).body)
+    assert body["metadata"]["model"] == ref
+
+
 @pytest.mark.parametrize(
     ("ref", "name"),
     [

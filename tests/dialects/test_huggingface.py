@@ -197,8 +197,9 @@ def test_a_form_holds_the_image_and_the_parameters() -> None:
     (call,) = ask("/models/detr", FORM, content_type="multipart/form-data; boundary=b").calls
     assert call.media == JPEG
     assert call.options.conf == 0.25
-    with pytest.raises(errors.BadInput, match="boundary"):
-        ask("/models/detr", FORM, content_type="multipart/form-data")
+    for before in (b"", b"\r\n"):
+        with pytest.raises(errors.BadInput, match="boundary"):
+            ask("/models/detr", before + FORM, content_type="multipart/form-data")
 
 
 @pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json"])
@@ -237,7 +238,8 @@ def test_a_parameter_counts_although_its_part_has_a_files_name(first: bool) -> N
 def test_a_forms_empty_file_gives_way_to_the_image_that_was_sent() -> None:
     head = b'--b\r\nContent-Disposition: form-data; name="photo"; filename=""\r\n\r\n\r\n'
     text = b'--b\r\nContent-Disposition: form-data; name="inputs"\r\n\r\n%b\r\n--b--\r\n' % TEXT.encode()
-    for body in (head + text, head + FORM):
+    named = head.replace(b'filename=""', b'filename="nothing.jpg"')
+    for body in (head + text, head + FORM, named + text, named + FORM):
         assert ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls[0].media == JPEG
 
 
@@ -288,6 +290,12 @@ def test_a_body_without_an_image_is_refused_in_the_servers_words(body: bytes) ->
     assert found.value.message == "Body needs to provide a inputs key, received: " + body.decode().strip()
 
 
+def test_a_body_that_is_told_back_is_one_line_without_signs_that_a_terminal_obeys() -> None:
+    with pytest.raises(errors.BadInput) as found:
+        ask("/models/detr", '{\n "data\x7f\x9b\u202e": 1\n}'.encode())
+    assert found.value.message == 'Body needs to provide a inputs key, received: {  "data   ": 1 }'
+
+
 @pytest.mark.parametrize(
     "name", ["/etc/hostname", "../../etc/passwd", "file:///etc/hostname", "C:\\cats.jpg", "cats.jpg"]
 )
@@ -305,6 +313,8 @@ def test_an_address_is_left_to_the_server() -> None:
 def test_broken_json_is_told_only_to_those_who_declared_json(body: bytes) -> None:
     with pytest.raises(errors.BadInput, match="JSON"):
         ask("/models/detr", body, content_type="application/json; charset=utf-8")
+    with pytest.raises(errors.BadInput, match="JSON"):
+        ask("/models/detr", body, content_type="application/vnd.api+json")
     assert ask("/models/detr", body).calls[0].media == body
 
 
@@ -386,6 +396,7 @@ def test_parameters_are_read_in_every_spelling() -> None:
     assert options("mask2former", given) == Options(
         subtask="semantic", conf=0.1, mask_threshold=0.2, overlap_threshold=0.3, mask_form="png"
     )
+    assert options("mask2former", {"subtask": ""}) == options("mask2former")
 
 
 def test_empty_values_in_the_query_or_a_form_say_nothing() -> None:
@@ -450,6 +461,8 @@ def test_candidate_labels_come_as_a_list_or_joined_by_commas_or_beside_the_image
     assert options("clip", {"candidate_labels": "cat, dog"}) == wanted
     beside = ask("/models/clip", {"inputs": {"image": TEXT, "candidateLabels": "cat,dog"}})
     assert beside.calls[0].options == wanted
+    both = {"inputs": {"image": TEXT, "candidate_labels": "fox"}, "parameters": {"candidate_labels": ["cat", "dog"]}}
+    assert ask("/models/clip", both).calls[0].options == wanted
 
 
 @pytest.mark.parametrize("template", ["a photo of {}, {}", "a photo of {0}, {0}"])
@@ -527,6 +540,8 @@ def test_switches_come_as_options_or_beside_the_inputs_and_headers_beat_them() -
     assert (call.use_cache, call.wait_for_model, call.load_model) == (True, False, True)
     (call,) = ask("/models/detr", {"inputs": TEXT, "wait_for_model": True}).calls
     assert call.wait_for_model
+    (call,) = ask("/models/detr", body | {"use_cache": True, "wait_for_model": False}).calls
+    assert (call.use_cache, call.wait_for_model) == (False, True)
 
 
 # --- answers --------------------------------------------------------------------------------------------------------

@@ -175,6 +175,12 @@ def test_url_encoded_forms_are_read_as_the_standard_library_reads_them(text: str
         assert inputs.percent_decoded(text.encode() * many) == unquote_to_bytes(text * many)
 
 
+@pytest.mark.parametrize("before", range(4))
+def test_no_percent_code_is_cut_in_two_where_a_long_text_is_decoded_piece_by_piece(before: int) -> None:
+    text = b"A" * (inputs.DECODED_AT_ONCE - before) + b"%2B/%2b%3D"
+    assert inputs.percent_decoded(text) == text[: -len(b"%2B/%2b%3D")] + b"+/+="
+
+
 def test_a_body_full_of_percent_signs_costs_little() -> None:
     """It took 12 s for 60 MB, and where it was refused also the time of everybody else."""
     body = b"inputs=" + b"%41" * 5_000_000

@@ -13,13 +13,29 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from yolo_made import BOXES, DEPTH, EVERYTHING, LABELS, POSE, SEMANTIC, Desk, answer, card, form, photo, posted, told
+from yolo_made import (
+    BOXES,
+    DEPTH,
+    EVERYTHING,
+    LABELS,
+    POSE,
+    SEGMENT,
+    SEMANTIC,
+    Desk,
+    answer,
+    card,
+    form,
+    photo,
+    posted,
+    told,
+)
 
 from saccade import errors, media
 from saccade.dialects.dialect import Dialect, Incoming
 from saccade.dialects.hub import Hub
 from saccade.dialects.platform import Platform
 from saccade.dialects.yolo_v1 import YoloV1
+from saccade.engine.cache import key_of
 
 MATCH = {"owner": "some-body", "project": "some-project", "model": "yolo11n"}
 PATH = "/api/models/some-body/some-project/yolo11n/predict"
@@ -57,7 +73,7 @@ def test_a_model_is_found_by_any_name_that_a_file_may_have(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../best", "best/../../x", "/etc/passwd", "~/best", "a\\b", "a\nb", "_hidden", ".best"]
+    "name", ["../best", "best/../../x", "/etc/passwd", "~/best", "a\\b", "a\nb", "_hidden", ".best", "team/best@.."]
 )
 def test_no_model_has_a_name_that_leads_elsewhere(name: str) -> None:
     with pytest.raises(errors.UnknownModel, match="no model's name"):
@@ -162,6 +178,13 @@ def test_the_other_dialects_ask_semantic_models_for_outlines() -> None:
     assert YoloV1().parse(incoming, semantic_desk()).calls[0].options.mask_form == "polygon"
 
 
+@pytest.mark.parametrize("form", ["coco", "yolo", "geojson", "csv"])
+def test_an_export_of_a_semantic_model_is_made_of_outlines(form: str) -> None:
+    ask = Platform().parse(call({"format": form}), semantic_desk())
+    assert ask.calls[0].options.mask_form == "polygon"
+    assert Platform().render(ask, [answer(SEGMENT)]).status == 200
+
+
 @pytest.mark.parametrize("dialect", [Platform(), Hub(), YoloV1()], ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("response", ["l1", "l2", "hub", "platform"])
 def test_what_is_computed_is_for_the_answer_that_was_asked_for(dialect: Dialect, response: str) -> None:
@@ -227,6 +250,24 @@ def test_the_listings() -> None:
     assert [model["id"] for model in listed] == ["yolo11n", "AbCdEfGhIjKlMnOpQrSt"]
     shown = Platform().describe(Incoming("GET", "/api/models/yolo11n", match={"model": "yolo11n"}), Desk())
     assert json.loads(shown.body)["model"]["task"] == "detect"
+    clip = Platform().describe(
+        Incoming("GET", "/api/models/clip", match={"model": "clip"}), Desk(card("clip", "zero-shot-classify"))
+    )
+    assert json.loads(clip.body)["model"]["task"] == "classify"  # the SDK knows no other word for it
+
+
+@pytest.mark.parametrize(("licence", "told"), [("MIT", "MIT"), ("OpenRAIL++", "Other"), (None, "Other")])
+def test_a_licence_for_which_the_sdk_has_no_word_is_another(licence: str | None, told: str) -> None:
+    asked = Incoming("GET", "/api/models/yolo11n", match={"model": "yolo11n"})
+    shown = Platform().describe(asked, Desk(card("yolo11n", licence=licence)))
+    assert json.loads(shown.body)["model"]["license"] == told
+
+
+def test_the_apis_share_cached_answers_where_they_ask_the_same() -> None:
+    """They differ in how many labels they want, which means nothing to a detector."""
+    incoming = form("/", {"model": "yolo11n"}, {"file": photo()}, match={"model": "yolo11n"})
+    keys = {key_of(card("yolo11n"), dialect.parse(incoming, Desk()).calls[0], "auto") for dialect in (Hub(), YoloV1())}
+    assert len(keys) == 1
     projects = Platform().describe(Incoming("GET", "/api/projects/somebody", match={"owner": "somebody"}), Desk())
     assert json.loads(projects.body)["total"] == 1
     missing = Platform().describe(Incoming("GET", "/api/models/nobody", match={"model": "nobody"}), Desk())

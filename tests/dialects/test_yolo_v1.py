@@ -106,6 +106,9 @@ def test_segments_and_keypoints_are_columns() -> None:
 def test_hidden_keypoints_are_zero_only_when_asked_for() -> None:
     pose = json.loads(told(YoloV1(), call({"zero_hidden_keypoints": "1"}), answer(POSE)).body)["data"][0]
     assert pose["keypoints"]["x"] == [370.3125, 0.0]
+    just_seen = dataclasses.replace(POSE, visibility=np.array([[0.99094, 0.5]], np.float32))
+    pose = json.loads(told(YoloV1(), call({"zero_hidden_keypoints": "1"}), answer(just_seen)).body)["data"][0]
+    assert pose["keypoints"]["x"] == [370.3125, 600.0]
 
 
 def test_oriented_boxes_have_four_corners() -> None:
@@ -433,6 +436,8 @@ def test_a_part_for_the_picture_is_no_argument_and_no_argument_holds_a_picture()
     assert asked(call(files={"image": b"not a picture"})).calls[0].media == b"not a picture"
     with pytest.raises(errors.BadInput, match="source"):
         asked(call(files={"source": photo()}))
+    with pytest.raises(errors.BadInput, match="The form has a file under the text 'source'"):
+        asked(call(files={"source": b"P2\n2 1\n255\n0 255\n"}))  # a picture whose bytes are text
     with pytest.raises(errors.BadInput, match="conf"):
         asked(call(files={"conf": b"\xff\xfe"}))
 

@@ -128,7 +128,7 @@ def is_argument(data: bytes) -> bool:
 
 def is_multipart(headers: Mapping[str, str]) -> bool:
     """Whether the Content-Type header says multipart/form-data; ``headers`` has lower-case names."""
-    return headers.get("content-type", "").lower().lstrip().startswith("multipart/form-data")
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 MULTIPART_START = re.compile(rb"\s{0,4}--[^\r\n]{1,80}\r?\ncontent-", re.IGNORECASE)

@@ -169,7 +169,7 @@ def _options(wanted: Arguments, face: Face, card: Card, shape: Response) -> Opti
     return Options(
         conf=None if labels else wanted.conf,
         iou=None if labels else wanted.iou,
-        imgsz=wanted.imgsz or (face.imgsz if card.stride > 1 and card.dynamic and not labels else None),
+        imgsz=wanted.imgsz or (face.imgsz if card.dynamic and not labels else None),
         max_det=wanted.max_det,
         classes=wanted.classes,
         agnostic_nms=wanted.agnostic_nms,
