@@ -100,15 +100,14 @@ def test_a_ribbon_of_which_everything_is_kept_is_refused_before_it_is_enlarged()
     assert squashed(np.zeros((1, 50, 3), np.uint8))[0][""].shape == (1, 3000, 3000, 3)
 
 
-def test_fixed_sizes_are_told_from_free_ones() -> None:
-    assert imageprocessor.of({"image_processor_type": "ViTImageProcessor"}).fixed_hw() == (224, 224)
-    assert imageprocessor.of({"image_processor_type": "DetrImageProcessor"}).fixed_hw() is None
+@pytest.mark.parametrize("hw", [(480, 640), (641, 333), (97, 101)])
+def test_without_a_configuration_pictures_have_the_size_that_the_graph_takes(hw: tuple[int, int]) -> None:
+    def came_out(config: dict[str, Any] | None, kind: str, input_hw: tuple[int, int]) -> tuple[int, ...]:
+        return imageprocessor.of(config, kind, input_hw)(np.zeros((*hw, 3), np.uint8))[0][""].shape[1:3]
 
-
-def test_without_a_configuration_pictures_have_the_size_that_the_graph_takes() -> None:
-    assert imageprocessor.of(None, "ViT", (299, 300)).fixed_hw() == (299, 300)
-    assert imageprocessor.of({}, "Detr", (320, 320)).fixed_hw() == (320, 320)
-    assert imageprocessor.of({"size": 64}, "ViT", (299, 300)).fixed_hw() == (64, 64)
+    assert came_out(None, "ViT", (299, 300)) == (299, 300)
+    assert came_out({}, "Detr", (320, 320)) == (320, 320)
+    assert came_out({"size": 64}, "ViT", (299, 300)) == (64, 64)
 
 
 @pytest.mark.parametrize(

@@ -198,11 +198,6 @@ class ImageProcessor:
         missing = (max(0, height - image_rgb.shape[0]), max(0, width - image_rgb.shape[1]))
         return np.pad(image_rgb, ((0, missing[0]), (0, missing[1]), (0, 0)))
 
-    def fixed_hw(self) -> Size | None:
-        """(height, width) of the network's input if every image comes out alike, else None."""
-        found = {size_of(self(np.zeros((*hw, 3), np.uint8))[0][""][0]) for hw in ((480, 640), (641, 333), (97, 101))}
-        return found.pop() if len(found) == 1 else None
-
 
 def of(config: Mapping[str, Any] | None, otherwise: str = "ViT", input_hw: Size | None = None) -> ImageProcessor:
     """The processor that a ``preprocessor_config.json`` describes; ``otherwise`` is the kind where it names none.

@@ -130,6 +130,15 @@ def test_a_call_that_left_is_taken_out_once() -> None:
     assert len(waiting.line) == 0
 
 
+@pytest.mark.parametrize("priority", [0, 5])
+def test_a_caller_whose_last_call_left_holds_nobody_up(priority: int) -> None:
+    waiting = Waiting()
+    left, stays = waiting.come("a", priority=priority), waiting.come("b")
+    assert waiting.line.discard(left)
+    assert waiting.line.take() is stays
+    assert waiting.line.take() is None
+
+
 class Answering:
     """A way to a replica that answers when it is told to."""
 
@@ -252,6 +261,7 @@ def test_answers_come_out_as_they_went_in_however_they_are_cut(cut: int) -> None
 
 def test_the_time_to_come_back_grows_with_the_line() -> None:
     waiting = Waiting(limit=10)
+    assert waiting.line.retry_after_s(2) > 0, "nothing is known yet, and 'at once' would be a loop"
     waiting.line.pace.note(1.0)
     waits: list[float] = []
     for _ in range(10):
@@ -276,6 +286,9 @@ def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bytes() -> None
         assert await cache.get(bytes([99])) is not None
         await cache.put(b"huge", answer(10_000))
         assert await cache.get(b"huge") is None
+        await cache.put(b"large", answer(700))
+        assert await cache.get(b"large") is None, "it would be in the place of a quarter of all others"
+        assert await cache.get(b"\x00") is not None
         await cache.close()
         assert cache.bytes == 0
 
@@ -302,6 +315,28 @@ def test_the_cache_holds_no_more_than_it_counts() -> None:
         assert kept is not None
         assert kept.cached
         assert (kept.result.names, kept.result.scores.tolist()) == (("a",) * 100, [0.0] * 100)
+
+    asyncio.run(main())
+
+
+def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
+    class Shelf:
+        asked = 0
+
+        async def get(self, key: bytes) -> Answer | None:
+            self.asked += 1
+            return answer() if self.asked == 1 else None
+
+        async def put(self, key: bytes, answer: Answer) -> None: ...
+
+        async def close(self) -> None: ...
+
+    async def main() -> None:
+        shelf = Shelf()
+        cache = Cache(1 << 20, 60.0, shelf)
+        assert await cache.get(b"k") is not None
+        assert await cache.get(b"k") is not None, "the other process may be gone by now"
+        assert shelf.asked == 1
 
     asyncio.run(main())
 

@@ -45,6 +45,20 @@ def test_without_classes_they_suppress_one_another() -> None:
     assert nms(corners_of(ANCHORS), SCORES, None, 0.45).tolist() == [0, 3]
 
 
+def test_boxes_of_equal_scores_stay_in_the_order_in_which_they_came() -> None:
+    left = np.arange(0, 6000, 20, dtype=np.float32)
+    boxes = np.stack((left, left, left + 10, left + 10), axis=1)
+    scores = np.tile(np.array([0.5, 0.9], np.float32), 150)
+    assert nms(boxes, scores, None, 0.45).tolist() == [*range(1, 300, 2), *range(0, 300, 2)]
+
+
+def test_no_more_candidates_are_looked_at_than_the_reference_looks_at() -> None:
+    boxes = np.array([[0, 0, 10, 10]] * 30_000 + [[50, 50, 60, 60]], np.float32)
+    scores = np.array([0.9] * 30_000 + [0.5], np.float32)
+    assert nms(boxes, scores, None, 0.45).tolist() == [0]
+    assert nms(boxes[1:], scores[1:], None, 0.45).tolist() == [0, 29_999]
+
+
 def test_an_overlap_of_just_the_threshold_is_kept() -> None:
     boxes = np.array([[0, 0, 20, 10], [0, 0, 10, 10]], np.float32)
     scores = np.array([0.9, 0.8], np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -154,7 +155,10 @@ def test_pngs_of_any_size_are_whole() -> None:
     for hw in ((1, 1), (1, 3000), (3000, 1), (1080, 1920), (17, 33)):
         mask = blobs(hw, 3)
         crop = Crop(0, 0, mask)
-        assert (np.asarray(Image.open(io.BytesIO(png(crop, hw)))) == mask * 255).all()
+        file = png(crop, hw)
+        assert (np.asarray(Image.open(io.BytesIO(file))) == mask * 255).all()
+        packed = file[file.index(b"IDAT") + 4 : file.index(b"IEND") - 8]
+        assert len(zlib.decompress(packed)) == hw[0] * (hw[1] + 1), "a row too many is an error to strict readers"
 
 
 @pytest.mark.parametrize("crop", EDGES)
@@ -191,6 +195,17 @@ def test_a_coarse_grid_is_repeated() -> None:
     expected = np.zeros((8, 8), np.uint8)
     expected[:4, 4:] = 1
     assert (painted(moved, (8, 8)) == expected).all()
+
+
+def test_outlines_of_any_length_are_linked() -> None:
+    longest = np.stack((np.arange(70_000), np.arange(70_000) % 2), axis=1).astype(np.float32)
+    assert nearest(np.array([[0, 9], [500, 2]], np.float32), longest) == (1, 499)
+
+
+def test_outlines_never_leave_the_image() -> None:
+    grid = Grid(10, 10, 1.0, 1.0, 3.0, 2.0, (6, 4))
+    (outline,) = outlines([Crop(0, 0, np.ones((10, 10), np.uint8))], grid)
+    assert (outline.min(axis=0).tolist(), outline.max(axis=0).tolist()) == ([0, 0], [4, 6])
 
 
 def test_masks_in_the_padding_vanish() -> None:

@@ -308,6 +308,53 @@ def test_a_wrong_sidecar_is_named_with_its_fault(tmp_path: Path, notes: str) -> 
         Local([tmp_path]).find("m")
 
 
+def test_an_exported_folder_has_the_models_name_unless_a_file_beside_it_has_it(tmp_path: Path) -> None:
+    for export in ("a_openvino_model", "b_onnx_model"):
+        onnx_file(tmp_path / export / "best.onnx", metadata=DETECTOR)
+    onnx_file(tmp_path / "b.onnx", metadata=DETECTOR)
+    assert {card.name for card in Local([tmp_path]).cards()} == {"a", "b", "b_onnx_model"}
+
+
+def test_folders_are_searched_for_an_owner_a_project_and_a_model_and_no_deeper(tmp_path: Path) -> None:
+    for name in ("model", "owner/model", "owner/project/model", "owner/project/backup/model"):
+        onnx_file(tmp_path / f"{name}.onnx", metadata=DETECTOR)
+    (tmp_path / "owner" / "again").symlink_to(tmp_path)
+    names = {entry.name for entry in Local([tmp_path]).entries()}
+    assert names == {"model", "owner/model", "owner/project/model", "owner/again/model"}
+
+
+def test_a_file_that_comes_within_one_tick_of_the_clock_is_noticed(tmp_path: Path) -> None:
+    """Some file systems count whole seconds, and others the ticks of the kernel."""
+    onnx_file(tmp_path / "a.onnx", metadata=DETECTOR)
+    local = Local([tmp_path])
+    now = time.time_ns()
+    os.utime(tmp_path, ns=(now, now))
+    assert {card.name for card in local.cards()} == {"a"}
+    onnx_file(tmp_path / "b.onnx", metadata=DETECTOR)
+    os.utime(tmp_path, ns=(now, now))
+    assert {card.name for card in local.cards()} == {"a", "b"}
+
+
+def test_documents_beside_models_are_no_models(tmp_path: Path) -> None:
+    """Of a graph by OpenVINO there are two files; photos have descriptions in XML, too, as Pascal VOC wrote them."""
+    onnx_file(tmp_path / "best.onnx", metadata=DETECTOR)
+    (tmp_path / "photo.xml").write_text("<annotation><folder>photos</folder></annotation>")
+    (tmp_path / "._best.onnx").write_bytes(b"what macOS notes of a file on a stick")
+    onnx_file(tmp_path / ".trash" / "old.onnx", metadata=DETECTOR)
+    local = Local([tmp_path])
+    assert [entry.name for entry in local.entries()] == ["best"]
+    assert local.problems() == {}
+
+
+def test_of_several_files_of_one_name_one_is_listed_and_served(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        onnx_file(tmp_path / folder / "a.onnx", metadata=DETECTOR)
+    (tmp_path / "one" / "a.pt").write_bytes(b"what the graph was made of")
+    local = Local([tmp_path / "one", tmp_path / "other"])
+    assert [card.files for card in local.cards()] == [(str(tmp_path / "one" / "a.onnx"),)]
+    assert [entry.name for entry in local.entries()] == ["a"]
+
+
 def test_every_cut_and_every_flipped_byte_of_a_model_is_a_clear_error_or_a_card(tmp_path: Path) -> None:
     whole = onnx_file(tmp_path / "good.onnx", metadata=DETECTOR).read_bytes()
     folder = tmp_path / "broken"

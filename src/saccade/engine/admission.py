@@ -193,7 +193,7 @@ class Line:
         higher = sum(
             sum(map(len, level.values())) for priority, level in self._levels.items() if priority > call.priority
         )
-        return higher + sum(min(len(waiting), turns - (caller == call.caller)) for caller, waiting in equals.items())
+        return higher + sum(min(len(waiting), turns) for waiting in equals.values())
 
 
 def expired() -> DeadlinePassed:

@@ -233,7 +233,7 @@ def rle(crop: Crop, hw: tuple[int, int]) -> Rle:
     inner = np.stack((ends[apart], starts[apart]), axis=1).ravel()
     edges = np.concatenate(([0], places[:1], inner, places[-1:], [height * width]))
     counts = np.diff(edges).tolist()
-    if counts[-1] == 0 and len(counts) > 1:
+    if counts[-1] == 0:
         counts.pop()
     return Rle(hw, tuple(counts))
 

@@ -119,7 +119,7 @@ def document(dialects: Sequence[Dialect], base_url: str, served: Container[str] 
     paths: dict[str, dict[str, Any]] = {path: {"get": _house(path, summary)} for path, summary in HOUSE.items()}
     for dialect, route, path in listed(dialects):
         for method in route.methods:
-            known, fresh = paths.setdefault(path, {}), operation(dialect, route, method)
+            known, fresh = paths.setdefault(path, {}), operation(dialect, route)
             known[method.lower()] = _joined(known[method.lower()], fresh) if method.lower() in known else fresh
     paths |= administration.paths(served)
     return {
@@ -140,7 +140,7 @@ def document(dialects: Sequence[Dialect], base_url: str, served: Container[str] 
     }
 
 
-def operation(dialect: Dialect, route: Route, method: str) -> dict[str, Any]:
+def operation(dialect: Dialect, route: Route) -> dict[str, Any]:
     """One method of one path."""
     predicts = route.action == "predict"
     statuses = PREDICTED if predicts else ASKED

@@ -40,7 +40,6 @@ CHECK: Final = (
 NO_DISPLAY: Final = ("libGL", "libgthread", "libEGL", "libxcb")
 """Libraries of the desktop. OpenCV's usual build wants them, and machines without a screen often have none."""
 
-SUFFIX: Final = ".pt"
 CHECKED: Final = "saccade-checked"
 """A file in the environment, written last: without it the environment is not whole."""
 
