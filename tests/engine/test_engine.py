@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from tests.engine.shelf import Shelf, picture, running
 
+from saccade import media
 from saccade.call import Answer, Call, Clip, Options
 from saccade.card import Card
 from saccade.engine import Engine, residency
@@ -67,6 +68,16 @@ def test_every_caller_gets_the_answer_to_its_own_image(run: Run, isolate: bool) 
             assert [brightness(answer) for answer in answers] == list(range(40))
             assert answers[0].model == "m"
             assert answers[0].image_hw == (4, 4)
+
+    run(main())
+
+
+def test_a_picture_is_drawn_for_who_asks_for_it_alone(run: Run, isolate: bool) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), isolate=isolate) as engine:
+            drawn, plain = [await engine.predict(call(annotate=wanted)) for wanted in (True, False)]
+            assert plain.annotated is None
+            assert media.decode(drawn.annotated or b"").rgb.shape == (4, 4, 3)
 
     run(main())
 

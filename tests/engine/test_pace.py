@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from saccade.card import Card
 from saccade.engine.pace import Pace, measured, recall, remember
+from saccade.errors import RunFailed
 from saccade.runtimes.session import Compute
 
 CARD = Card(name="m", task="detect", family="yolo", runtime="openvino", revision="1")
@@ -24,7 +26,21 @@ def test_a_device_that_does_one_thing_at_a_time_wants_batches() -> None:
         with device:
             time.sleep(0.01)
 
-    assert measured(run, IMAGE, 2, 16).batch >= 8
+    assert 8 <= measured(run, IMAGE, 2, 16).batch <= 16
+    assert measured(run, IMAGE, 2, 4).batch == 4
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RunFailed("The card is out of memory.")])
+def test_batches_for_which_there_is_no_room_are_not_made_and_stop_no_start(error: Exception) -> None:
+    device = threading.Lock()
+
+    def run(tensors: Any) -> None:
+        if len(tensors[""]) > 4:
+            raise error
+        with device:
+            time.sleep(0.01)
+
+    assert measured(run, IMAGE, 2, 16).batch == 4
 
 
 def test_a_device_whose_batches_take_longer_than_their_images_wants_none() -> None:

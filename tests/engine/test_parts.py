@@ -449,6 +449,46 @@ def test_outputs_that_cannot_be_told_apart_are_run_alone() -> None:
     assert sorted(results) == [0, 1, 2, 3]
 
 
+def test_what_a_graph_says_of_an_image_is_told_to_who_sent_it() -> None:
+    def run(tensors: Any) -> list[Any]:
+        raise RunFailed("The card is out of memory.") if tensors[""].any() else ValueError("a secret path")
+
+    batcher = Batcher(run, 4)
+    with pytest.raises(RunFailed, match="out of memory"):
+        batcher.run({"": np.ones((1, 1))}, lambda: True)
+    with pytest.raises(RunFailed, match=r"^The model failed on this image \(ValueError\)\.$"):
+        batcher.run({"": np.zeros((1, 1))}, lambda: True)
+    batcher.close()
+
+
+def test_a_graph_that_makes_one_answer_of_a_batch_is_given_no_second_batch() -> None:
+    gate = threading.Event()
+    counts: list[int] = []
+
+    def run(tensors: Any) -> list[Any]:
+        gate.wait(5)
+        counts.append(len(tensors[""]))
+        return [tensors[""].sum(axis=0, keepdims=True)]
+
+    batcher = Batcher(run, 4)
+    results: list[float] = []
+    threads = [
+        threading.Thread(
+            target=lambda n=n: results.append(batcher.run({"": np.full((1, 2), n)}, lambda: True)[0][0][0, 0])
+        )
+        for n in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    gate.set()
+    for thread in threads:
+        thread.join(5)
+    batcher.close()
+    assert sorted(results) == list(range(12))
+    assert [count for count in counts if count > 1] == [4]
+
+
 def test_hands_do_all_tasks_and_prefer_the_one_that_was_busy_last() -> None:
     done: list[tuple[int, str]] = []
     lock = threading.Lock()

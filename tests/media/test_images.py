@@ -131,7 +131,7 @@ def test_all_eight_orientations_come_out_upright(form: str, turn: int) -> None:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-@pytest.mark.parametrize("how", ["CMYK", "stray bytes"])
+@pytest.mark.parametrize("how", ["CMYK", "stray bytes", "two blocks"])
 def test_an_unusual_jpeg_is_turned_once(how: str, turn: int) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = turn
@@ -139,7 +139,18 @@ def test_an_unusual_jpeg_is_turned_once(how: str, turn: int) -> None:
     if how == "stray bytes":  # before a marker: decoders skip them with a warning
         at = data.index(b"\xff\xda")
         data = data[:at] + b"\0\0" + data[at:]
+    if how == "two blocks":  # an editor wrote its own behind the camera's
+        block = b"Exif\0\0" + struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x0112, 3, 1, turn % 8 + 1, 0, 0)
+        at = data.index(b"\xff\xdb")
+        data = data[:at] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[at:]
     np.testing.assert_array_equal(decode(data).rgb, by_pillow(data))
+
+
+def test_a_webp_is_turned_although_a_part_of_odd_length_stands_before_its_orientation() -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    data = saved(Pillow.fromarray(photo()), "WEBP", exif=exif, icc_profile=b"odd" * 43)
+    assert decode(data).rgb.shape[:2] == by_pillow(data).shape[:2] == (53, 37)
 
 
 def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
@@ -154,6 +165,12 @@ def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
             data[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
         )
         np.testing.assert_array_equal(decode(marked).rgb, np.rot90(photo(), -1))
+
+
+def test_a_jpeg_2000_that_begins_within_its_canvas_is_as_large_as_what_there_is_of_it() -> None:
+    for bare in (False, True):
+        data = saved(Pillow.fromarray(photo()), "JPEG2000", no_jp2=bare, offset=(8, 16), tile_size=(128, 128))
+        np.testing.assert_array_equal(decode(data).rgb, photo())
 
 
 def test_alpha_is_dropped_and_not_blended() -> None:
@@ -257,6 +274,24 @@ def test_limits_are_told_from_the_header_with_both_numbers() -> None:
     assert "(0.001961 megapixels); at most 0.00196 megapixels" in caught.value.message, "not 64.0 of at most 64"
     with pytest.raises(TooLarge, match=f"{len(data)} bytes"):
         decode(data, Limits(max_bytes=100))
+
+
+@pytest.mark.parametrize(("form", "at"), [("JPEG", 5), ("JPEG", 7), ("BMP", 18), ("BMP", 22)])
+def test_a_picture_without_a_height_or_width_is_told_so(form: str, at: int) -> None:
+    data = saved(Pillow.fromarray(photo()), form)
+    at += data.index(b"\xff\xc0") if form == "JPEG" else 0
+    with pytest.raises(BadInput, match=r"its header says (0x37|53x0) pixels"):
+        decode(data[:at] + bytes(2) + data[at + 2 :])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_sizes_in_a_jpeg_the_larger_is_held_against_the_limit(first: bool) -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG")
+    frame = data.index(b"\xff\xc0")
+    huge = data[frame : frame + 5] + struct.pack(">HH", 60_000, 60_000) + data[frame + 9 : frame + 19]
+    at = frame if first else frame + 19
+    with pytest.raises(TooLarge, match="60000x60000"):
+        decode(data[:at] + huge + data[at:] + bytes(4_000_000))
 
 
 @pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "TGA", "JPEG", "WEBP", "PPM", "JPEG2000", "AVIF"])
@@ -426,7 +461,7 @@ def test_the_larger_a_photo_the_fewer_passes_may_be_drawn_over_it() -> None:
 def test_what_stands_behind_a_photo_or_in_its_segments_is_no_pass_of_it() -> None:
     data = saved(Pillow.fromarray(photo()), "JPEG", progressive=True)
     thumbnails = b"\xff\xe5" + struct.pack(">H", 2 + 4 * 1000) + b"\xff\xda\0\x08" * 1000
-    video = b"\xff\xda\0\x08" * 1000
+    video = b"\xff\xda\0\x08" * 30_000
     np.testing.assert_array_equal(decode(data[:2] + thumbnails + data[2:] + video).rgb, decode(data).rgb)
 
 

@@ -27,6 +27,11 @@ def test_the_largest_come_in_the_order_of_torch(row: dict[str, Any]) -> None:
     assert torch_topk_unsorted(wave((row["n"],), row["step"]), row["k"]).tolist() == row["order"]
 
 
+def test_of_few_wanted_among_many_the_largest_come_first() -> None:
+    values = np.random.default_rng(0).permutation(192).astype(np.float32)
+    assert values[torch_topk_unsorted(values, 3)].tolist() == [191, 190, 189]
+
+
 def test_planes_that_cannot_win_are_left_out_without_changing_the_answer() -> None:
     random = np.random.default_rng(0)
     planes = random.normal(0, 1, (30, 12, 9)).astype(np.float32)

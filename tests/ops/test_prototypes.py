@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from saccade.ops.prototypes import crops_on_image, crops_on_input
+from saccade.ops.maps import bilinear
+from saccade.ops.prototypes import crops_on_image, crops_on_input, interpolated
 from saccade.ops.resize import boxes_to_image, framed
 from saccade.results import Crop
 
@@ -20,6 +21,15 @@ def made(seed: int, count: int, hw: tuple[int, int]) -> tuple[np.ndarray, np.nda
     sizes = np.exp(dice.uniform(0, 6, (count, 2)))
     boxes = np.concatenate((centres - sizes / 2, centres + sizes / 2), axis=1).astype(np.float32)
     return dice.standard_normal((count, 32)).astype(np.float32), prototypes, boxes
+
+
+@pytest.mark.parametrize("hw", [(20, 31), (5, 6)])
+def test_a_part_of_an_enlarged_plane_is_that_of_the_whole_up_to_its_edges(hw) -> None:
+    plane = np.random.default_rng(0).standard_normal((7, 9)).astype(np.float32)
+    whole = bilinear(plane, hw)
+    for rows, columns in (((0, hw[0]), (0, hw[1])), ((2, 4), (1, 5)), ((0, 1), (hw[1] - 1, hw[1]))):
+        part = interpolated(plane, hw, rows, columns)
+        np.testing.assert_allclose(part, whole[slice(*rows), slice(*columns)], atol=1e-5)
 
 
 def cut_by_box(mask: np.ndarray, box: np.ndarray) -> np.ndarray:

@@ -28,6 +28,14 @@ def test_imagenets_folder_names_become_words(tmp_path: Path, names: dict[int, st
     assert card.labels == expected
 
 
+def test_a_detector_of_80_classes_that_names_none_knows_those_of_coco(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "coco.onnx", [(1, 84, 8400)])
+    onnx_file(tmp_path / "other.onnx", [(1, 83, 8400)])
+    found = {card.name: card.labels for card in Local([tmp_path]).cards()}
+    assert (found["coco"][0], found["coco"][79]) == ("person", "toothbrush")
+    assert (found["other"][0], found["other"][78]) == ("class0", "class78")
+
+
 def test_a_few_bytes_that_promise_millions_of_classes_get_no_names_made(tmp_path: Path) -> None:
     (hub_folder(tmp_path / "a") / "config.json").write_text(
         json.dumps({"architectures": ["ViTForImageClassification"], "num_labels": 2_000_000})

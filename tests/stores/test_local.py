@@ -47,6 +47,29 @@ def test_the_revision_of_a_cached_repository_is_a_name_beside_the_others(tmp_pat
         assert Local([tmp_path / "models"]).entries() == ()
 
 
+def test_of_several_revisions_in_a_cache_the_one_of_main_is_served(tmp_path: Path) -> None:
+    cached = tmp_path / "models--a--b"
+    for revision in ("old", "new"):
+        hub_folder(cached / "snapshots" / revision)
+    (cached / "refs").mkdir()
+    for revision in ("old", "new"):
+        (cached / "refs" / "main").write_text(f"{revision}\n")
+        card = Local([tmp_path]).find("a/b")
+        assert card is not None
+        assert {Path(file).parent.name for file in card.files} == {revision}
+
+
+def test_a_repository_is_served_as_soon_as_its_missing_file_comes(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "hub")
+    weights = folder / "model.safetensors"
+    kept = weights.read_bytes()
+    weights.unlink()
+    local = Local([tmp_path])
+    assert "no weights" in local.problems()["hub"].message
+    weights.write_bytes(kept)
+    assert (local.problems(), [card.name for card in local.cards()]) == ({}, ["hub"])
+
+
 def test_links_that_lead_to_themselves_and_names_of_odd_bytes_do_not_hide_the_others(tmp_path: Path) -> None:
     onnx_file(tmp_path / "sound.onnx", metadata=DETECTOR)
     (tmp_path / "ring.onnx").symlink_to("ring.onnx")

@@ -94,14 +94,15 @@ def _unidentified(data: bytes) -> BadInput:
 def _jpeg(data: bytes) -> Header | None:
     """Walks the marker segments up to the start of the scan (ITU T.81, annex B)."""
     size: tuple[int, int, int, int] | None = None
-    turn, name, frame = 1, "JPEG", 0
+    turn: int | None = None
+    name, frame = "JPEG", 0
     for marker, start, end in _jpeg_segments(data):
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, components = struct.unpack_from(">BHHB", data, start)
             if size is None or width * height > size[0] * size[1]:
                 size = (width, height, bits, components)
             frame = marker
-        elif marker == 0xE1 and turn == 1 and data.startswith(exif.PREFIX, start):
+        elif marker == 0xE1 and turn is None and data.startswith(exif.PREFIX, start):
             turn = exif.orientation(data[start:end])
         elif marker == 0xE2 and data.startswith(b"MPF\x00", start):
             name = "MPO"
@@ -113,7 +114,7 @@ def _jpeg(data: bytes) -> Header | None:
         raise BadInput(f"the JPEG image is refused: it is drawn in more than {most} passes")
     if frame in SEQUENTIAL and len(data) * PIXELS_PER_BYTE < width * height:
         raise BadInput(f"the JPEG image is truncated: {len(data)} bytes cannot hold its {width}x{height} pixels")
-    return Header(name, width, height, turn, bits, components)
+    return Header(name, width, height, turn or 1, bits, components)
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:

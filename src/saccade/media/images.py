@@ -98,7 +98,10 @@ def _pixels(data: bytes, header: Header, limits: Limits) -> ByteArray:
         case "WEBP":
             return exif.upright(_opencv(data, header), header.orientation)
         case "JPEG2000" if header.components == 3 and SRGB_BOX.search(data, 0, 4096):
-            return _opencv(data, header)
+            try:
+                return _opencv(data, header)
+            except BadInput:  # or it begins within its canvas, which OpenCV does not read
+                return _pillow(data, header, limits)
         case "HEIF":
             return _heif(data, limits)
         case "PPM" if netpbm.is_text(data):
