@@ -549,12 +549,23 @@ def test_the_window_slides(store: Database, keys: Keys) -> None:
     assert refused.token == ""
     assert 0 < refused.reset_epoch_s - time.time() < 0.5
     time.sleep(0.5)
+    assert windows.look(key.id, 1).used == 1, "who only looks is not told of the first call any more"
     assert windows.take(key.id, 2, 1, 1).token, "the first call left the window"
     assert not windows.take(key.id, 2, 1, 1).token, "the second one is still in it"
     windows.give_back(key.id, second.token)
     windows.give_back(key.id, second.token)
     assert windows.look(key.id, 1).used == 1
     assert windows.take(key.id, 2, 1, 1).token
+
+
+def test_a_call_about_several_images_is_given_back_whole_and_once(store: Database, keys: Keys) -> None:
+    windows = SqlWindows(store)
+    key, _ = keys.create("x")
+    several = windows.take(key.id, 5, 60, 3)
+    for _ in range(2):
+        windows.give_back(key.id, several.token)
+    assert windows.take(key.id, 5, 60, 5).token
+    assert not windows.take(key.id, 5, 60, 1).token
 
 
 def counted_for(store: Database) -> set[str]:
