@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -556,6 +557,19 @@ def test_the_window_slides(store: Database, keys: Keys) -> None:
     windows.give_back(key.id, second.token)
     assert windows.look(key.id, 1).used == 1
     assert windows.take(key.id, 2, 1, 1).token
+
+
+@pytest.mark.parametrize(("days", "told"), [(1, 1), (2, 2), (3, 3), (30, 3)])
+def test_the_usage_of_so_many_days_begins_with_today(store: Database, keys: Keys, days: int, told: int) -> None:
+    key, secret = keys.create("x")
+    today = datetime.now(UTC).date()
+    with store.write() as connection:
+        for ago in range(3):
+            day = (today - timedelta(days=ago)).isoformat()
+            row = {"day": day, "key_id": key.id, "model": "one", "calls": 1, "errors": 0}
+            connection.execute(database.usage.insert().values(row))
+    (used,) = asked(made(store), ("GET", f"/v1/usage?days={days}", {"headers": {"x-api-key": secret}}))
+    assert len(used.json()["days"]) == told
 
 
 def test_a_call_about_several_images_is_given_back_whole_and_once(store: Database, keys: Keys) -> None:

@@ -299,7 +299,7 @@ class KeyGate(Counting):
                     connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more))
 
     def _usage(self, caller: Caller, days: int, everybody: bool) -> dict[str, Any]:
-        since = (datetime.now(UTC).date() - timedelta(days=max(0, days - 1))).isoformat()
+        since = (datetime.now(UTC).date() - timedelta(days=days - 1)).isoformat()
         query = sql.select(usage).where(usage.c.day >= since).order_by(usage.c.day, usage.c.key_id, usage.c.model)
         if not everybody:
             query = query.where(usage.c.key_id == caller.id)
