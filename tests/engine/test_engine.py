@@ -359,6 +359,22 @@ def test_a_model_that_cannot_be_opened_says_why_and_is_not_tried_for_every_call(
     run(main())
 
 
+def test_who_loads_a_model_that_failed_a_moment_ago_has_it_tried_again(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={"corrupt": True, "load_ms": 0})
+        async with running(library, isolate=False) as engine:
+            with pytest.raises(CorruptFiles):
+                await engine.load("m")
+            library.put("m", {})  # what it lacked is there now, and none of its files changed
+            await asyncio.sleep(1.1)
+            with pytest.raises(CorruptFiles):
+                await engine.predict(call())
+            await engine.load("m")
+            assert brightness(await engine.predict(call())) == 100
+
+    run(main())
+
+
 def test_the_same_question_is_answered_from_the_cache_if_the_caller_allows(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={}), isolate=False, cache_bytes=1 << 20) as engine:
@@ -610,6 +626,17 @@ def test_a_video_is_answered_frame_by_frame_in_order(run: Run, isolate: bool, da
             with pytest.raises(BadInput):
                 async for _ in engine.stream(Call(model="m", media=b"no film", clip=Clip())):
                     pass
+
+    run(main())
+
+
+def test_a_video_may_take_longer_than_an_image(run: Run, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 60}), isolate=False, request_timeout_s=0.2) as engine:
+            await engine.load("m")
+            assert len([answer async for answer in engine.stream(Call(model="m", media=film, clip=Clip()))]) == 12
 
     run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 import subprocess
@@ -18,9 +19,10 @@ import numpy as np
 import psutil
 import pytest
 from msgspec.structs import force_setattr
+from PIL import Image
 from tests.engine.shelf import Shelf, photo_sized, picture, running
 
-from saccade.call import Answer, Call
+from saccade.call import Answer, Call, Clip
 from saccade.card import Card
 from saccade.engine import Engine, process
 from saccade.engine.murmur import MOST_BYTES, Murmur
@@ -72,6 +74,25 @@ def test_the_calls_of_a_killed_worker_are_answered_by_the_next(run: Run) -> None
             facts = engine.info()["models"][0]
             assert facts["crashes"] == 1
             assert 1 <= facts["retried"] <= 4
+
+    run(main())
+
+
+def test_a_video_whose_worker_is_killed_goes_on_behind_the_frames_that_were_answered(run: Run) -> None:
+    film = io.BytesIO()
+    first, *others = [Image.new("L", (16, 16), 10 * number) for number in range(1, 25)]
+    first.save(film, "GIF", save_all=True, append_images=others)
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 5})) as engine:
+            await engine.load("m")
+            seen: list[int] = []
+            async for answer in engine.stream(Call(model="m", media=film.getvalue(), clip=Clip())):
+                seen.append(round(brightness(answer) / 10))
+                if len(seen) == 6:
+                    os.kill(pids(engine)[0], signal.SIGKILL)
+            assert seen == list(range(1, 25))
+            assert engine.info()["models"][0]["crashes"] == 1
 
     run(main())
 

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -323,6 +323,17 @@ def test_bombs_and_broken_or_unknown_encodings_are_refused(body: bytes, encoding
     response = asked(app, "POST", "/first/one", content=body, headers={"content-encoding": encoding})
     assert response.status_code == status
     assert app.shelf.held_bytes == 0
+
+
+def test_a_body_in_an_encoding_that_is_not_known_is_refused_before_it_is_sent() -> None:
+    sent: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        sent.append(b"x" * 1000)
+        yield sent[-1]
+
+    refused = asked(made(), "POST", "/first/one", content=body(), headers={"content-encoding": "br"})
+    assert (refused.status_code, sent) == (400, [])
 
 
 def test_a_body_that_never_ends_is_given_up() -> None:

@@ -740,7 +740,10 @@ async def within_3_s(holds: Callable[[], Any]) -> None:
         await asyncio.sleep(0.1)
 
 
-def test_what_could_not_be_written_down_is_written_later(store: Database, keys: Keys, tmp_path: Path) -> None:
+def test_what_could_not_be_written_down_is_written_later_and_told_once(
+    store: Database, keys: Keys, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "saccade.server")
     _, secret = keys.create("x", quota_calls=0)
     app = made(store)
     assert called(app, secret)[0].status_code == 200
@@ -752,6 +755,8 @@ def test_what_could_not_be_written_down_is_written_later(store: Database, keys: 
     asyncio.run(app.close())
     with sqlite3.connect(tmp_path / "saccade.db") as kept:
         assert kept.execute("select model, calls from usage").fetchall() == [("one", 2)]
+    assert caplog.text.count("usage is written down later") == 1
+    assert caplog.text.count("usage is written down again") == 1
 
 
 def test_a_server_whose_database_never_comes_back_ends_well(store: Database, keys: Keys, tmp_path: Path) -> None:

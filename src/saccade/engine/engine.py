@@ -138,7 +138,7 @@ class Engine:
             key = key_of(card, call, self.rules.precision)
             kept = await self._cache.get(key)
             if kept is not None:
-                return replace(kept, model=card.name)
+                return kept
         deadline = self._deadline(call)
         self._enter()
         came = time.monotonic()
