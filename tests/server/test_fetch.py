@@ -15,7 +15,7 @@ import httpcore
 import pytest
 
 from saccade.errors import BadInput, Error, TooLarge
-from saccade.server.fetch import SIDE_BY_SIDE, Fetcher, is_public
+from saccade.server.fetch import SIDE_BY_SIDE, Fetcher, _resolved, is_public
 
 
 class Site(BaseHTTPRequestHandler):
@@ -34,6 +34,11 @@ class Site(BaseHTTPRequestHandler):
             self.reply(200, b"<html>", {"Content-Type": "text/html"})
         elif where == "/big":
             self.reply(200, bytes(5000), {"Content-Type": "image/png"})
+        elif where == "/promised":
+            self.send_response(200)
+            self.send_header("Content-Length", "5000")
+            self.end_headers()
+            time.sleep(1.5)
         elif where == "/endless":
             self.send_response(200)
             self.end_headers()
@@ -235,19 +240,43 @@ def test_public_addresses_pass_in_every_form(address: str) -> None:
         *("http://example.org:22/", "http://example.org:6379/", "http://example.org:8080/"),
     ],
 )
-def test_addresses_in_other_forms_are_refused(address: str) -> None:
+def test_addresses_in_other_forms_are_refused(site: ThreadingHTTPServer, address: str) -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["8.8.8.8"] if host == "example.org" else await _resolved(host, port)
+
+    wire = Wire(site.server_port)
     with pytest.raises(Error) as caught:
-        fetched(address, "*")
+        fetched(address, "*", resolve=resolve, backend=wire)
     assert isinstance(caught.value, BadInput)
+    assert wire.asked == []
+
+
+def test_of_several_addresses_the_next_is_tried_where_one_does_not_answer(site: ThreadingHTTPServer) -> None:
+    class HalfWire(Wire):
+        async def connect_tcp(self, host: str, port: int, *args: Any, **more: Any) -> httpcore.AsyncNetworkStream:
+            if ":" in host:
+                raise httpcore.ConnectError("no route")
+            return await super().connect_tcp(host, port)
+
+    names = Names(photos_example=[["2606:4700::1", "8.8.8.8"]])
+    assert fetched("http://photos.example/photo", "*", resolve=names, backend=HalfWire(site.server_port)) == b"picture"
+
+
+def test_an_address_of_one_link_is_no_public_one(site: ThreadingHTTPServer) -> None:
+    names, wire = Names(near_example=[["fe80::1%eth0"]]), Wire(site.server_port)
+    with pytest.raises(BadInput, match="public ones only"):
+        fetched("http://near.example/photo", "*", resolve=names, backend=wire)
+    assert fetched("http://near.example/photo", "fe80::/10", resolve=names, backend=wire) == b"picture"
 
 
 def test_only_allowed_hosts_and_ports_are_asked(site: ThreadingHTTPServer) -> None:
-    names = Names(a_example_org=[["8.8.8.8"]], evil_org=[["8.8.8.8"]])
+    names = Names(a_example_org=[["8.8.8.8"]], a_example_org_=[["8.8.8.8"]], evil_org=[["8.8.8.8"]])
 
     def fetch(address: str, *allowed: str) -> bytes:
         return fetched(address, *allowed, resolve=names, backend=Wire(site.server_port))
 
     assert fetch("http://a.example.org/photo", "*.example.org") == b"picture"
+    assert fetch("http://a.example.org./photo", "*.example.org") == b"picture"
     assert fetch("http://a.example.org:9000/photo", "a.example.org:9000") == b"picture"
     for address in ("http://evil.org/photo", "http://evil.org/?.example.org", "http://a.example.org:81/photo"):
         with pytest.raises(BadInput, match="does not fetch from"):
@@ -284,7 +313,7 @@ def test_an_address_that_is_none_is_told_also_where_a_site_redirects_to_it(
 
 
 def test_size_time_type_and_encoding_are_limited(site: ThreadingHTTPServer) -> None:
-    for path in ("/big", "/endless"):
+    for path in ("/big", "/endless", "/promised"):
         with pytest.raises(TooLarge, match="4000"):
             local(site, path)
     for path, words in (("/slow", "seconds"), ("/page", "text/html"), ("/packed", "packed"), ("/gone", "404")):

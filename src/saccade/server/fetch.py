@@ -176,7 +176,7 @@ class _Rules:
     def allows(self, host: str, port: int, address: str) -> bool:
         """Whether this address of the host may be connected to."""
         try:
-            ip = ipaddress.ip_address(address.partition("%")[0])
+            ip = ipaddress.ip_address(address)
         except ValueError:
             return False
         if any(ip in network for network in self._networks if network.version == ip.version):
