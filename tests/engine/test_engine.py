@@ -463,6 +463,29 @@ def test_the_model_used_longest_ago_makes_room(run: Run) -> None:
     run(main())
 
 
+def test_a_model_that_is_idle_makes_room_before_one_that_works(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(a={"mib": 60, "ms": 1500}, b={"mib": 60}, c={"mib": 60})
+        async with running(library, isolate=True, memory_bytes=350 << 20, min_residency_s=0) as engine:
+            await engine.load("a")
+            works = asyncio.create_task(engine.predict(call("a")))
+            await asyncio.sleep(0.1)
+            await engine.predict(call("b"))
+            await engine.predict(call("c"))
+            assert (engine.state("a"), engine.state("b")) == ("warm", "cold")
+            await works
+
+    run(main())
+
+
+def test_a_model_larger_than_the_memory_for_models_is_opened_alone(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(a={}), isolate=False, memory_bytes=1) as engine:
+            assert brightness(await engine.predict(call("a"))) == 100
+
+    run(main())
+
+
 def test_a_model_that_leaves_holds_its_memory_until_it_has_left(
     run: Run, monkeypatch: pytest.MonkeyPatch, data: Path
 ) -> None:
@@ -523,6 +546,8 @@ def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
             with pytest.raises(Overloaded, match=r"no room .* preloaded and stay: .* 400 MiB\. Raise") as raised:
                 await engine.predict(call("b"))
             assert raised.value.retry_after_s > 1
+            assert engine.state("b") == "cold", "nothing is wrong with it"
+            assert engine.info()["failed_models"] == []
             await engine.predict(call("a"))
 
     run(main())

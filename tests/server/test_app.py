@@ -27,7 +27,7 @@ from saccade.call import Answer, Call
 from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
-from saccade.errors import BadInput, Unreachable, anew
+from saccade.errors import BadInput, Overloaded, Unreachable, anew
 from saccade.server import wiring
 from saccade.server.access import Caller, OpenGate, Standing, Ticket
 from saccade.server.app import App
@@ -140,6 +140,20 @@ def test_which_of_several_images_is_broken_is_told(key: str, second: Any, words:
     alone = asked(app, "POST", "/models/one", json={"inputs": images[1]})
     assert alone.status_code == 400
     assert " of " not in alone.json()["error"].split(": ")[0]
+
+
+def test_the_other_images_of_a_request_that_failed_are_not_looked_at_any_more() -> None:
+    engine = EchoEngine()
+    images = [base64.b64encode(one).decode() for one in (b"sleep9", b"fail late", b"sleep9")]
+
+    async def main() -> int:
+        async with client(made(engine, dialects=[HuggingFace()])) as http:
+            refused = await http.post("/models/one", json={"inputs": images})
+            await asyncio.sleep(0.05)
+            assert engine.cancelled == 2
+            return refused.status_code
+
+    assert asyncio.run(main()) == 500
 
 
 @pytest.mark.parametrize(
@@ -875,7 +889,6 @@ def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:
 
 def test_the_javascript_client_is_slowed_down_because_it_repeats_a_503_at_once() -> None:
     from saccade.dialects.dialect import Incoming
-    from saccade.errors import BadInput, Overloaded
     from saccade.server.app import hot
     from saccade.server.settings import Settings
 
@@ -885,3 +898,16 @@ def test_the_javascript_client_is_slowed_down_because_it_repeats_a_503_at_once()
     in_chrome = {"user-agent": "Mozilla/5.0 Chrome/140.0", "origin": "https://page.example"}
     assert hot(Overloaded("full"), Incoming("POST", "/", headers=in_chrome), Settings())
     assert not hot(Overloaded("full"), Incoming("POST", "/", headers={"user-agent": "curl/8"}), Settings())
+
+
+@pytest.mark.parametrize(("program", "slowed"), [("@huggingface/inference/4.13.30 node", True), ("curl/8", False)])
+def test_only_who_repeats_a_503_at_once_waits_for_it(program: str, slowed: bool) -> None:
+    class Full(EchoEngine):
+        async def predict(self, call: Call) -> Answer:
+            raise Overloaded("The line is full.")
+
+    app = made(Full())
+    begun = time.monotonic()
+    response = asked(app, "POST", "/first/one", content=b"x", headers={"user-agent": program})
+    assert response.status_code == 503
+    assert (time.monotonic() - begun > 0.9) is slowed
