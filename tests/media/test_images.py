@@ -170,7 +170,7 @@ def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
 def test_a_jpeg_2000_that_begins_within_its_canvas_is_as_large_as_what_there_is_of_it() -> None:
     for bare in (False, True):
         data = saved(Pillow.fromarray(photo()), "JPEG2000", no_jp2=bare, offset=(8, 16), tile_size=(128, 128))
-        np.testing.assert_array_equal(decode(data).rgb, photo())
+        np.testing.assert_array_equal(decode(data, Limits(max_pixels=53 * 37)).rgb, photo())
 
 
 def test_alpha_is_dropped_and_not_blended() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import threading
 import time
@@ -16,6 +17,7 @@ import httpcore
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from server_fakes import EchoEngine, client
 
 from saccade import media
@@ -29,7 +31,16 @@ from saccade.server.app import App
 from saccade.server.fetch import Fetcher
 from saccade.server.settings import Settings
 
+
+def gif(rgb: np.ndarray) -> bytes:
+    """One of a single frame."""
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "GIF")
+    return file.getvalue()
+
+
 PHOTO = cv2.imencode(".png", np.zeros((60, 80, 3), np.uint8))[1].tobytes()
+GIF = gif(np.zeros((60, 80, 3), np.uint8))
 HOME = "http://photos.example"
 MOST_BYTES = 100_000
 
@@ -65,6 +76,8 @@ class Site(BaseHTTPRequestHandler):
         where = self.path
         if where == "/photo":
             self.reply(PHOTO, "image/png")
+        elif where == "/still.gif":
+            self.reply(GIF, "image/gif")
         elif where == "/clip.mp4":
             self.reply((self.videos / "synthetic_12frames_160x120.mp4").read_bytes(), "video/mp4")
         elif where.startswith("/to/"):
@@ -342,6 +355,13 @@ def test_a_video_behind_an_address_is_streamed_on_request_and_a_picture_is_not(p
     assert len(entries) == 13
     assert entries[-1]["metadata"]["imageCount"] == 12
     assert found(face, asked(app, face, f"{HOME}/photo", lines)) == [80, 60]
+
+
+def test_a_gif_behind_an_address_is_a_video_as_one_in_the_body_is(port: int) -> None:
+    app, lines = house(Names(port).fetcher("*")), {"accept": "application/x-ndjson"}
+    response = asked(app, "hub", f"{HOME}/still.gif", lines)
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert json.loads(response.text.splitlines()[-1])["metadata"]["imageCount"] == 1
 
 
 def test_no_picture_is_drawn_of_a_video_behind_an_address(port: int) -> None:

@@ -832,6 +832,7 @@ def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None
     assert "POST /first/one 200" in lines[0]
     assert "model=one" in lines[0]
     assert "secret" not in "".join(lines)
+    assert "anonymous" not in "".join(lines), "nobody was asked for a key"
 
 
 @pytest.mark.parametrize(

@@ -698,6 +698,15 @@ def test_a_head_or_body_that_never_comes_does_not_hold_a_connection_for_ever(ser
             assert got == b"" or got.startswith(b"HTTP/1.1 400"), got
 
 
+def test_a_second_head_that_never_comes_whole_does_not_hold_a_connection_for_ever(server: Process) -> None:
+    at = urlsplit(server.url)
+    with socket.create_connection((at.hostname or "", at.port or 0), timeout=8) as line:
+        line.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert line.recv(1000).startswith(b"HTTP/1.1 200")
+        line.sendall(b"POST /plain/one HTTP/1.1\r\nhost:")
+        assert line.recv(1000) == b""
+
+
 def test_callers_who_vanish_in_a_crowd_leave_nothing_behind(server: Process) -> None:
     async def crowd() -> None:
         async with httpx.AsyncClient(timeout=0.3) as http:

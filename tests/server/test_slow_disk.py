@@ -200,3 +200,37 @@ def test_a_name_that_leads_to_a_model_by_its_last_part_keeps_nothing_of_the_call
         return sum(type(found) is desk.Reading for found in gc.get_objects())
 
     assert run(play, folder) == 0
+
+
+def test_what_is_known_is_believed_for_longer_only_until_the_library_has_answered() -> None:
+    async def main() -> None:
+        slow = asyncio.Event()
+        asked = 0
+
+        async def ask(ref: str | None) -> int:
+            nonlocal asked
+            asked += 1
+            if asked == 2:
+                await slow.wait()
+            if asked == 4:
+                raise UnknownModel("It is gone.")
+            return asked
+
+        known = Inquiries(ask, fresh_s=0.05)
+        assert await known.ask("m") == 1
+        await asyncio.sleep(0.1)
+        assert await known.ask("m", patience_s=0.01) == 1
+        assert known.told("m") == 1
+        slow.set()
+        await asyncio.sleep(0.01)
+        assert known.told("m") == 2
+        await asyncio.sleep(0.1)
+        with pytest.raises(Unasked):
+            known.told("m")
+        assert await known.ask("m") == 3
+        with pytest.raises(UnknownModel):
+            await known.ask("m")
+        with pytest.raises(Unasked):
+            known.told("m")
+
+    asyncio.run(main())
