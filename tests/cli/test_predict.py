@@ -35,6 +35,17 @@ def test_a_photo_is_answered_with_its_objects(typed: Typed, models: Path, photos
     assert "40  20  120  100" in told.stdout
 
 
+def test_of_many_photos_a_line_is_shown_of_each_and_the_boxes_of_the_first_five(
+    typed: Typed, models: Path, tmp_path: Path
+) -> None:
+    for number in range(7):
+        photo(tmp_path / "many" / f"{number}.png", 230)
+    told = typed("predict", tmp_path / "many", "-m", "lamps", "--models", models)
+    assert told.exit_code == 0, told.output
+    assert told.stdout.count("1 lamp") == 7
+    assert told.stdout.count("40  20  120  100") == 5
+
+
 def test_json_is_one_document_with_an_entry_for_each_source(typed: Typed, models: Path, photos: Path) -> None:
     told = typed("predict", photos, "-m", "lamps", "--models", models, "--json", "--precision", "f32")
     bright, dark = found(told.stdout)
