@@ -94,6 +94,20 @@ def test_an_answer_that_cannot_be_written_is_told_in_a_sentence(words: str, tmp_
     assert (told.returncode, told.stderr.startswith("Error: There is no room left.")) == (1, True), told.stderr
 
 
+@pytest.mark.parametrize("words", ["--help", "models"])
+def test_who_reads_only_the_first_lines_is_told_of_no_error(words: str, tmp_path: Path) -> None:
+    """As ``saccade models | head -1`` does."""
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        command = [sys.executable, "-m", "saccade", words]
+        told = subprocess.run(
+            command, stdout=gone, stderr=subprocess.PIPE, text=True, env=environ, timeout=60, check=False
+        )
+    assert told.stderr == ""
+
+
 def test_a_command_that_is_nearly_right_is_told_the_right_one(typed: Typed) -> None:
     assert "Did you mean 'predict'?" in typed("predct", "photo.jpg").stderr
 
