@@ -39,3 +39,14 @@ def test_columns_stand_below_their_titles_and_numbers_end_alike(capsys: pytest.C
         "key_1234567890ab  models, endpoints, admin (only yolo*)   7 MB  fetched on first use",
         "key_ba0987654321  models                                 12 MB  here",
     ]
+
+
+@pytest.mark.parametrize("columns", range(20, 60))
+def test_what_people_copy_is_never_broken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    rows = [("my old laptop", "models, endpoints, admin (only yolo*)")]
+    table.show(("name", "may"), rows, whole=("name",))
+    assert "my old laptop" in re.sub("\x1b\\[[0-9;]*m", "", capsys.readouterr().out)
