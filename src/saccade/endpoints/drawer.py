@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from saccade.endpoints.figures import Report
+from saccade.endpoints.figures import Figures, Report
 
 log = logging.getLogger("saccade.endpoints")
 
 
 class Drawer:
-    """A folder of this server's own: what it counted, and nobody else. Blocking: call it from a thread."""
+    """A folder of this server's own: what it counted, and nobody else. Blocking, except :meth:`keep`: call it from a
+    thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,6 +44,13 @@ class Drawer:
         """Forgets one."""
         with contextlib.suppress(OSError):
             self._file(id).unlink()
+
+    async def keep(self, id: str, figures: Figures) -> None:
+        """Writes down what changed, in a thread; what cannot be written now is there for the next time."""
+        try:
+            await asyncio.to_thread(self.write, id, packed(figures.report()))
+        except (OSError, RuntimeError):  # the disk is full, or there is no thread for it
+            figures.changed = True
 
     def _file(self, id: str) -> Path:
         return self._folder / f"{id}.figures"

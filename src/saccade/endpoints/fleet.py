@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from saccade.call import Call
 from saccade.card import Card
-from saccade.endpoints.drawer import Drawer, packed
+from saccade.endpoints.drawer import Drawer
 from saccade.endpoints.endpoint import PROBE, Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures, Line, Report
 from saccade.engine.aside import aside
@@ -498,10 +498,7 @@ class Fleet:
             return
         for name, figures in tuple(self._figures.items()):
             if figures.changed and name in self._here:
-                try:
-                    await asyncio.to_thread(self._drawer.write, self._here[name].id, packed(figures.report()))
-                except (OSError, RuntimeError):  # the disk is full, or there is no thread for it
-                    figures.changed = True
+                await self._drawer.keep(self._here[name].id, figures)
 
     def _lock(self, name: str) -> asyncio.Lock:
         return self._locks.setdefault(name, asyncio.Lock())

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from saccade.endpoints.drawer import Drawer, packed
+from saccade.endpoints.drawer import Drawer
 from saccade.endpoints.figures import Figures, Line, Report
 
 MOST_ENDPOINTS = 1024
@@ -76,7 +76,4 @@ class Ledger:
     async def _write(self) -> None:
         for id, figures in tuple(self._figures.items()):
             if figures.changed:
-                try:
-                    await asyncio.to_thread(self._drawer.write, id, packed(figures.report()))
-                except (OSError, RuntimeError):  # the disk is full, or there is no thread for it
-                    figures.changed = True
+                await self._drawer.keep(id, figures)

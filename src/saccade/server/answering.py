@@ -14,6 +14,7 @@ from starlette.types import Send
 
 from saccade.call import Answer
 from saccade.dialects.dialect import Outgoing
+from saccade.dialects.yolo_refusals import seconds
 from saccade.errors import Busy, Error
 from saccade.server.access import Caller, Gate, Standing
 
@@ -103,7 +104,7 @@ async def standing_headers(gate: Gate, caller: Caller | None, *, iso: bool = Fal
 
 def come_back(error: Error) -> dict[str, str]:
     """When who cannot be served now may ask again, as a header; none where that would not help."""
-    return {"retry-after": str(max(1, math.ceil(error.retry_after_s)))} if isinstance(error, Busy) else {}
+    return {"retry-after": str(seconds(error.retry_after_s))} if isinstance(error, Busy) else {}
 
 
 def iso_time(epoch_s: float) -> str:
