@@ -20,6 +20,7 @@ from saccade.engine import wire
 from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
+from saccade.engine.fork_server import ForkServer
 from saccade.engine.hands import Hands
 from saccade.engine.job import Done, Job, Reply
 from saccade.engine.link import OnLost, OnReply
@@ -28,7 +29,6 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.engine.spares import Spares
 from saccade.errors import Overloaded, RunFailed
 from saccade.results import Labels
 from saccade.runtimes.session import Compute
@@ -241,7 +241,7 @@ def test_answers_come_out_as_they_went_in_however_they_are_cut(cut: int) -> None
             Duty(),
             lambda _, reply: seen.append(reply),
             lambda *_: None,
-            spares=Spares(0, ""),
+            forks=ForkServer(""),
             decode_s=1.0,
             hang_s=1.0,
             memory_bytes=0,

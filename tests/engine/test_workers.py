@@ -24,7 +24,7 @@ from tests.engine.shelf import Shelf, photo_sized, picture, running
 
 from saccade.call import Answer, Call, Clip
 from saccade.card import Card
-from saccade.engine import Engine, process
+from saccade.engine import Engine, fork_server
 from saccade.engine.murmur import MOST_BYTES, Murmur
 from saccade.errors import Error, RunFailed, StillLoading, Stopped, TooLarge
 from saccade.results import Boxes
@@ -288,13 +288,13 @@ def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
         "from tests.engine.shelf import Shelf\n"
         "from saccade.engine import Engine, Rules\n"
         "async def main():\n"
-        "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2, spare_workers=2))\n"
+        "    engine = Engine(Shelf(m={'ms': 5}, n={'ms': 5}), Rules(threads=2, fork_workers=True))\n"
         "    await engine.start()\n"
         "    await engine.load('m')\n"
         "    await engine.load('n')\n"
         "    print(*[r['pid'] for m in engine.info()['models'] for r in m['replicas']], flush=True)\n"
-        "    while not engine.info()['spare_workers']: await asyncio.sleep(0.01)\n"
-        "    print('spare', flush=True)\n"
+        "    while not engine.info()['fork_server']: await asyncio.sleep(0.01)\n"
+        "    print('copied', flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )
@@ -305,9 +305,9 @@ def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
     assert front.stdout is not None
     workers = [int(word) for word in front.stdout.readline().split()]
     assert len(workers) == 2
-    assert front.stdout.readline() == "spare\n"
+    assert front.stdout.readline() == "copied\n"
     front.stdout.close()
-    # One spare waits, another one is just being started: both must go, too.
+    # So does the process that they were copied from.
     workers += {child.pid for child in psutil.Process(front.pid).children()} - set(workers)
     assert len(workers) > 2
     assert all(psutil.pid_exists(pid) for pid in workers)
@@ -458,7 +458,7 @@ def test_a_replica_that_is_lost_while_it_leaves_is_not_replaced(run: Run) -> Non
 def test_a_worker_that_dies_while_it_is_renewed_leaves_one_behind_also_when_the_renewal_fails(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started, tries = process.started, 0
+    started, tries = fork_server.started, 0
 
     async def slow_and_refused_once(*given: Any) -> Any:
         nonlocal tries
@@ -471,7 +471,7 @@ def test_a_worker_that_dies_while_it_is_renewed_leaves_one_behind_also_when_the_
     async def main() -> None:
         async with running(Shelf(m={})) as engine:
             await engine.load("m")
-            monkeypatch.setattr(process, "started", slow_and_refused_once)
+            monkeypatch.setattr(fork_server, "started", slow_and_refused_once)
             old = pids(engine)[0]
             # The worker was not told, or it would end itself.
             force_setattr(engine.rules, "worker_memory_bytes", 1 << 20)
@@ -487,7 +487,7 @@ def test_a_worker_that_dies_while_it_is_renewed_leaves_one_behind_also_when_the_
 
 
 def test_a_worker_that_the_system_refuses_once_is_tried_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, tries = process.started, 0
+    started, tries = fork_server.started, 0
 
     async def refused_once(*given: Any) -> Any:
         nonlocal tries
@@ -499,7 +499,7 @@ def test_a_worker_that_the_system_refuses_once_is_tried_again(run: Run, monkeypa
     async def main() -> None:
         async with running(Shelf(m={}), threads=1) as engine:
             await engine.predict(call())
-            monkeypatch.setattr(process, "started", refused_once)
+            monkeypatch.setattr(fork_server, "started", refused_once)
             os.kill(engine.info()["models"][0]["replicas"][0]["pid"], signal.SIGKILL)
             await asyncio.sleep(0.3)
             assert (await engine.predict(call(deadline=time.monotonic() + 10))).model == "m"

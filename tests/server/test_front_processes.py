@@ -292,9 +292,9 @@ def test_nothing_outlives_the_first_process_and_the_port_is_free(tmp_path: Path)
     with serving(tmp_path) as server:
         with contextlib.closing(server.line()) as line:
             assert server.ask(line, picture(1)) == 200
-        within(10, lambda: server.engine()["spare_workers"] == 1)
+        within(10, lambda: server.engine()["fork_server"])
         below = server.below()
-        assert len(below) == 4, "two fronts, a worker and a spare one"
+        assert len(below) == 4, "two fronts, a worker and what it was copied from"
         server.child.kill()
         server.child.wait()
         within(2, lambda: not any(process.is_running() for process in below))

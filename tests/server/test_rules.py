@@ -58,7 +58,7 @@ class House:
 
 @asynccontextmanager
 async def house(home: Path, devices: dict[str, dict[str, Any]], **given: Any) -> AsyncIterator[House]:
-    chosen = settings.load({"home": str(home), "threads": 1, "spare_workers": 0, **given}, {}, home)
+    chosen = settings.load({"home": str(home), "threads": 1, "fork_workers": False, **given}, {}, home)
     library = Devices(**devices)
     engine = wiring.open_engine(chosen, library)
     app = wiring.build(chosen, library, engine, OpenGate())
@@ -84,15 +84,15 @@ def test_two_replicas_are_two_processes(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_spare_worker_is_there_if_it_is_wanted(tmp_path: Path) -> None:
+def test_workers_are_copied_if_it_is_wanted(tmp_path: Path) -> None:
     async def main() -> None:
-        async with house(tmp_path, {"m": {}}, spare_workers=1) as here:
-            told = await here.until(lambda engine: engine["spare_workers"] == 1)
-            assert told["spare_bytes"] > 20 << 20
-            assert "saccade_engine_spare_workers 1.0" in (await here.client.get("/metrics")).text
+        async with house(tmp_path, {"m": {}}, fork_workers=True) as here:
+            told = await here.until(lambda engine: bool(engine["fork_server"]))
+            assert told["fork_server_bytes"] > 20 << 20
+            assert "saccade_engine_fork_server 1.0" in (await here.client.get("/metrics")).text
         async with house(tmp_path, {"m": {}}) as here:
             await asyncio.sleep(0.5)
-            assert (await here.engine())["spare_workers"] == 0
+            assert not (await here.engine())["fork_server"]
 
     run(main())
 

@@ -184,7 +184,7 @@ def test_the_documentation_lists_the_words_that_a_setting_may_be() -> None:
 
 RULES: dict[str, object] = {
     "replicas": 3,
-    "spare_workers": 2,
+    "fork_workers": False,
     "worker_memory_bytes": 1 << 30,
     "min_residency_s": 1.5,
     "max_batch": 8,
@@ -208,8 +208,8 @@ def test_every_rule_of_the_engine_can_be_set_in_the_file_the_environment_and_by_
     assert getattr(load({}, {f"SACCADE_{name.upper()}": str(value)}, tmp_path / "none"), name) == value
     given: dict[str, object] = {}
     command = click.Command("serve", params=list(serve.COMMAND.params), callback=lambda **flags: given.update(flags))
-    flag = f"--{name.replace('_', '-')}"
-    command.main([flag] if value is True else [flag, str(value)], standalone_mode=False)
+    flag = f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
+    command.main([flag] if isinstance(value, bool) else [flag, str(value)], standalone_mode=False)
     assert getattr(load(serve.given_in({name: given[name]}), {}, tmp_path / "none"), name) == value
 
 
@@ -218,7 +218,7 @@ def test_every_rule_of_the_engine_can_be_set_in_the_file_the_environment_and_by_
     [
         ("replicas", 0, ["replicas", "0", ">= 1"]),
         ("replicas", 65, ["replicas", "65", "<= 64"]),
-        ("spare_workers", -1, ["spare_workers", "-1", ">= 0"]),
+        ("fork_workers", "two", ["fork_workers", "two"]),
         ("max_batch", "many", ["max_batch", "many", "a whole number >= 0"]),
         ("hang_timeout_s", 0.2, ["hang_timeout_s", "0.2", ">= 1"]),
         ("decode_timeout_s", 0, ["decode_timeout_s", "0", "> 0"]),

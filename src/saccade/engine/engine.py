@@ -15,6 +15,7 @@ from saccade.card import Card
 from saccade.discover import budget, machine_load, nvidia_driver, share_out
 from saccade.engine.aside import aside
 from saccade.engine.cache import Cache, key_of
+from saccade.engine.fork_server import ForkServer
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
 from saccade.engine.process import ProcessLink
@@ -22,7 +23,6 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Changed, Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.engine.spares import Spares
 from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
@@ -49,7 +49,7 @@ LOOK_S = 20.0
 """Between two looks whether the models in memory are still on this machine: nobody asks for one that is gone."""
 
 RUNTIMES = {"cpu": "openvino", "cuda": "onnxruntime"}
-"""What most models of a device run on, so that a spare worker knows what to bring in."""
+"""What most models of a device run on, and is imported before any of them is opened."""
 
 State = Literal["cold", "loading", "warm", "failed"]
 
@@ -64,8 +64,8 @@ class Library(Protocol):
 class Engine:
     """All methods are called from one event loop, the one that ran :meth:`start`."""
 
-    def __init__(self, library: Library, rules: Rules | None = None, spares: Spares | None = None) -> None:
-        """``spares`` are those of another engine in this process, which this one may use, too."""
+    def __init__(self, library: Library, rules: Rules | None = None, forks: ForkServer | None = None) -> None:
+        """``forks`` are those of another engine in this process, which this one uses, too."""
         self._library = library
         self.rules = rules = Rules() if rules is None else rules
         self.budget = budget()
@@ -75,8 +75,8 @@ class Engine:
         self._unloading: set[asyncio.Task[bool]] = set()
         self._looked_at = time.monotonic()
         self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
-        self._guest = spares is not None
-        self.spares = spares or Spares(rules.spare_workers if rules.isolate else 0, RUNTIMES[rules.device])
+        self._guest = forks is not None
+        self.forks = forks or ForkServer(RUNTIMES[rules.device], wanted=rules.fork_workers and rules.isolate)
         self._residency = Residency(
             rules,
             rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),
@@ -111,6 +111,8 @@ class Engine:
         if not self.rules.isolate:
             share_out(1)
         self._tending = asyncio.create_task(self._tend())
+        if not self._guest:
+            self.forks.start()
         for ref in self.rules.pins:
             try:
                 self._residency.pins.add((await self.load(ref)).name)
@@ -122,7 +124,6 @@ class Engine:
                 ) from error
             except Error as error:
                 raise BadSettings(f"The model '{ref}', which is to be preloaded, cannot be: {error.message}") from error
-        self.spares.refill()
 
     async def predict(self, call: Call) -> Answer:
         """The answer to a call about one image.
@@ -228,8 +229,8 @@ class Engine:
             "machine_load": machine_load(),
             "memory_budget_bytes": self._residency.budget_bytes,
             "resident_bytes": self._residency.used_bytes,
-            "spare_workers": 0 if self._guest else self.spares.ready,
-            "spare_bytes": self._beside(),
+            "fork_server": not self._guest and self.forks.ready,
+            "fork_server_bytes": self._beside(),
             "resident_models": len(residents),
             "loads": self._residency.loads,
             "evictions": self._residency.evictions,
@@ -255,7 +256,7 @@ class Engine:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
         if not self._guest:
-            await self.spares.close()
+            await self.forks.close()
         await self._residency.close(_stopping())
         await self._cache.close()
 
@@ -355,7 +356,7 @@ class Engine:
             duty,
             on_reply,
             on_lost,
-            spares=self.spares,
+            forks=self.forks,
             decode_s=rules.decode_s,
             hang_s=rules.hang_s,
             memory_bytes=rules.worker_memory_bytes,
@@ -373,7 +374,7 @@ class Engine:
 
     def _beside(self) -> int:
         """Memory that belongs to no model."""
-        return 0 if self._guest else self.spares.memory_bytes
+        return 0 if self._guest else self.forks.memory_bytes
 
     def _enter(self) -> None:
         if self._draining:  # since the model was looked up

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import signal
-import subprocess
 import time
 from contextlib import suppress
 from typing import cast
@@ -15,12 +14,14 @@ import msgspec
 
 from saccade.card import Card
 from saccade.engine import wire
+from saccade.engine.fork_server import ForkServer
+from saccade.engine.fresh import BIRTH_S, ended
 from saccade.engine.job import Job
 from saccade.engine.link import OnLost, OnReply
 from saccade.engine.murmur import Murmur
 from saccade.engine.replica import Duty
-from saccade.engine.spares import BIRTH_S, Fresh, Spares, ended, started
 from saccade.errors import Error, RunFailed, place
+from saccade.kin import Child
 from saccade.runtimes.session import Compute
 
 log = logging.getLogger("saccade.engine")
@@ -50,7 +51,7 @@ class ProcessLink(asyncio.Protocol):
         on_reply: OnReply,
         on_lost: OnLost,
         *,
-        spares: Spares,
+        forks: ForkServer,
         decode_s: float,
         hang_s: float,
         memory_bytes: int,
@@ -63,10 +64,10 @@ class ProcessLink(asyncio.Protocol):
         self._order = wire.Open(card, compute, duty, decode_s, memory_bytes)
         self._on_reply = on_reply
         self._on_lost = on_lost
-        self._spares = spares
+        self._forks = forks
         self._hang_s = hang_s
         self._loop = asyncio.get_running_loop()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._murmur: Murmur | None = None
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
@@ -89,31 +90,17 @@ class ProcessLink(asyncio.Protocol):
 
     async def open(self) -> None:
         """See the contract."""
-        with self._spares.opening() as spare:
-            if spare is None or not await self._opened_by(spare, lively=True):
-                await self._opened_by(await started())
-
-    async def _opened_by(self, fresh: Fresh, *, lively: bool = False) -> bool:
-        """Gives the order to a new process. A ``lively`` one has shown that it lives: its pulse begins at once, and
-        when it dies although nobody ended it, that is no fault of the model's; only then the outcome is False."""
-        self._opened = self._loop.create_future()
-        self._gone = asyncio.Event()
-        self._parts.clear()
-        self._alive = lively
+        fresh = await self._forks.worker()
+        # The pulse of one that has said something begins at once.
+        self._alive = fresh.ready
         self._pulse_at = self._felt_at = time.monotonic()
         self._process, self._murmur = fresh.process, fresh.murmur
         self._transport = fresh.hand_over(self)
         self._write(wire.Hello(wire.VERSION, os.getpid()))
         self._write(self._order)
         self._listen()
-        try:
-            await self._opened
-        except RunFailed:
-            if lively and self._gone.is_set() and not self._why and not self._closing:
-                return False
-            raise
+        await self._opened
         self._warm = True
-        return True
 
     def send(self, job: Job, data: bytes) -> None:
         """See the contract."""
@@ -257,7 +244,7 @@ class ProcessLink(asyncio.Protocol):
 
     async def _bury(self) -> None:
         """Waits for the process's end, so that no zombie stays, and tells who needs to know."""
-        code = await ended(cast("subprocess.Popen[bytes]", self._process))
+        code = await ended(cast(Child, self._process))
         reason = self._why or _told(code)
         self.killed = code == -signal.SIGKILL and not self._why
         self._tell_last_words(code)

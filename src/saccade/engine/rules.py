@@ -15,10 +15,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     ``threads`` 0: all that this process may use. ``memory_bytes`` is for resident models; 0: three fifths of what
     there is. ``queue_calls`` may wait for one model, ``queue_total`` for all. ``pins`` are loaded at the start, before
     the engine is ready, and stay. ``replicas`` of every model run side by side. ``isolate`` puts every replica into a
-    process of its own; ``spare_workers`` such processes wait for the next model. ``max_batch`` 0: measured.
-    ``decode_s`` is the longest time that one image may take to decode, ``hang_s`` how long a worker may be silent,
-    ``check_s`` how often an idle moment is used to see whether a model still answers as it did when it was loaded (0:
-    never). ``dry_run`` counts refusals instead of refusing.
+    process of its own; ``fork_workers``: as a copy of one that has imported what they need (Linux). ``max_batch`` 0:
+    measured. ``decode_s`` is the longest time that one image may take to decode, ``hang_s`` how long a worker may be
+    silent, ``check_s`` how often an idle moment is used to see whether a model still answers as it did when it was
+    loaded (0: never). ``dry_run`` counts refusals instead of refusing.
     """
 
     precision: Literal["auto", "f32"] = "auto"
@@ -32,7 +32,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     pins: tuple[str, ...] = ()
     replicas: int = 1
     isolate: bool = True
-    spare_workers: int = 0
+    fork_workers: bool = False
     lone: bool = True
     shapes: int = 4
     max_batch: int = 0

@@ -86,10 +86,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     replicas: Annotated[
         int, Meta(ge=1, le=64, description="Processes for every model of the shared API, side by side.")
     ] = 1
-    spare_workers: Annotated[
-        int,
-        Meta(ge=0, le=16, description="Processes that wait for the next model, so that it is there sooner; 0: none."),
-    ] = 1
+    fork_workers: Annotated[
+        bool,
+        Meta(
+            description="Copy those processes from one that has imported what they need: they are there sooner and "
+            "share memory (on Linux)."
+        ),
+    ] = True
     worker_memory_bytes: Annotated[
         int, Meta(ge=0, description="Memory of one worker before it is replaced; 0: no limit of its own.")
     ] = 0

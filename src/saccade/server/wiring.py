@@ -20,8 +20,8 @@ from saccade.endpoints.endpoint import Engine as EndpointEngine
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
+from saccade.engine.fork_server import ForkServer
 from saccade.engine.rules import Rules
-from saccade.engine.spares import Spares
 from saccade.errors import BadSettings
 from saccade.media import Limits
 from saccade.server.access import Gate, is_loopback
@@ -59,11 +59,11 @@ def build(
     )
     if records is not None:
         app.regions = open_regions(settings)
-        spares = engine.spares if isinstance(engine, LocalEngine) else None
+        forks = engine.forks if isinstance(engine, LocalEngine) else None
         app.fleet = Fleet(
             records,
             Resolving(library),
-            lambda record: placed(record, settings, app.regions, spares),
+            lambda record: placed(record, settings, app.regions, forks),
             Drawer(Path(settings.home) / "figures"),
         )
         app.dedicated = Dedicated(app, app.fleet, furnish)
@@ -91,14 +91,14 @@ def furnish(app: App) -> None:
     app.house_methods = pages.methods
 
 
-def placed(record: Record, settings: Settings, regions: Regions | None, spares: Spares | None = None) -> Endpoint:
-    """An endpoint where its plan wants it; ``spares`` are the processes that endpoints may share.
+def placed(record: Record, settings: Settings, regions: Regions | None, forks: ForkServer | None = None) -> Endpoint:
+    """An endpoint where its plan wants it; ``forks`` makes its workers' processes, too.
 
     Raises:
         BadSettings: its region is not in the settings any more.
     """
     if not record.plan.region:
-        return endpoint(settings, spares)
+        return endpoint(settings, forks)
     if regions is None:
         raise BadSettings(f"The region '{record.plan.region}' of the endpoint '{record.name}' is not in saccade.toml.")
     from saccade.server.elsewhere import RegionEndpoint
@@ -115,7 +115,7 @@ def open_regions(settings: Settings) -> Regions | None:
     return Regions(settings.regions)
 
 
-def endpoint(settings: Settings, spares: Spares | None = None) -> LocalEndpoint:
+def endpoint(settings: Settings, forks: ForkServer | None = None) -> LocalEndpoint:
     """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
 
     def engine(card: Card, plan: Plan) -> EndpointEngine:
@@ -128,7 +128,7 @@ def endpoint(settings: Settings, spares: Spares | None = None) -> LocalEndpoint:
                 worker_memory_bytes=plan.memory_bytes or settings.worker_memory_bytes,
                 cache_bytes=0,
             ),
-            spares,
+            forks,
         )
 
     return LocalEndpoint(engine)
@@ -199,7 +199,7 @@ def rules_of(settings: Settings) -> Rules:
         pins=settings.preload,
         replicas=settings.replicas,
         isolate=settings.isolate,
-        spare_workers=settings.spare_workers,
+        fork_workers=settings.fork_workers,
         max_batch=settings.max_batch,
         cache_bytes=settings.cache_bytes,
         cache_ttl_s=settings.cache_ttl_s,

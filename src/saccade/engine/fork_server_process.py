@@ -1,0 +1,110 @@
+"""The process that workers are copied from: ``python -P -m saccade.engine.fork_server_process FD PARENT RUNTIME``,
+started by the front.
+
+It imports what the models of a runtime need, says that it is ready, and forks for every order, which is one byte with
+two descriptors: the worker's socket and the file for what libraries say. It answers with the worker's process id, or
+minus the error's number. Who forked a worker leaves at once, so that the worker becomes a child of the front: it lives
+and dies with the front, not with this process. All of them are of one process group, by which the front finds those
+whose number it never heard.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import os
+import socket
+import struct
+import sys
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from saccade.engine import worker_process
+from saccade.errors import place
+from saccade.kin import die_with
+
+log = logging.getLogger("saccade.engine")
+
+NUMBER = struct.Struct("=i")
+
+UNFIT = 73
+"""Exit code: this process has several threads, which a copy would not have."""
+
+
+def main() -> None:
+    """The socket to the front, the front's process id, and the runtime."""
+    descriptor, parent, runtime = sys.argv[1:]
+    front = socket.socket(fileno=int(descriptor))
+    die_with(int(parent))
+    worker_process.settle()
+    worker_process.furnish(runtime)
+    if len(os.listdir("/proc/self/task")) > 1:
+        os._exit(UNFIT)
+    gc.collect()
+    gc.freeze()  # a look for garbage writes to every object, after which it is shared no more
+    with suppress(OSError):  # the front is gone
+        front.sendall(NUMBER.pack(0))
+        while _take_order(front, int(parent)):
+            pass
+    os._exit(0)
+
+
+def _take_order(front: socket.socket, parent: int) -> bool:
+    """False when the front is gone."""
+    order, descriptors, _, _ = socket.recv_fds(front, 1, 2)
+    if order:
+        front.sendall(NUMBER.pack(_forked(front, parent, descriptors)))
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return bool(order)
+
+
+def _forked(front: socket.socket, parent: int, descriptors: list[int]) -> int:
+    """The process id of a new worker, or minus the number of the error."""
+    reading, writing = os.pipe()
+    try:
+        between = os.fork()
+        if not between:
+            front.close()
+            os.close(reading)
+            _fork_again(writing, parent, descriptors)
+        os.close(writing)
+        writing = -1
+        said = os.read(reading, NUMBER.size)
+        os.waitpid(between, 0)
+        return int(NUMBER.unpack(said)[0]) if said else -errno.EAGAIN
+    except OSError as error:
+        return -(error.errno or errno.EAGAIN)
+    finally:
+        for descriptor in (reading, writing):
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+def _fork_again(writing: int, parent: int, descriptors: list[int]) -> NoReturn:
+    """Forks the worker and leaves."""
+    between = os.getpid()
+    try:
+        worker = os.fork()
+    except OSError as error:
+        os.write(writing, NUMBER.pack(-(error.errno or errno.EAGAIN)))
+        os._exit(0)
+    if worker:
+        os.write(writing, NUMBER.pack(worker))
+        os._exit(0)
+    os.close(writing)
+    while os.getppid() == between:
+        time.sleep(0.0002)
+    die_with(parent)
+    way, murmur = descriptors
+    try:
+        worker_process.begin(way, murmur)
+    except BaseException as error:
+        log.error("a worker fell: %s", place(error))
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
