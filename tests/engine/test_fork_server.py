@@ -185,6 +185,8 @@ def test_a_model_makes_room_for_it_too(run: Run) -> None:
 
 
 def test_there_is_none_when_none_is_wanted_or_models_live_in_the_servers_process(run: Run) -> None:
+    assert not Engine(Shelf(), Rules(device="cuda", fork_workers=True)).forks.wanted
+
     async def main() -> None:
         for rules in ({}, {"fork_workers": True, "isolate": False}):
             async with running(Shelf(m={}), **rules) as engine:

@@ -48,8 +48,9 @@ TEND_S = 0.5
 LOOK_S = 20.0
 """Between two looks whether the models in memory are still on this machine: nobody asks for one that is gone."""
 
-RUNTIMES = {"cpu": "openvino", "cuda": "onnxruntime"}
-"""What most models of a device run on, and is imported before any of them is opened."""
+RUNTIME = "openvino"
+"""What most models on processors run on, and is imported before any of them is opened. Workers that use a card are
+started from nothing: what a driver makes of a copied process was never tried."""
 
 State = Literal["cold", "loading", "warm", "failed"]
 
@@ -76,7 +77,8 @@ class Engine:
         self._looked_at = time.monotonic()
         self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
         self._guest = forks is not None
-        self.forks = forks or ForkServer(RUNTIMES[rules.device], wanted=rules.fork_workers and rules.isolate)
+        copies = rules.fork_workers and rules.isolate and rules.device == "cpu"
+        self.forks = forks or ForkServer(RUNTIME, wanted=copies)
         self._residency = Residency(
             rules,
             rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),

@@ -151,7 +151,7 @@ class ForkServer:
     def __init__(self, runtime: str, *, wanted: bool = True) -> None:
         """``runtime``: what most models run on, and is imported before."""
         self._runtime = runtime
-        self._wanted = wanted and sys.platform == "linux"
+        self.wanted = wanted and sys.platform == "linux"
         self._parent: Parent | None = None
         self._tried = asyncio.Event()
         """Set when the first one has been started, or could not be."""
@@ -170,7 +170,7 @@ class ForkServer:
 
     def start(self) -> None:
         """Brings up the process that is copied, in the background."""
-        if self._wanted and self._keeping is None:
+        if self.wanted and self._keeping is None:
             self._keeping = asyncio.create_task(self._keep())
 
     async def worker(self) -> Fresh:

@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         Meta(
             description="Copy those processes from one that has imported what they need: they are there sooner and "
-            "share memory (on Linux)."
+            "share memory (on Linux, without a GPU)."
         ),
     ] = True
     worker_memory_bytes: Annotated[
