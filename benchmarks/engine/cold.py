@@ -131,9 +131,9 @@ class Server:
         os.kill(models[0]["replicas"][0]["pid"], signal.SIGKILL)
 
     def mib(self) -> float:
-        """Private memory (USS) of the server and its workers."""
+        """Memory of the server and its workers, what several share counted once (PSS)."""
         front = psutil.Process(self._process.pid)
-        return sum(one.memory_full_info().uss for one in [front, *front.children(recursive=True)]) / 2**20
+        return sum(one.memory_full_info().pss for one in [front, *front.children(recursive=True)]) / 2**20
 
     def until(self, fact: Callable[[], bool]) -> None:
         """Waits for something to become true."""
