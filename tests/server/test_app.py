@@ -879,11 +879,18 @@ def test_the_access_log_holds_no_key_of_hub_that_stands_before_a_models_id(tmp_p
         assert "POST /first/…_one " in stream.read()
 
 
-def test_the_cache_is_bypassed_when_the_caller_says_so() -> None:
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        *((word, False) for word in ("false", "False", "0", "no", "off", " off ")),
+        *((word, True) for word in ("true", "1", "", "maybe")),
+    ],
+)
+def test_the_cache_is_bypassed_when_the_caller_says_so(said: str, kept: bool) -> None:
     engine = EchoEngine()
-    asked(made(engine), "POST", "/first/one", content=b"x", headers={"x-use-cache": "false"})
+    asked(made(engine), "POST", "/first/one", content=b"x", headers={"x-use-cache": said})
     assert engine.last is not None
-    assert not engine.last.use_cache
+    assert engine.last.use_cache is kept
     asked(made(engine), "POST", "/first/one", content=b"x")
     assert engine.last.use_cache
 

@@ -273,6 +273,7 @@ def test_a_bare_image_has_its_arguments_in_the_query_string_and_the_headers(cont
     assert names["top_k"]["schema"]["type"] == "integer"
     assert names["X-Wait-For-Model"]["in"] == "header"
     assert "X-Wait-For-Model" not in told("/v1/predict/{model}")
+    assert {"X-Use-Cache", "X-Request-Timeout"} <= told("/v1/predict/{model}").keys(), "what every API heeds"
     assert {"conf", "function_to_apply", "X-Use-Cache"} <= told("/").keys()
     response = asked(("POST", "/v1/predict/boxes?normalize=true", RAW))[0]
     assert response.json()["data"][0]["box"]["x1"] == 118 / 8

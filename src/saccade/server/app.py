@@ -22,7 +22,7 @@ import saccade.dialects
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.dialects.dialect import Ask, Dialect, Incoming, Outgoing, status_of
-from saccade.dialects.inputs import numbered
+from saccade.dialects.inputs import boolean, numbered
 from saccade.engine.aside import aside
 from saccade.errors import (
     BadInput,
@@ -526,7 +526,7 @@ class App:
             call = await self._with_media(exchange, call, call.media_url, deadline)
             if call.clip is None:
                 deadline = min(deadline, time.monotonic() + self.settings.request_timeout_s)
-        kept = exchange.head.headers.get("x-use-cache", "").lower() not in ("false", "0", "no")
+        kept = boolean(exchange.head.headers.get("x-use-cache"), True)
         return msgspec.structs.replace(
             call,
             deadline=deadline if call.deadline is None else min(call.deadline, deadline),

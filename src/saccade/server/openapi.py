@@ -110,7 +110,7 @@ ASKED_FOR: Mapping[str, Mapping[str, tuple[Mapping[str, Any], str]]] = {
     },
 }
 """Arguments of what is only asked for; all may be left out."""
-COMMON = ("X-Request-Timeout", "X-Request-Priority")
+COMMON = ("X-Use-Cache", "X-Request-Timeout", "X-Request-Priority")
 """Those of the headers that every API heeds."""
 
 
