@@ -283,7 +283,7 @@ def test_keys_and_endpoints_are_answered_as_the_contract_tells(tmp_path: Path) -
     database = Database("", str(tmp_path))
     admin = Keys(database).create("admin", scopes=("admin", "models", "endpoints"))[1]
     database.close()
-    house = House(tmp_path).start()
+    house = House(tmp_path, regions=[{"name": "far", "url": "http://127.0.0.1:9", "key": "k"}]).start()
     try:
         told = CLIENT.get(f"{house.url}/openapi.json").json()
         asked_for: set[tuple[str, str]] = set()
@@ -324,10 +324,35 @@ def test_keys_and_endpoints_are_answered_as_the_contract_tells(tmp_path: Path) -
         assert ask("PATCH", one, f"{every}/lane", {"action": "jump"}).status_code == 400
         inner = CLIENT.get(f"{house.url}/endpoints/lane/openapi.json").json()["paths"]
         assert not any("/keys" in path or "/v1/endpoints" in path for path in inner)
+        assert not any("/deployments" in path or path in ("/v1/session", "/v1/regions") for path in inner)
+
+        assert ask("GET", f"{one}/metrics", f"{every}/lane/metrics?sparkline=true").json()["totalRequests"] == 1
+        assert ask("GET", "/v1/session", "/v1/session").json()["admin"]
+        assert ask("GET", "/v1/session", "/v1/session", key="wrong").status_code == 401
+        assert [row["name"] for row in ask("GET", "/v1/regions", "/v1/regions").json()["regions"]] == ["here", "far"]
+
+        owner, theirs, at = "/api/deployments/{owner}", "/api/deployments/{owner}/{name}", "/api/deployments/acme"
+        shop = {"deployment": "shop", "model": "cars", "project": "retail"}
+        assert ask("POST", owner, at, shop).status_code == 201
+        settled(house, admin, "shop")
+        answer = CLIENT.post(f"{house.url}{at}/shop/predict", headers={"x-api-key": admin}, files={"file": PHOTO})
+        assert unlike(told, "POST", f"{theirs}/predict", answer) == []
+        assert ask("POST", owner, at, shop | {"memoryGi": "much"}).status_code == 400
+        assert ask("GET", owner, f"{at}?status=ready&limit=1").json()["total"] == 2
+        assert ask("PATCH", theirs, f"{at}/shop", {"metadata": {"team": "a"}}).status_code == 200
+        assert ask("PATCH", theirs, f"{at}/shop", {"action": "jump"}).status_code == 400
+        assert ask("GET", theirs, f"{at}/shop").json()["deployment"]["metadata"] == {"team": "a"}
+        assert ask("GET", f"{theirs}/health", f"{at}/shop/health").json()["healthy"]
+        assert ask("GET", f"{theirs}/logs", f"{at}/shop/logs?limit=1").json()["entries"]
+        assert ask("GET", f"{theirs}/metrics", f"{at}/shop/metrics?view=overview").status_code == 200
+        assert ask("DELETE", theirs, f"{at}/shop").json() == {"success": True}
+        assert ask("GET", theirs, f"{at}/shop").status_code == 404
         assert ask("DELETE", one, f"{every}/lane").status_code == 200
         assert ask("GET", one, f"{every}/lane").status_code == 404
         listed = {(path, method) for path, methods in told["paths"].items() for method in methods}
-        assert asked_for == {(path, method) for path, method in listed if path.startswith((keys, every))}
-        assert all(path in CLIENT.get(f"{house.url}/docs").text for path in (keys, one))
+        ours = (keys, every, owner, "/v1/session", "/v1/regions")
+        assert asked_for | {(f"{theirs}/predict", "post")} == {one for one in listed if one[0].startswith(ours)}
+        page = CLIENT.get(f"{house.url}/docs").text
+        assert all(path in page for path in (keys, one, theirs, f"{theirs}/predict", "/v1/session", "/v1/regions"))
     finally:
         house.stop()

@@ -1,4 +1,4 @@
-"""What admins do over HTTP, for the OpenAPI document: keys and dedicated endpoints."""
+"""What is managed over HTTP, for the OpenAPI document: keys and dedicated endpoints, and who asks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ WRONG = {"400": "Something about the request is wrong; the text says what and wh
 ASKED = {"401": "The key is missing or not valid.", "503": "The database does not answer."}
 FORBIDDEN = {"403": "This needs an admin key, or a key for this endpoint."}
 
+TAGS = {"keys": "Keys", "endpoints": "Dedicated endpoints", "deployments": "Ultralytics Platform"}
+"""By the word behind an address's first; others are of the house, and for every key."""
+DEPLOYMENTS = "/api/deployments/{owner}"
+"""The endpoints in the Platform's words."""
+
 
 class Operation(msgspec.Struct, frozen=True):
     """One method of one path: what it does, its answer and its status, what may be wrong, what is sent, what is asked.
 
-    ``query`` holds the arguments that may be given, with their schemas.
+    ``query`` holds the arguments that may be given, with their schemas; ``also`` is another status of the same answer.
     """
 
     summary: str
-    answer: type
+    answer: type | tuple[type, ...]
     status: str = "200"
     wrong: dict[str, str] = {}
     sent: type | None = None
     query: Mapping[str, Mapping[str, Any]] = {}
+    also: str = ""
 
 
 LOGS: Mapping[str, Mapping[str, Any]] = {
@@ -35,7 +41,26 @@ LOGS: Mapping[str, Mapping[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "default": deployments.USUAL_LINES},
     "pageToken": {"type": "string", "description": "`nextPageToken` of the page before."},
 }
-RANGE: Mapping[str, Mapping[str, Any]] = {"range": {"type": "string", "enum": list(RANGES), "default": "24h"}}
+RANGE: Mapping[str, Mapping[str, Any]] = {
+    "range": {"type": "string", "enum": list(RANGES), "default": "24h"},
+    "view": {"type": "string", "enum": ["overview"], "description": "Only the most telling sums and series."},
+    "sparkline": {"type": "boolean", "description": "The last day in short instead."},
+}
+LISTED: Mapping[str, Mapping[str, Any]] = {
+    "status": {"type": "string", "description": "Only those in this state."},
+    "model": {"type": "string", "description": "Only those of this model."},
+    "limit": {"type": "integer", "minimum": 0, "description": "How many; all of them unless said otherwise."},
+}
+
+HEALTH = Operation("Whether it answers a picture, and how fast.", shapes.EndpointHealth, "200", ONE)
+LATEST = Operation("Its latest calls and events.", shapes.EndpointLogs, "200", WRONG | ONE, query=LOGS)
+DONE = Operation(
+    "What it did in a range of time.",
+    (shapes.EndpointMetrics, shapes.EndpointDay),
+    "200",
+    WRONG | ONE,
+    query=RANGE,
+)
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "/v1/keys": {
@@ -54,6 +79,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "201",
             WRONG | ONE,
             deployments.Wish,
+            also="202",
         ),
     },
     "/v1/endpoints/{name}": {
@@ -67,15 +93,30 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
         "delete": Operation("Stops and forgets it.", shapes.RemovedEndpoint, "200", ONE),
     },
-    "/v1/endpoints/{name}/health": {
-        "get": Operation("Whether it answers a picture, and how fast.", shapes.EndpointHealth, "200", ONE),
+    "/v1/endpoints/{name}/health": {"get": HEALTH},
+    "/v1/endpoints/{name}/logs": {"get": LATEST},
+    "/v1/endpoints/{name}/metrics": {"get": DONE},
+    DEPLOYMENTS: {
+        "get": Operation("The endpoints that the key may use.", shapes.DeploymentsAnswer, "200", WRONG, query=LISTED),
+        "post": Operation("A new endpoint.", shapes.NewDeployment, "201", WRONG | ONE, deployments.PlatformWish),
     },
-    "/v1/endpoints/{name}/logs": {
-        "get": Operation("Its latest calls and events.", shapes.EndpointLogs, "200", WRONG | ONE, query=LOGS),
+    f"{DEPLOYMENTS}/{{name}}": {
+        "get": Operation("An endpoint.", shapes.DeploymentAnswer, "200", ONE),
+        "patch": Operation(
+            "`action` is start, stop, resize, or replace with a `model`; without one, `name` and `metadata` change.",
+            shapes.ChangedDeployment,
+            "200",
+            WRONG | ONE,
+            deployments.PlatformChange,
+            also="202",
+        ),
+        "delete": Operation("Stops and forgets it.", shapes.RemovedDeployment, "200", ONE),
     },
-    "/v1/endpoints/{name}/metrics": {
-        "get": Operation("What it did in a range of time.", shapes.EndpointMetrics, "200", WRONG | ONE, query=RANGE),
-    },
+    f"{DEPLOYMENTS}/{{name}}/health": {"get": HEALTH},
+    f"{DEPLOYMENTS}/{{name}}/logs": {"get": LATEST},
+    f"{DEPLOYMENTS}/{{name}}/metrics": {"get": DONE},
+    "/v1/session": {"get": Operation("Who asks, and what this server asks for.", shapes.Session)},
+    "/v1/regions": {"get": Operation("How far away this server's regions are.", shapes.RegionsAnswer)},
 }
 
 
@@ -91,19 +132,19 @@ def paths(served: Container[str]) -> dict[str, dict[str, Any]]:
 def _told(method: str, path: str, one: Operation) -> dict[str, Any]:
     words = [part.strip("{}") for part in path.split("/")[2:]]
     named = [part.strip("{}") for part in path.split("/") if part.startswith("{")]
-    wrong = one.wrong | ASKED | FORBIDDEN
+    wrong = one.wrong | ASKED | (FORBIDDEN if words[0] in TAGS else {})
     found: dict[str, Any] = {
         "operationId": "_".join([method, *words]),
         "summary": one.summary,
-        "tags": ["Keys" if words[0] == "keys" else "Dedicated endpoints"],
+        "tags": [TAGS.get(words[0], "saccade")],
         "parameters": [
             *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named),
             *({"name": name, "in": "query", "schema": schema} for name, schema in one.query.items()),
         ],
         "responses": answers.plain(one.answer, one.status, wrong),
     }
-    if path == "/v1/endpoints" and method == "post":
-        found["responses"]["202"] = found["responses"]["201"]
+    if one.also:
+        found["responses"][one.also] = found["responses"][one.status]
     if one.sent is not None:
         found["requestBody"] = {"required": True, "content": {"application/json": {"schema": _schema(one.sent)}}}
     return found

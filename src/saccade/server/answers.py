@@ -139,10 +139,11 @@ def house(path: str) -> Json:
     return plain(kind, "200", wrong)
 
 
-def plain(kind: type, status: str, wrong: Mapping[str, str]) -> Json:
+def plain(kind: type | tuple[type, ...], status: str, wrong: Mapping[str, str]) -> Json:
     """The responses of an operation of the house's own: the answer under its status, and what may be wrong."""
     refused = {number: _response(text, _of(shapes.Refusal), (REQUEST_ID,)) for number, text in wrong.items()}
-    return {status: _response("OK", _of(kind), (REQUEST_ID,)), **refused}
+    schema = _any([_of(one) for one in (kind if isinstance(kind, tuple) else (kind,))])
+    return {status: _response("OK", schema, (REQUEST_ID,)), **refused}
 
 
 def either(first: Json, second: Json) -> Json:

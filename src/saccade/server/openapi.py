@@ -110,6 +110,8 @@ ASKED_FOR: Mapping[str, Mapping[str, tuple[Mapping[str, Any], str]]] = {
     },
 }
 """Arguments of what is only asked for; all may be left out."""
+DEPLOYED = Route(("POST",), f"{administration.DEPLOYMENTS}/{{name}}/predict")
+"""What an endpoint answers at the Platform's address of it."""
 COMMON = ("X-Use-Cache", "X-Request-Timeout", "X-Request-Priority")
 """Those of the headers that every API heeds."""
 
@@ -117,7 +119,7 @@ COMMON = ("X-Use-Cache", "X-Request-Timeout", "X-Request-Priority")
 def document(dialects: Sequence[Dialect], base_url: str, served: Container[str] = ()) -> dict[str, Any]:
     """OpenAPI 3.1 of the APIs, and of the house's own pages that programs read; ``served`` are its further paths."""
     paths: dict[str, dict[str, Any]] = {path: {"get": _house(path, summary)} for path, summary in HOUSE.items()}
-    for dialect, route, path in listed(dialects):
+    for dialect, route, path in listed(dialects, served):
         for method in route.methods:
             known, fresh = paths.setdefault(path, {}), operation(dialect, route)
             known[method.lower()] = _joined(known[method.lower()], fresh) if method.lower() in known else fresh
@@ -286,7 +288,7 @@ def readable(dialects: Sequence[Dialect], base_url: str, tries: str, served: Con
     for dialect in dialects:
         rows = (
             (", ".join(route.methods), path, "predict" if route.action == "predict" else "describe")
-            for row, route, path in listed([dialect])
+            for row, route, path in listed([dialect], served)
         )
         parts.append(f"<h2>{html.escape(title(dialect))}</h2>" + _rows(rows) + _arguments(dialect))
     managed = [
@@ -304,10 +306,11 @@ def title(dialect: Dialect) -> str:
     return TITLES.get(dialect.name, dialect.name)
 
 
-def listed(dialects: Sequence[Dialect]) -> Iterator[tuple[Dialect, Route, str]]:
-    """Every route with its path as OpenAPI writes it."""
+def listed(dialects: Sequence[Dialect], served: Container[str] = ()) -> Iterator[tuple[Dialect, Route, str]]:
+    """Every route with its path as OpenAPI writes it; the Platform's of an endpoint where there may be endpoints."""
     for dialect in dialects:
-        for route in dialect.routes:
+        deployed = dialect.name == "platform" and administration.DEPLOYMENTS in served
+        for route in (*dialect.routes, *([DEPLOYED] if deployed else [])):
             yield dialect, route, PARAMETER.sub(r"{\1}", route.path)
 
 

@@ -600,3 +600,112 @@ class EndpointMetrics(Struct, rename="camel"):
     time_range: dict[str, str]
     summary: dict[str, float]
     time_series: dict[str, list[dict[str, Any]]]
+
+
+class EndpointDay(Struct, rename="camel"):
+    """Its last day in short, to ``sparkline=true``: requests by the hour, and the sums."""
+
+    requests_24h: list[int] = field(name="requests24h")
+    total_requests: int
+    error_rate: float
+    avg_latency_ms: float
+
+
+class DeploymentResources(Struct, rename="camel"):
+    """What a deployment may use; ``memory_gi`` 0 is no limit."""
+
+    cpu: int
+    memory_gi: float
+    min_instances: int
+    max_instances: int
+
+
+class Deployment(Struct, rename="camel", kw_only=True):
+    """An endpoint in the Platform's words; ``status_message`` says why it is down."""
+
+    id: str
+    owner: str
+    project: str | UnsetType = UNSET
+    model: str
+    deployment: str
+    name: str
+    status: str
+    status_message: str | UnsetType = UNSET
+    region: str
+    service_url: str
+    resources: DeploymentResources
+    created_at: str
+    updated_at: str
+    deployed_at: str | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class DeploymentsAnswer(Struct):
+    """Those that were asked for; ``total`` counts also those over the limit."""
+
+    deployments: list[Deployment]
+    total: int
+    region: str
+
+
+class DeploymentAnswer(Struct):
+    """One endpoint."""
+
+    deployment: Deployment
+    region: str
+
+
+class NewDeployment(Struct):
+    """Its id, its name, and that it is being created."""
+
+    id: str
+    deployment: str
+    status: str
+    message: str
+    region: str
+
+
+class ChangedDeployment(Struct):
+    """How it stands after the change; while that still goes on, the status is 202."""
+
+    success: bool
+    status: str
+    message: str
+    deployment: str
+
+
+class RemovedDeployment(Struct):
+    """It is gone; ``message`` tells what may be left in a region that does not answer."""
+
+    success: bool
+    message: str | UnsetType = UNSET
+
+
+class Session(Struct):
+    """Who asks, and of whom: ``auth`` is off, open (no key was made yet) or key; ``key`` null where none was sent."""
+
+    auth: str
+    admin: bool
+    key: NamedKey | None
+    version: str
+    device: str
+    default_model: str | None
+
+
+class MeasuredRegion(Struct, kw_only=True):
+    """A region and how far away it is in milliseconds; null: it does not answer. This server is ``here``."""
+
+    name: str
+    place: str
+    here: bool | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    mean_ms: float | None
+    sd_ms: float | UnsetType | None = UNSET
+    min_ms: float | UnsetType | None = UNSET
+    max_ms: float | UnsetType | None = UNSET
+
+
+class RegionsAnswer(Struct):
+    """This server first, then the regions of its settings, nearest first; empty where there are none."""
+
+    regions: list[MeasuredRegion]
