@@ -369,6 +369,43 @@ def test_an_endpoint_whose_region_did_not_answer_is_tried_again_after_a_restart_
     asyncio.run(play())
 
 
+async def tries_by_hand(records: Memory) -> tuple[int, str]:
+    """How often a region that did not answer was asked in four pauses after five tries by hand, and the state then."""
+
+    class Far(LocalEndpoint):
+        async def start(self, card: Card, plan: Plan) -> None:
+            nonlocal tries
+            tries += 1
+            if not reached:
+                raise Unreachable("The region does not answer.")
+            await super().start(card, plan)
+
+    tries, reached = 0, False
+    house = Fleet(records, resolve, lambda record: Far(Counting))
+    await house.create("cars", Plan(model="a"))
+    for _ in range(5):
+        assert await settled(house, "cars") == "failed"
+        await house.start("cars")
+    assert await settled(house, "cars") == "failed"
+    tries = 0
+    await asyncio.sleep(4.5 * 0.3)
+    seen, reached = tries, True
+    end = time.monotonic() + 10
+    while (state := house.record("cars").state) != "ready" and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    await house.close()
+    return seen, state
+
+
+def test_tries_by_hand_while_a_region_is_out_make_no_more_of_those_that_come_by_themselves(
+    records: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.RETRY_S", 0.3)
+    seen, state = asyncio.run(tries_by_hand(records))
+    assert 2 <= seen <= 5
+    assert state == "ready"
+
+
 def test_an_idle_endpoint_sleeps_and_the_next_call_wakes_it(records: Memory) -> None:
     async def play() -> None:
         house = fleet(records)

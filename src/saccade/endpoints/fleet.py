@@ -72,6 +72,7 @@ class Fleet:
         self._figures: dict[str, Figures] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._retries: dict[str, asyncio.TimerHandle] = {}
         self._edits: dict[str, asyncio.Lock] = {}
         self._unwritten: dict[str, Record | None] = {}
         self._writing = asyncio.Lock()
@@ -100,6 +101,8 @@ class Fleet:
 
     async def close(self) -> None:
         """Stops the engines; the records keep saying what should run."""
+        for retry in self._retries.values():
+            retry.cancel()
         for task in self._tasks:
             task.cancel()
         if self._tasks:  # a start writes down how far it came
@@ -454,7 +457,7 @@ class Fleet:
                 await self._tell(name, state="failed", reason=(why := _words(error)), unreached=again)
                 self.figures(name).note("ERROR", f"Starting failed: {why}")
                 if again:
-                    self._spawn(self._start_later(name))
+                    self._start_later(name)
                 return
             self._running[name] = endpoint
             await self._tell(name, state="ready", reason="", revision=endpoint.revision, started=time.time())
@@ -471,11 +474,16 @@ class Fleet:
                 await self._tell(record.name, region_id=endpoint.region_id)
         return endpoint
 
-    async def _start_later(self, name: str) -> None:
-        """Another try for an endpoint whose region did not answer."""
-        await asyncio.sleep(RETRY_S)
+    def _start_later(self, name: str) -> None:
+        """Another try for an endpoint whose region did not answer; one, however often it is tried by hand meanwhile."""
+        if name in self._retries:
+            self._retries[name].cancel()
+        self._retries[name] = asyncio.get_running_loop().call_later(RETRY_S, self._start_again, name)
+
+    def _start_again(self, name: str) -> None:
+        del self._retries[name]
         if name in self._here and self._here[name].state == "failed":
-            await self._start(name)
+            self._spawn(self._start(name))
 
     async def _measure(self) -> None:
         """Fills the plots of what running endpoints use."""
