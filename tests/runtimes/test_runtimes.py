@@ -228,6 +228,30 @@ def test_shapes_that_come_no_more_give_their_memory_back_and_answer_alike_when_t
     assert np.allclose(before, after, atol=1e-5)
 
 
+def test_a_shape_whose_own_compile_found_no_memory_keeps_no_other_shape_from_its_own(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = of_openvino(opened, shapes=1)
+    openvino = importlib.import_module("openvino")
+    compile_model, tried = openvino.Core.compile_model, list[int]()
+
+    def short_of_memory(core: Any, graph: Any, *given: Any) -> Any:
+        tried.append(graph.inputs[0].shape[3])
+        if tried[-1] == 24:
+            raise MemoryError
+        return compile_model(core, graph, *given)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", short_of_memory)
+    for edge in (24, 16, 24):
+        image = np.ones((1, 3, edge, edge), np.float32)
+        for _ in range(12):
+            (output,) = session.run({"x": image})
+            assert output.shape == image.shape
+        time.sleep(0.5)
+    assert tried.count(24) == 1, "it is not tried again and again"
+    assert 16 in tried
+
+
 def test_no_page_of_a_compiled_graphs_file_stays_in_memory(opened: Opener, tmp_path: Path) -> None:
     if not Path("/proc/self/smaps").exists():
         pytest.skip("Linux tells, others do not")

@@ -222,11 +222,16 @@ class OpenVinoSession:
     def _fix(self, shapes: Shapes) -> None:
         lanes: _Lanes | None = None
         try:
-            graph = self._graph.clone()
-            graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-            lanes = self._compile(graph)
-        except (RuntimeError, CorruptFiles, UnsupportedModel):
-            lanes = None
+            with suppress(RuntimeError, CorruptFiles, UnsupportedModel):
+                graph = self._graph.clone()
+                graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+                lanes = self._compile(graph)
+        finally:  # one that ended otherwise, for want of memory, would keep all others from a compile of their own
+            self._take(shapes, lanes)
+        _put_aside(self._compute)
+
+    def _take(self, shapes: Shapes, lanes: _Lanes | None) -> None:
+        """Answers calls of these shapes by their own compile, or for good by the one for all."""
         with self._lock:
             self._pending.discard(shapes)
             if lanes is None:
@@ -236,7 +241,6 @@ class OpenVinoSession:
             while len(self._fixed) >= self._compute.shapes:
                 self._fixed.pop(min(self._fixed, key=lambda known: seen[known]))
             self._fixed[shapes] = lanes
-        _put_aside(self._compute)
 
     def _tidy(self) -> None:
         """Lets compiles rest that were not needed within sight; for the next call each takes some milliseconds more."""
