@@ -22,7 +22,7 @@ from saccade.endpoints.figures import Figures, Line
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
-from saccade.errors import BadOptions, CorruptFiles, Error, Stopped, UnknownModel, Unreachable
+from saccade.errors import BadOptions, CorruptFiles, Error, Overloaded, Stopped, UnknownModel, Unreachable
 from saccade.results import Labels
 
 LABELS = Labels(np.zeros(0, np.int32), np.zeros(0, np.float32), ())
@@ -707,6 +707,34 @@ async def full_disk(disk: Disk) -> None:
 
 def test_a_full_disk_refuses_changes_as_a_whole_and_what_serves_goes_on() -> None:
     asyncio.run(full_disk(Disk()))
+
+
+async def short_of_threads() -> None:
+    class Short(Memory):
+        refusing = False
+
+        def save(self, record: Record) -> None:
+            if self.refusing:
+                raise RuntimeError("can't start new thread")
+            super().save(record)
+
+    disk = Short()
+    house = fleet(disk)
+    await house.create("cars", Plan(model="a"))
+    assert await settled(house, "cars") == "ready"
+    before = await house.describe("cars", "Cars", None)  # behind what was still to be written
+    disk.refusing = True
+    for change in (house.stop("cars"), house.describe("cars", "Vans", None), house.replace("cars", "b")):
+        with pytest.raises(Overloaded, match="threads"):
+            await change
+    assert house.record("cars") == disk.kept["cars"] == before
+    disk.refusing = False
+    assert (await asyncio.wait_for(house.start("cars"), 5)).state == "ready"
+    await house.close()
+
+
+def test_a_change_for_which_the_system_gives_no_thread_is_refused_as_a_whole() -> None:
+    asyncio.run(short_of_threads())
 
 
 async def full_while_it_starts(disk: Disk) -> None:

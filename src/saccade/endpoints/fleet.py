@@ -18,7 +18,7 @@ from saccade.endpoints.drawer import Drawer
 from saccade.endpoints.endpoint import PROBE, Endpoint, Plan, Record, Records, State, checked_name
 from saccade.endpoints.figures import Figures, Line, Report
 from saccade.engine.aside import aside
-from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable, place
+from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable, place, short_of
 
 log = logging.getLogger("saccade.endpoints")
 
@@ -587,10 +587,13 @@ class Fleet:
             if name not in self._unwritten:
                 return
             record = self._unwritten[name]
-            if record is None:
-                await asyncio.to_thread(self._records.remove, name)
-            else:
-                await asyncio.to_thread(self._records.save, record)
+            try:
+                if record is None:
+                    await asyncio.to_thread(self._records.remove, name)
+                else:
+                    await asyncio.to_thread(self._records.save, record)
+            except (RuntimeError, OSError) as error:  # no thread, say: not written either
+                raise short_of(error) or error from None
             if self._unwritten.get(name, name) is record:
                 del self._unwritten[name]
 
@@ -611,7 +614,8 @@ class Fleet:
 
 def _words(error: Exception) -> str:
     """What an endpoint's own log and its callers are told of an error; the server's log gets the place of a bug."""
-    if isinstance(error, Error):
-        return error.message
+    known = error if isinstance(error, Error) else short_of(error)
+    if known is not None:
+        return known.message
     log.error("internal error with an endpoint: %s", place(error))
     return "An internal error; the server's log tells where."
