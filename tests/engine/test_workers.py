@@ -251,6 +251,22 @@ def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only here a running process is given a limit")
+def test_a_worker_that_gets_no_thread_to_look_at_its_picture_goes_on(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={}), check_s=1.0, threads=1) as engine:
+            await engine.load("m")
+            (before,) = pids(engine)
+            worker = psutil.Process(before)
+            worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + (6 << 20), -1))  # less than one stack
+            await asyncio.sleep(4)
+            assert pids(engine) == [before]
+            worker.rlimit(psutil.RLIMIT_AS, (-1, -1))
+            assert brightness(await engine.predict(call(5))) == 5
+
+    run(main())
+
+
 def test_a_large_image_leaves_the_worker_with_its_answer(run: Run) -> None:
     """It stayed until the next call, however long that took to come."""
 

@@ -97,7 +97,7 @@ class Worker:
             elif isinstance(message, wire.Grant):
                 replica.grant(message.id, message.frames)
             elif isinstance(message, wire.Check):
-                threading.Thread(target=self._check, args=(replica,), daemon=True).start()
+                self._begin_check(replica)
             elif isinstance(message, wire.Stop):
                 replica.close()
                 self._leave(0)
@@ -105,6 +105,12 @@ class Worker:
 
     def _answer(self, reply: Reply) -> None:
         self._send(wire.of_reply(reply))
+
+    def _begin_check(self, replica: Replica) -> None:
+        try:
+            threading.Thread(target=self._check, args=(replica,), daemon=True).start()
+        except RuntimeError:  # the system gives no thread now: no reason to end, the next look comes
+            self._send(wire.Checked(None))
 
     def _check(self, replica: Replica) -> None:
         self._send(wire.Checked(replica.check()))
