@@ -79,9 +79,10 @@ def settled(house: House, key: str, name: str) -> Any:
     raise AssertionError("the endpoint never settled")
 
 
-def predicted(house: House, key: str, name: str) -> httpx.Response:
+def predicted(house: House, key: str, name: str, program: str = "hub") -> httpx.Response:
     """HUB's own request."""
-    return CLIENT.post(f"{house.url}/endpoints/{name}/", headers={"x-api-key": key}, files={"file": ("a.ppm", PICTURE)})
+    headers = {"x-api-key": key, "user-agent": program}
+    return CLIENT.post(f"{house.url}/endpoints/{name}/", headers=headers, files={"file": ("a.ppm", PICTURE)})
 
 
 class Devices:

@@ -908,11 +908,12 @@ def test_the_javascript_client_is_slowed_down_because_it_repeats_a_503_at_once()
     assert not hot(Overloaded("full"), Incoming("POST", "/", headers={"user-agent": "curl/8"}), Settings())
 
 
+@pytest.mark.parametrize("why", [Overloaded("The line is full."), RuntimeError("can't start new thread")])
 @pytest.mark.parametrize(("program", "slowed"), [("@huggingface/inference/4.13.30 node", True), ("curl/8", False)])
-def test_only_who_repeats_a_503_at_once_waits_for_it(program: str, slowed: bool) -> None:
+def test_only_who_repeats_a_503_at_once_waits_for_it(program: str, slowed: bool, why: Exception) -> None:
     class Full(EchoEngine):
         async def predict(self, call: Call) -> Answer:
-            raise Overloaded("The line is full.")
+            raise why
 
     app = made(Full())
     begun = time.monotonic()

@@ -209,8 +209,11 @@ def test_an_endpoint_that_cannot_be_looked_up_is_not_told_as_missing(
         app.dedicated = Dedicated(app, side.other, lambda app: None)
         async with client(app) as http:
             told = await http.post("/endpoints/yard/plain/one", content=b"x")
+            begun = time.monotonic()
+            await http.post("/endpoints/yard/plain/one", headers={"user-agent": "@huggingface/inference/4.13.30"})
         assert told.status_code == 503
         assert "cannot be used now" in told.json()["error"]
+        assert time.monotonic() - begun > 0.9, "who repeats a 503 at once waits for it"
 
     living(side, life)
 

@@ -372,6 +372,9 @@ def test_endpoints_in_a_region_outlive_this_server_and_answer_503_while_the_regi
         far.stop(signal.SIGKILL)
         refused = predicted(near, key, "stays")
         assert (refused.status_code, "far" in refused.text) == (503, True)
+        begun = time.monotonic()
+        assert predicted(near, key, "stays", "@huggingface/inference/4.13.30").status_code == 503
+        assert time.monotonic() - begun > 0.9, "who repeats a 503 at once waits for it"
         assert "does not answer" in asked(near, key, "GET", "/v1/endpoints/stays")["reason"]
         far.start()
         assert predicted(near, key, "stays").status_code in (200, 503)

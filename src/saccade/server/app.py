@@ -358,7 +358,8 @@ class App:
             exchange.error = "Bug" if type(found_bug) is Error else type(found_bug).__name__
             exchange.dialect = candidate.dialect.name
             await self._look_at_standing(exchange)
-            return candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
+            refusal = candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
+            return await held_back(refusal, found_bug, incoming, self.settings)
 
     async def _refusal(self, exchange: Exchange, candidate: Candidate, incoming: Incoming, error: Error) -> Outgoing:
         free = exchange.standing is not None or candidate.route.action == "describe"
@@ -368,9 +369,7 @@ class App:
         exchange.dialect, exchange.error = candidate.dialect.name, type(error).__name__
         exchange.reason = error.message
         refusal = candidate.dialect.refuse(error, self._worked(exchange, incoming, error))
-        if refusal.status == 503 and hot(error, incoming, self.settings):
-            await asyncio.sleep(COLD_PAUSE_S)
-        return refusal
+        return await held_back(refusal, error, incoming, self.settings)
 
     async def _content(self, body: Body, candidate: Candidate, incoming: Incoming) -> bytes:
         """The whole body.
@@ -759,6 +758,13 @@ def host_of(scope: Scope) -> str:
     """The host name that was called, in small letters, without the port and a dot at its end."""
     host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
     return (host.rpartition(":")[0] or host).lower().rstrip(".")
+
+
+async def held_back(refusal: Outgoing, error: Error, incoming: Incoming, settings: Settings) -> Outgoing:
+    """The refusal, after a pause where the caller may be one that repeats a 503 at once and for ever."""
+    if refusal.status == 503 and hot(error, incoming, settings):
+        await asyncio.sleep(COLD_PAUSE_S)
+    return refusal
 
 
 def hot(error: Error, incoming: Incoming, settings: Settings) -> bool:

@@ -19,7 +19,7 @@ from saccade.endpoints.fleet import Fleet
 from saccade.errors import Busy, Error, Forbidden, ModelError, Stopped, UnknownModel
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket
-from saccade.server.app import App, Exchange, host_of, incoming_of
+from saccade.server.app import App, Exchange, held_back, host_of, incoming_of
 from saccade.server.desk import FrontDesk
 from saccade.server.inquiries import PATIENCE_S, Unasked
 from saccade.server.journal import keyless
@@ -224,7 +224,8 @@ class Nowhere:
         body = msgspec.json.encode(told)
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
         later = tuple(answering.come_back(self._why).items())
-        outgoing = Outgoing(status_of(self._why), body, headers=later)
+        refusal = Outgoing(status_of(self._why), body, headers=later)
+        outgoing = await held_back(refusal, self._why, head, self._shared.settings)
         size = await answering.send_answer(send, outgoing, extra)
         head = msgspec.structs.replace(head, path=address_of(self._name, head.path))
         self._shared.note_unserved(head, received, outgoing.status, size, type(self._why).__name__)

@@ -23,7 +23,7 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import ASKED, Plan, Record
 from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 from saccade.server import answering
-from saccade.server.app import UNSEEN, chosen, incoming_of, priority_of
+from saccade.server.app import UNSEEN, chosen, held_back, incoming_of, priority_of
 from saccade.server.body import Body, Departed
 from saccade.server.regions import measured
 from saccade.server.settings import Region
@@ -383,7 +383,7 @@ class Passing:
                 self._app.gate.count(ticket, (UNSEEN,) if status < 400 else ())
         except Error as error:
             error_name, reason = type(error).__name__, error.message
-            outgoing = self._refusal(error, head)
+            outgoing = await held_back(self._refusal(error, head), error, head, self._app.settings)
             status = outgoing.status
             await answering.send_answer(send, outgoing, [(b"x-request-id", head.request_id.encode("latin-1"))])
         except Departed:
