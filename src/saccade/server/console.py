@@ -81,13 +81,13 @@ class Console:
             names = {card.name for card in cards}
             broken = [name for name in sorted(problems) if name not in names]
             removable = await aside(lambda: library.removable((*names, *broken)))
-            resident = self._resident()
-            rows = [self._row(card, resident, removable) for card in cards]
+            states = self._states()
+            rows = [self._row(card, states, removable) for card in cards]
             for row in rows:
                 if row["reason"] is None and row["name"] in problems:
                     row["reason"] = f"Its new files are not used: {problems[row['name']].message}"
             names.update(broken)
-            rows += [self._row(offer, resident) for offer in library.offers() if offer.name not in names]
+            rows += [self._row(offer, states) for offer in library.offers() if offer.name not in names]
             unserved = [
                 {"name": name, "reason": problems[name].message, "removable": name in removable} for name in broken
             ]
@@ -114,7 +114,7 @@ class Console:
                 "source": card.source,
             }
             removable = await aside(lambda: library.removable([card.name]))
-            return {**self._row(card, self._resident(), removable), **facts}
+            return {**self._row(card, self._states(), removable), **facts}
 
         return await self._pages.asked(request, shown)
 
@@ -164,7 +164,7 @@ class Console:
                     card = await asyncio.to_thread(library.add, request.path_params["name"], file)
                 except CorruptFiles as error:  # the caller's own file, not one of this server's
                     raise BadInput(error.message) from error
-            return self._row(card, {}, frozenset([card.name]))
+            return self._row(card, self._states(), frozenset([card.name]))
 
         return await self._pages.asked(request, added, admin=True)
 
@@ -212,12 +212,12 @@ class Console:
         except Error as error:
             yield msgspec.json.encode({"error": error.message, "status": status_of(error)}) + b"\n"
 
-    def _row(self, thing: Any, resident: Mapping[str, Any], removable: frozenset[str] | None = None) -> dict[str, Any]:
-        """``resident`` are the models in memory, ``removable`` the names of those that can be deleted; None for what is
-        not here yet."""
-        fetched = removable is not None
+    def _row(self, thing: Any, states: Mapping[str, Any], removable: frozenset[str] | None = None) -> dict[str, Any]:
+        """``removable`` are the names of models that can be deleted; None for what is not here yet."""
+        fetched, known = removable is not None, states.get(thing.name, {})
         state = self._app.engine.state(thing.name) if fetched else "cold"
-        reason = self._reason(thing) if state == "failed" else None
+        # Of a model that failed, its files may have changed since.
+        reason = known["reason"] if state == "failed" and known.get("revision") == thing.revision else None
         return {
             "name": thing.name,
             "task": thing.task,
@@ -229,23 +229,14 @@ class Console:
             "fetched": fetched,
             "state": "cold" if state == "failed" and reason is None else state,
             "reason": reason,
-            "memory_bytes": int(resident.get(thing.name, {}).get("memory_bytes", 0)),
+            "memory_bytes": int(known.get("memory_bytes", 0)),
             "removable": removable is not None and thing.name in removable,
         }
 
-    def _reason(self, card: Card) -> str | None:
-        """Why the model failed; None when its files have changed since."""
+    def _states(self) -> dict[str, dict[str, Any]]:
+        """What the engine tells of the models in memory, and of those that failed."""
         info = self._app.engine.info()
-        rows = (*info.get("models", ()), *info.get("failed_models", ()))
-        return next(
-            (row["reason"] for row in rows if row["name"] == card.name and row["revision"] == card.revision), None
-        )
-
-    def _resident(self) -> dict[str, dict[str, Any]]:
-        models = self._app.engine.info().get("models", {})
-        if isinstance(models, dict):
-            return models
-        return {row["name"]: row for row in models}
+        return {row["name"]: row for row in (*info.get("models", ()), *info.get("failed_models", ()))}
 
 
 async def _received(request: Request, file: Path) -> None:
