@@ -14,6 +14,9 @@ from saccade.errors import BadOptions
 if TYPE_CHECKING:
     from saccade.card import Card
 
+PICKLE = ".pt"
+"""How the file of an Ultralytics checkpoint ends."""
+
 
 def checkpoint_options(function: Function) -> Function:
     """``--ultralytics`` and ``--install-ultralytics``: who exports a .pt checkpoint."""
@@ -43,7 +46,7 @@ def COMMAND(
     A checkpoint is never opened by saccade: the program yolo exports it, as a process of its own, in an environment
     that --ultralytics names or --install-ultralytics makes.
     """
-    if Path(path).suffix.lower() == ".pt":
+    if Path(path).suffix.lower() == PICKLE:
         card = checkpoint(name, Path(path), home, ultralytics, install_ultralytics)
     else:
         card = library(settings(home=home)).add(name, Path(path))

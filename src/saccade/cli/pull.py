@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from saccade.cli.add import checkpoint, checkpoint_options
+from saccade.cli.add import PICKLE, checkpoint, checkpoint_options
 from saccade.cli.house import library, model_options, progress, settings
 from saccade.errors import BadOptions
 
 if TYPE_CHECKING:
     from saccade.library import Library
-
-PICKLE = ".pt"
 
 
 @click.command(name="pull")

@@ -54,7 +54,7 @@ class Eomt(MaskFormer):
         for place, mask in enumerate(inside):
             mine = winner == place
             area, whole, common = mine.sum(), mask.sum(), mine & mask
-            if area and whole and common.any() and float(np.float32(area) / np.float32(whole)) > overlap:
+            if area and whole and common.any() and maps.share(area, whole) > overlap:
                 crops.append(maps.cut(common.view(np.uint8)))
                 queries.append(int(kept[place]))
         return self.named(crops, scores[queries], class_ids[queries], "panoptic", image_hw)

@@ -92,13 +92,11 @@ class MaskFormer:
         areas = []
         for place, plane in enumerate(planes):
             weighed = self.enlarged(plane, image_hw) * scores[place]
-            areas.append(np.count_nonzero(weighed >= threshold))
+            areas.append(int(np.count_nonzero(weighed >= threshold)))
             maps.outdo(best, winner, weighed, place)
         won = np.bincount(winner.reshape(-1) + 1, minlength=len(areas) + 1)[1:]
         shown = [
-            place
-            for place, area in enumerate(areas)
-            if won[place] and area and float(np.float32(won[place]) / np.float32(area)) > overlap
+            place for place, area in enumerate(areas) if won[place] and area and maps.share(won[place], area) > overlap
         ]
         crops = [maps.region(winner, place) for place in shown]
         return self.named(crops, scores[shown], class_ids[shown], kind, image_hw)

@@ -111,3 +111,8 @@ def segments(
         areas=np.array([np.count_nonzero(crop.pixels) for crop in crops], np.int32),
         crops=tuple(crops),
     )
+
+
+def share(part: int, whole: int) -> float:
+    """How much of the whole the part is, in single precision, as torch divides counts: at a threshold it decides."""
+    return float(np.float32(part) / np.float32(whole))

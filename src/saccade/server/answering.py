@@ -7,14 +7,13 @@ import math
 import re
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from random import getrandbits
 
 from starlette.types import Send
 
 from saccade.call import Answer
 from saccade.dialects.dialect import Outgoing
-from saccade.dialects.yolo_refusals import seconds
+from saccade.dialects.yolo_refusals import iso_time, seconds
 from saccade.errors import Busy, Error
 from saccade.server.access import Caller, Gate, Standing
 
@@ -105,12 +104,6 @@ async def standing_headers(gate: Gate, caller: Caller | None, *, iso: bool = Fal
 def come_back(error: Error) -> dict[str, str]:
     """When who cannot be served now may ask again, as a header; none where that would not help."""
     return {"retry-after": str(seconds(error.retry_after_s))} if isinstance(error, Busy) else {}
-
-
-def iso_time(epoch_s: float) -> str:
-    """ISO 8601 in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(math.ceil(epoch_s * 1000) / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def cors_headers(origin: str, allowed: tuple[str, ...]) -> HeaderList:

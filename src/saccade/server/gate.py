@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sql
 
 from saccade.call import Answer
+from saccade.dialects.yolo_refusals import iso_time
 from saccade.errors import Forbidden, NoKey, Unreachable
 from saccade.server.access import ANYBODY, Caller, OpenGate, Standing, Ticket, key_in, spent
-from saccade.server.answering import iso_time
 from saccade.server.database import Database, unusable, usage
 from saccade.server.keys import Key, Keys
 from saccade.server.quotas import SqlWindows, Taken, Windows
