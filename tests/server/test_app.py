@@ -240,15 +240,23 @@ def test_a_disk_that_takes_nothing_is_told_as_such(number: int, caplog: pytest.L
     assert "secret" not in caplog.text + response.text
 
 
-def test_a_page_that_needs_a_disk_that_takes_nothing_says_so() -> None:
+@pytest.mark.parametrize(
+    ("error", "words", "wait_s"),
+    [
+        (OSError(errno.EROFS, "No", "/secret/path"), "can write no files", "30"),
+        (RuntimeError("can't start new thread"), "no more threads", "5"),
+    ],
+)
+def test_a_page_that_needs_what_the_system_does_not_give_says_so(error: Exception, words: str, wait_s: str) -> None:
     async def page(scope: Any, receive: Any, send: Any) -> None:
-        raise OSError(errno.EROFS, "No", "/secret/path")
+        raise error
 
     app = made()
     app.house, app.is_house = page, lambda method, path: True
     response = asked(app, "POST", "/v1/models")
     assert response.status_code == 503
-    assert "can write no files" in response.json()["error"]
+    assert words in response.json()["error"]
+    assert response.headers["retry-after"] == wait_s
 
 
 def test_request_ids_are_echoed_if_they_are_harmless_and_made_if_not() -> None:

@@ -292,7 +292,8 @@ class App:
         except Exception as error:
             found = bug(error, head.request_id)
             status, body = status_of(found), msgspec.json.encode({"error": found.message})
-            size = await answering.send_answer(send, Outgoing(status, body), extra)
+            later = tuple(answering.come_back(found).items())
+            size = await answering.send_answer(send, Outgoing(status, body, headers=later), extra)
         finally:
             self._log(head, received, status, size)
 
