@@ -311,3 +311,20 @@ def test_answers_are_told_from_one_another_however_they_come(run: Run) -> None:
         assert await parent.end() == -signal.SIGKILL
 
     run(main())
+
+
+def test_a_process_that_hangs_is_replaced_and_holds_up_one_load(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.engine.fork_server.FORK_S", 0.5)
+
+    async def main() -> None:
+        async with running(Shelf(m={}, n={}), fork_workers=True) as engine:
+            hung = await settled(engine)
+            os.kill(hung, signal.SIGSTOP)
+            await engine.load("m")
+            assert not any(map(is_copy, pids(engine)))
+            assert not psutil.pid_exists(hung)
+            assert await settled(engine) != hung
+            await engine.load("n")
+            assert len([pid for pid in pids(engine) if is_copy(pid)]) == 1
+
+    run(main())

@@ -61,7 +61,14 @@ class Parent(asyncio.Protocol):
         return self.settled.is_set() and not self.gone.is_set()
 
     async def copied(self, way: socket.socket, murmur: Murmur) -> Adopted:
-        """A new worker's process, which holds these two. Raises OSError."""
+        """A new worker's process, which holds these two. Raises OSError; a parent that hangs is ended then."""
+        try:
+            return await self._copied(way, murmur)
+        except TimeoutError:
+            self.process.kill()
+            raise
+
+    async def _copied(self, way: socket.socket, murmur: Murmur) -> Adopted:
         async with asyncio.timeout(BIRTH_S):
             await self.settled.wait()
         if self.gone.is_set():
@@ -181,7 +188,8 @@ class ForkServer:
             try:
                 return await _copy(self._parent)
             except OSError as error:
-                log.warning("a worker could not be copied (%s), and is started from nothing", type(error).__name__)
+                why = error.strerror or type(error).__name__
+                log.warning("a worker could not be copied (%s), and is started from nothing", why)
         return await started()
 
     async def close(self) -> None:
