@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -326,5 +327,54 @@ def test_a_process_that_hangs_is_replaced_and_holds_up_one_load(run: Run, monkey
             assert await settled(engine) != hung
             await engine.load("n")
             assert len([pid for pid in pids(engine) if is_copy(pid)]) == 1
+
+    run(main())
+
+
+def test_orders_whose_descriptors_do_not_arrive_are_refused(run: Run) -> None:
+    """The kernel leaves out, without an error, those that a process may not have."""
+
+    async def main() -> None:
+        async with running(Shelf(m={}, n={}, o={}, p={}), fork_workers=True) as engine:
+            shared = await settled(engine)
+            limits = resource.prlimit(shared, resource.RLIMIT_NOFILE)
+            highest = max(map(int, os.listdir(f"/proc/{shared}/fd")))
+            for name, room in (("m", 0), ("n", 1), ("o", 2)):
+                lowest = [number for number in range(highest + 9) if not Path(f"/proc/{shared}/fd/{number}").exists()]
+                resource.prlimit(shared, resource.RLIMIT_NOFILE, (lowest[room], limits[1]))
+                await engine.load(name)
+            assert not any(map(is_copy, pids(engine)))
+            resource.prlimit(shared, resource.RLIMIT_NOFILE, limits)
+            assert await settled(engine) == shared, "it has lived through it"
+            await engine.load("p")
+            assert len([pid for pid in pids(engine) if is_copy(pid)]) == 1
+
+    run(main())
+
+
+def test_a_worker_whose_number_is_never_told_is_no_zombie(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os\nreally = os.write\n"
+        f"def write(descriptor, data):\n"
+        f"    if len(data) != {NUMBER.size} or os.path.exists({str(tmp_path / 'once')!r}):\n"
+        f"        return really(descriptor, data)\n"
+        f"    open({str(tmp_path / 'once')!r}, 'w').close()\n"
+        f"    os.kill(os.getpid(), 9)\n"
+        f"os.write = write\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split()]))
+
+    async def main() -> None:
+        async with running(Shelf(m={}, n={}), fork_workers=True) as engine:
+            await engine.load("m")
+            assert (tmp_path / "once").exists()
+            assert not any(map(is_copy, pids(engine)))
+            await settled(engine)
+            await engine.load("n")
+            await asyncio.sleep(0.5)
+            assert len(others(engine)) == 1
+            assert [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE] == []
 
     run(main())

@@ -55,55 +55,60 @@ def _take_order(front: socket.socket, parent: int) -> bool:
     """False when the front is gone."""
     order, descriptors, _, _ = socket.recv_fds(front, 1, 2)
     if order:
-        front.sendall(NUMBER.pack(_forked(front, parent, descriptors)))
+        try:
+            answer = _forked(front, parent, descriptors)
+        except OSError as error:
+            answer = -(error.errno or errno.EAGAIN)
+        front.sendall(NUMBER.pack(answer))
     for descriptor in descriptors:
         os.close(descriptor)
     return bool(order)
 
 
 def _forked(front: socket.socket, parent: int, descriptors: list[int]) -> int:
-    """The process id of a new worker, or minus the number of the error."""
+    """The process id of a new worker. Raises OSError."""
+    if len(descriptors) < 2:  # the kernel leaves out, without a word, what this process may not have
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
     reading, writing = os.pipe()
     try:
-        between = os.fork()
-        if not between:
-            front.close()
-            os.close(reading)
-            _fork_again(writing, parent, descriptors)
-        os.close(writing)
-        writing = -1
+        try:
+            between = os.fork()
+            if not between:
+                _fork_again(front, parent, descriptors, reading, writing)
+        finally:
+            os.close(writing)
         said = os.read(reading, NUMBER.size)
-        os.waitpid(between, 0)
-        return int(NUMBER.unpack(said)[0]) if said else -errno.EAGAIN
-    except OSError as error:
-        return -(error.errno or errno.EAGAIN)
     finally:
-        for descriptor in (reading, writing):
-            with suppress(OSError):
-                os.close(descriptor)
+        os.close(reading)
+    os.waitpid(between, 0)
+    if not said:  # it was killed, and there may be a worker: the front finds that once this process is gone, too
+        os._exit(1)
+    return int(NUMBER.unpack(said)[0])
 
 
-def _fork_again(writing: int, parent: int, descriptors: list[int]) -> NoReturn:
-    """Forks the worker and leaves."""
-    between = os.getpid()
+def _fork_again(front: socket.socket, parent: int, descriptors: list[int], reading: int, writing: int) -> NoReturn:
+    """Forks the worker and leaves. Neither of them returns, whatever happens."""
     try:
-        worker = os.fork()
-    except OSError as error:
-        os.write(writing, NUMBER.pack(-(error.errno or errno.EAGAIN)))
-        os._exit(0)
-    if worker:
-        os.write(writing, NUMBER.pack(worker))
-        os._exit(0)
-    os.close(writing)
-    while os.getppid() == between:
-        time.sleep(0.0002)
-    die_with(parent)
-    way, murmur = descriptors
-    try:
+        between = os.getpid()
+        front.close()
+        os.close(reading)
+        try:
+            answer = os.fork()
+        except OSError as error:
+            answer = -(error.errno or errno.EAGAIN)
+        if answer:
+            os.write(writing, NUMBER.pack(answer))
+            os._exit(0)
+        os.close(writing)
+        while os.getppid() == between:
+            time.sleep(0.0002)
+        die_with(parent)
+        way, murmur = descriptors
         worker_process.begin(way, murmur)
     except BaseException as error:
         log.error("a worker fell: %s", place(error))
-    os._exit(1)
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":
