@@ -352,6 +352,21 @@ def test_orders_whose_descriptors_do_not_arrive_are_refused(run: Run) -> None:
     run(main())
 
 
+def test_workers_are_copied_where_ended_children_are_ignored(run: Run) -> None:
+    """Some shells and supervisors start what they start that way; the system then tells nobody of their ends."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+
+        async def main() -> None:
+            async with running(Shelf(m={}), fork_workers=True) as engine:
+                await engine.load("m")
+                assert all(map(is_copy, pids(engine)))
+
+        run(main())
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_worker_whose_number_is_never_told_is_no_zombie(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -189,6 +189,21 @@ def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> No
         server.kill()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process ignores")
+def test_ends_of_workers_are_told_where_ended_children_are_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        process = Process(tmp_path)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    process.ready()
+    status = Path(f"/proc/{process.child.pid}/status").read_text()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert not ignored & 1 << (signal.SIGCHLD - 1)
+    process.signal(signal.SIGTERM)
+    assert process.end()[0] == 0
+
+
 def test_nohup_keeps_the_server_when_its_terminal_is_closed(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -28,6 +28,8 @@ def settle() -> None:
     # Terminals and service managers tell all processes; the front lets the workers finish before they leave.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # Whoever started the server may have had it ignore this; the system tells no end of a child then.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A worker computes in threads of its own; numpy's library would start one for every core when it is imported.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
 

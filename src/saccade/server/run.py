@@ -64,6 +64,8 @@ def serve(
     started = time.perf_counter()
     hold_little()
     speak()
+    # Whoever started this may have had it ignored; workers' ends are to be told, and what ended them.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         _prepare_home(settings)
         check_folders(settings)
