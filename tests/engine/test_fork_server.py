@@ -32,6 +32,9 @@ from saccade.kin import Adopted
 
 Run = Callable[[Any], Any]
 
+THREADS = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+"""What a module does that starts one when it is imported."""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are started from nothing")
 
 
@@ -56,6 +59,13 @@ def others(engine: Engine) -> set[int]:
 
 def is_copy(pid: int) -> bool:
     return "saccade.engine.fork_server_process" in psutil.Process(pid).cmdline()
+
+
+def put_first(folder: Path, monkeypatch: pytest.MonkeyPatch, **modules: str) -> None:
+    """Processes that are started from now on import these modules instead of others."""
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *os.environ.get("PYTHONPATH", "").split()]))
 
 
 async def settled(engine: Engine) -> int:
@@ -270,10 +280,7 @@ def test_where_a_library_starts_threads_workers_are_started_from_nothing(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """A copy of a process with several threads has one of them, and the locks that the others held."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split()]))
+    put_first(tmp_path, monkeypatch, sitecustomize=THREADS)
 
     async def main() -> None:
         async with running(Shelf(m={}), fork_workers=True) as engine:
@@ -370,21 +377,23 @@ def test_workers_are_copied_where_ended_children_are_ignored(run: Run) -> None:
 def test_a_worker_whose_number_is_never_told_is_no_zombie(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        f"import os\nreally = os.write\n"
-        f"def write(descriptor, data):\n"
-        f"    if len(data) != {NUMBER.size} or os.path.exists({str(tmp_path / 'once')!r}):\n"
-        f"        return really(descriptor, data)\n"
-        f"    open({str(tmp_path / 'once')!r}, 'w').close()\n"
-        f"    os.kill(os.getpid(), 9)\n"
-        f"os.write = write\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *os.environ.get("PYTHONPATH", "").split()]))
+    once = tmp_path / "once"
+    patch = f"""
+import os
+really = os.write
+def write(descriptor, data):
+    if len(data) != {NUMBER.size} or os.path.exists({str(once)!r}):
+        return really(descriptor, data)
+    open({str(once)!r}, "w").close()
+    os.kill(os.getpid(), 9)
+os.write = write
+"""
+    put_first(tmp_path, monkeypatch, sitecustomize=patch)
 
     async def main() -> None:
         async with running(Shelf(m={}, n={}), fork_workers=True) as engine:
             await engine.load("m")
-            assert (tmp_path / "once").exists()
+            assert once.exists()
             assert not any(map(is_copy, pids(engine)))
             await settled(engine)
             await engine.load("n")
@@ -393,3 +402,24 @@ def test_a_worker_whose_number_is_never_told_is_no_zombie(
             assert [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE] == []
 
     run(main())
+
+
+@pytest.mark.parametrize("library", [THREADS, "1 / 0\n"], ids=["threads", "broken"])
+def test_a_runtime_that_cannot_be_imported_before_is_left_to_the_workers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, library: str
+) -> None:
+    """ONNX Runtime 1.31 starts threads when it is imported."""
+    put_first(tmp_path, monkeypatch, onnxruntime=library)
+
+    async def main() -> None:
+        forks = ForkServer("onnxruntime")
+        forks.start()
+        worker = await forks.worker()
+        assert is_copy(worker.process.pid)
+        await worker.end()
+        assert forks.ready
+        await forks.close()
+
+    with caplog.at_level(logging.WARNING, "saccade.engine"):
+        run(main())
+    assert caplog.records == []

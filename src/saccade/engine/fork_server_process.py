@@ -1,11 +1,11 @@
 """The process that workers are copied from: ``python -P -m saccade.engine.fork_server_process FD PARENT RUNTIME``,
 started by the front.
 
-It imports what the models of a runtime need, says that it is ready, and forks for every order, which is one byte with
-two descriptors: the worker's socket and the file for what libraries say. It answers with the worker's process id, or
-minus the error's number. Who forked a worker leaves at once, so that the worker becomes a child of the front: it lives
-and dies with the front, not with this process. All of them are of one process group, by which the front finds those
-whose number it never heard.
+It imports what the models of a runtime need (without the runtime's library, if that starts threads), says that it is
+ready, and forks for every order, which is one byte with two descriptors: the worker's socket and the file for what
+libraries say. It answers with the worker's process id, or minus the error's number. Who forked a worker leaves at once,
+so that the worker becomes a child of the front: it lives and dies with the front, not with this process. All of them
+are of one process group, by which the front finds those whose number it never heard.
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ UNFIT = 73
 
 
 def main() -> None:
-    """The socket to the front, the front's process id, and the runtime."""
+    """The socket to the front, the front's process id, and the runtime; "" for none."""
     descriptor, parent, runtime = sys.argv[1:]
     front = socket.socket(fileno=int(descriptor))
     die_with(int(parent))
     worker_process.settle()
     worker_process.furnish(runtime)
     if len(os.listdir("/proc/self/task")) > 1:
-        os._exit(UNFIT)
+        if not runtime:
+            os._exit(UNFIT)
+        words = [sys.executable, "-P", "-m", "saccade.engine.fork_server_process", descriptor, parent, ""]
+        # A new beginning, which leaves the library of the runtime to the workers.
+        os.execv(sys.executable, words)  # noqa: S606 - the shell has nothing to do here
     gc.collect()
     gc.freeze()  # a look for garbage writes to every object, after which it is shared no more
     with suppress(OSError):  # the front is gone

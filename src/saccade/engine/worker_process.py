@@ -38,7 +38,7 @@ def furnish(runtime: str) -> None:
     """Imports all that a worker needs and what models of a runtime begin with."""
     from saccade.engine import worker
 
-    with suppress(RuntimeError):  # what the system refuses now, it may grant when a model is opened
+    with suppress(Exception):  # what is refused or broken now may not be when a model is opened, or is told then
         worker.furnish(runtime)
 
 
