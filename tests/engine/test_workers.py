@@ -522,3 +522,14 @@ def test_a_worker_that_the_system_refuses_once_is_tried_again(run: Run, monkeypa
             assert tries == 2
 
     run(main())
+
+
+def test_a_model_that_is_asked_for_while_the_engine_closes_is_not_loaded(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={})) as engine:
+            loading = asyncio.create_task(engine.load("m"))
+        with pytest.raises(Stopped):
+            await loading
+        assert psutil.Process().children() == []
+
+    run(main())

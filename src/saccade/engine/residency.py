@@ -75,6 +75,8 @@ class Residency:
         self._reload_from: dict[str, float] = {}
         self._order = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], Resident] = {}
+        self._closed: Error | None = None
+        """What they are told who come after the end."""
 
     @property
     def everyone(self) -> tuple[Resident, ...]:
@@ -130,6 +132,7 @@ class Residency:
 
         Raises:
             ModelError, SetupError: it failed a moment ago.
+            Stopped: nothing is loaded any more.
         """
         task = self._loading.get(card.name)
         if task is None:
@@ -169,7 +172,8 @@ class Residency:
             self._put_away_if_failed(resident)
 
     async def close(self, error: Error) -> None:
-        """Closes everything now."""
+        """Closes everything now; whoever still comes is told the error."""
+        self._closed = error
         for task in tuple(self._loading.values()):
             task.cancel()
         await asyncio.gather(*self._loading.values(), return_exceptions=True)
@@ -179,7 +183,9 @@ class Residency:
         await asyncio.gather(*self._retiring, return_exceptions=True)
 
     def _objection(self, card: Card) -> Error | None:
-        """The error of a load that failed a moment ago, as long as the files are the same."""
+        """The error of a load that failed a moment ago, as long as the files are the same, and that of the end."""
+        if self._closed is not None:
+            return self._closed
         resident = self.residents.get(card.name)
         if resident is not None:
             self._put_away_if_failed(resident)
