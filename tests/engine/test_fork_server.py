@@ -423,3 +423,28 @@ def test_a_runtime_that_cannot_be_imported_before_is_left_to_the_workers(
     with caplog.at_level(logging.WARNING, "saccade.engine"):
         run(main())
     assert caplog.records == []
+
+
+def test_closing_while_models_are_loaded_leaves_nothing_and_says_nothing(run: Run, caplog: Any) -> None:
+    async def main() -> None:
+        for pause_s in (0.0, 0.005, 0.05, 0.2, 0.4, 0.6, 0.8):
+            async with running(Shelf(m={}, n={}), fork_workers=True) as engine:
+                loading = [asyncio.create_task(engine.load(name)) for name in "mn"]
+                await asyncio.sleep(pause_s)
+            await asyncio.wait_for(asyncio.gather(*loading, return_exceptions=True), 5)
+            assert psutil.Process().children() == []
+
+    with caplog.at_level(logging.WARNING, "saccade.engine"):
+        run(main())
+    assert [record.message for record in caplog.records] == []
+
+
+def test_who_waits_for_the_first_process_is_not_forgotten_when_it_is_given_up(run: Run) -> None:
+    async def main() -> None:
+        forks = ForkServer("openvino")
+        forks.start()
+        order = asyncio.create_task(forks.worker())
+        await forks.close()
+        await (await asyncio.wait_for(order, 5)).end()
+
+    run(main())

@@ -257,9 +257,9 @@ class Engine:
         if self._tending is not None:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
-        if not self._guest:
-            await self.forks.close()
         await self._residency.close(_stopping())
+        if not self._guest:  # after those who may wait for a worker
+            await self.forks.close()
         await self._cache.close()
 
     async def _card(self, call: Call) -> Card:

@@ -161,7 +161,7 @@ class ForkServer:
         self.wanted = wanted and sys.platform == "linux"
         self._parent: Parent | None = None
         self._tried = asyncio.Event()
-        """Set when the first one has been started, or could not be."""
+        """Set when the first one has been started, or will not be."""
         self._keeping: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[int] | None = None
 
@@ -179,6 +179,7 @@ class ForkServer:
         """Brings up the process that is copied, in the background."""
         if self.wanted and self._keeping is None:
             self._keeping = asyncio.create_task(self._keep())
+            self._keeping.add_done_callback(lambda _: self._tried.set())
 
     async def worker(self) -> Fresh:
         """A new worker's process. Raises OSError."""
