@@ -93,6 +93,7 @@ def _forked(front: socket.socket, parent: int, descriptors: list[int]) -> int:
 def _fork_again(front: socket.socket, parent: int, descriptors: list[int], reading: int, writing: int) -> NoReturn:
     """Forks the worker and leaves. Neither of them returns, whatever happens."""
     try:
+        die_with(os.getppid())
         between = os.getpid()
         front.close()
         os.close(reading)
