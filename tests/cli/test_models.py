@@ -302,7 +302,7 @@ def test_pulling_over_the_network_shows_the_licence_and_warns_of_strict_ones(typ
     assert typed("remove", "yolov8n").exit_code == 0
 
 
-@pytest.mark.parametrize("words", [("predict", "x.png", "-m", "nobody"), ("pull", "nobody"), ("tune", "nobody")])
+@pytest.mark.parametrize("words", [("predict", "-", "-m", "nobody"), ("pull", "nobody"), ("tune", "nobody")])
 def test_what_ends_a_command_leaves_standard_output_to_documents(typed: Typed, words: tuple[str, ...]) -> None:
     told = typed(*words, "--json")
     assert (told.exit_code, told.stdout, "nobody" in told.stderr) == (1, "", True)

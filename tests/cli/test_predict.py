@@ -153,6 +153,13 @@ def test_a_folder_or_pattern_without_pictures_is_named(typed: Typed, tmp_path: P
     assert word in told.stderr
 
 
+def test_a_photo_that_is_not_there_is_told_before_a_model_is_looked_for(typed: Typed, models: Path) -> None:
+    told = typed("predict", "phoot.jpg", "-m", "lampz", "--models", models)
+    assert told.exit_code == 1
+    assert "cannot read phoot.jpg: No such file" in told.stderr
+    assert "lamp" not in told.output
+
+
 def test_an_unknown_model_is_answered_with_the_ways_to_add_one(typed: Typed, photos: Path, models: Path) -> None:
     told = typed("predict", photos, "-m", "lampz", "--models", models)
     assert told.exit_code == 1

@@ -46,9 +46,8 @@ def test_a_pattern_in_quotes_may_begin_at_home(tree: Path, monkeypatch: pytest.M
 
 
 def test_a_home_of_nobody_is_a_file_that_is_not_there(tree: Path) -> None:
-    (source,) = expand(["~nobody-here/a.jpg"])
     with pytest.raises(BadInput, match="No such file"):
-        source.read()
+        expand(["~nobody-here/a.jpg"])
 
 
 def test_a_closed_standard_input_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +127,16 @@ def test_what_was_saved_is_not_looked_at_again(tree: Path) -> None:
     assert seen("sub/*/*.jpg", "sub/out") == ["sub/out/c.jpg"]
 
 
+def test_a_file_that_is_not_there_is_named_before_anything_is_read(tree: Path) -> None:
+    with pytest.raises(BadInput, match=r"^cannot read gone\.jpg: No such file"):
+        expand(["gone.jpg"])
+    _, gone = expand(["b.jpg", "gone.jpg"])
+    with pytest.raises(BadInput, match=r"^cannot read gone\.jpg: No such file"):
+        gone.read()
+
+
 def test_reading_a_file_that_is_gone_says_so(tree: Path) -> None:
-    (source,) = expand(["gone.jpg"])
-    with pytest.raises(BadInput, match=r"cannot read gone\.jpg: No such file"):
+    (source,) = expand(["b.jpg"])
+    (tree / "b.jpg").unlink()
+    with pytest.raises(BadInput, match=r"cannot read b\.jpg: No such file"):
         source.read()

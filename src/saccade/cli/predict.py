@@ -84,6 +84,7 @@ def COMMAND(
     SOURCE is an image, a video, a folder, a pattern in quotes, or - for standard input.
     """
     given = settings(home=home, models=folders or None, precision=precision, device=device)
+    shelf = library(given)
     wanted = expand(sources, Path(save) if save else None)
     from saccade.call import Options
     from saccade.discover import nvidia_driver
@@ -96,7 +97,7 @@ def COMMAND(
         candidate_labels=tuple(label.strip() for words in labels for label in words.split(",")) or None,
         **{name: value for name, value in chosen.items() if value is not None},
     )
-    card = fetched(library(given), ref)
+    card = fetched(shelf, ref)
     _told(card, options)
     album = _album(Path(save), wanted) if save else {}
     look = Look(options=options, stride=stride, track=track, album=album)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import re
@@ -108,8 +109,10 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
         if not found:
             raise BadInput(f"{word}: the folder holds no image or video. Name a file, or a folder with images.")
         yield from (Source(str(child), child) for child in found)
-    elif path.exists() or not glob.has_magic(spelt):
+    elif path.exists():
         yield Source(word, path)
+    elif not glob.has_magic(spelt):
+        raise BadInput(f"cannot read {word}: {os.strerror(errno.ENOENT)}")
     else:
         matches = [match for match in sorted(glob.glob(spelt, recursive=True)) if os.path.isfile(match)]
         if not matches:
