@@ -25,6 +25,7 @@ FLOORS: dict[str, int] = {
     "discover": 2,
     "imageprocessor": 2,
     "lexicon": 2,
+    "offline": 2,
     "tokenizers": 2,
     "families": 3,
     "runtimes": 3,
@@ -44,7 +45,7 @@ WINGS = {"families", "runtimes", "stores", "dialects"}
 
 OPTIONAL: dict[str, set[str]] = {
     "onnxruntime": {"runtimes/onnxruntime.py"},
-    "huggingface_hub": {"stores/hub.py"},
+    "huggingface_hub": {"stores/hub.py", "offline.py"},
     "ray": {"endpoints/ray.py"},
     "tokenizers": {"tokenizers.py"},
 }

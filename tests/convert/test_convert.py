@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
@@ -78,6 +80,37 @@ def test_weights_that_do_not_fit_their_configuration_are_named(data: Path, graph
         CorruptFiles, match=r"classifier\.bias has the shape \[10\], and would have \[1\] by the config"
     ):
         graphs.converted(folder)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("backbone", "timm"), [("owner/backbone", False), ("hf-hub:owner/backbone", True)])
+def test_a_backbone_that_lies_on_the_hub_is_asked_of_nobody(
+    backbone: str, timm: bool, data: Path, graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "detr"
+    shutil.copytree(data / "models" / "hf-tiny" / "detr", folder)
+    config = json.loads((folder / "config.json").read_text())
+    told = {"backbone": backbone, "use_timm_backbone": timm, "use_pretrained_backbone": True}
+    (folder / "config.json").write_text(json.dumps({**config, "backbone_config": None, **told}))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    asked: list[str] = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_GET = do_HEAD
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        with pytest.raises(CorruptFiles) as caught:
+            graphs.converted(folder)
+        hub.shutdown()
+    assert asked == []
+    assert "owner/backbone" in caught.value.message
+    assert "saccade does not ask of its own accord" in caught.value.message
 
 
 @pytest.mark.heavy

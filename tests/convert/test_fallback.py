@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -68,6 +69,18 @@ def test_a_checkpoint_answers_in_torch_as_its_pipeline(name: str, family: str, d
     )
     for line, (key, expected) in zip(said.splitlines(), answers.items(), strict=True):
         compare(result(json.loads(line)), expected, key)
+
+
+def test_an_image_processor_asks_nobody_for_the_names_of_classes(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    shutil.copytree(data / "models" / "hf-tiny" / "maskformer-swin", folder)
+    classes = {"class_info_file": "a.json", "repo_path": "owner/classes"}
+    told = {"image_processor_type": "OneFormerImageProcessor", **classes}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    words = [str(ROOT / "src"), str(folder), str(data / "images" / "tiny" / "b.png"), "transformers", "[{}]"]
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    with pytest.raises(AssertionError, match="which saccade does not ask of its own accord"):
+        run(python(), SCRIPT, *words, **nobody)
 
 
 def result(told: dict[str, object]) -> Labels | Boxes | Masks:

@@ -21,6 +21,7 @@ from saccade.families.classifier import activation, mapping, ranked
 from saccade.families.detr import chosen
 from saccade.families.family import Prepared, Tensor
 from saccade.families.semantic import model_class, semantic_masks
+from saccade.offline import ELSEWHERE, kept_back, offline
 from saccade.ops import maps
 from saccade.ops.resize import Frame
 from saccade.results import Boxes, ByteArray, IntArray, Labels, MaskKind, Masks
@@ -135,9 +136,12 @@ def processor(card: Card) -> Any:
     transformers.utils.logging.set_verbosity_error()
     folder = Path(card.files[0]).parent
     try:
-        return transformers.AutoImageProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, backend=BACKEND
-        )
+        with offline():
+            return transformers.AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False, backend=BACKEND
+            )
     except (ImportError, OSError, ValueError, KeyError) as error:
+        if kept_back(error):
+            raise UnsupportedModel(f"The image processor of '{card.name}' {ELSEWHERE}.") from None
         reason = str(error).replace(str(folder), card.name).strip().splitlines()[0][:300]
         raise UnsupportedModel(f"The pictures of '{card.name}' cannot be prepared: {reason}") from None

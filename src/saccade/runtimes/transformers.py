@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 from saccade.card import Card
 from saccade.errors import CorruptFiles, MissingExtra, UnsupportedModel
+from saccade.offline import ELSEWHERE, kept_back, offline
 from saccade.results import MaskKind
 from saccade.runtimes import transformers_resnet
 
@@ -63,11 +64,14 @@ def whole(card: Card) -> Any:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     try:
-        model, found = opened(kind, folder, card)
+        with offline():
+            model, found = opened(kind, folder, card)
     except ImportError as error:
         missing = str(error).strip().splitlines()[0]
         raise UnsupportedModel(f"'{card.name}' needs a further library to be opened: {missing}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if kept_back(error):
+            raise elsewhere(card) from None
         reason = str(error).replace(str(folder), card.name).strip().splitlines()[0][:300]
         raise CorruptFiles(f"The weights of '{card.name}' cannot be opened: {reason}") from None
     if found["mismatched_keys"]:
@@ -116,6 +120,14 @@ def opened(kind: Any, folder: Path, card: Card) -> tuple[Any, dict[str, Any]]:
         output_loading_info=True,
     )
     return model, found
+
+
+def elsewhere(card: Card) -> CorruptFiles:
+    """What to say where a configuration names something that lies in another repository."""
+    config = card.config.get("config")
+    backbone = config.get("backbone") if isinstance(config, dict) else None
+    which = f" (its config.json names the backbone '{backbone}')" if isinstance(backbone, str) else ""
+    return CorruptFiles(f"'{card.name}'{which} {ELSEWHERE}.")
 
 
 class Front:
