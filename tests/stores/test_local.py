@@ -649,6 +649,66 @@ def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> No
         Local([tmp_path]).find("m")
 
 
+def nested(path: Path, where: str, location: str) -> None:
+    """A detector, one number of which lies in another file: that of a tensor in this place of the graph."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("inner", TensorProto.FLOAT, [1], bytes(4), raw=True)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value=location)
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    inner = helper.make_graph([helper.make_node("Identity", ["inner"], ["y"])], "inner", [], [answer], [weight])
+    constant = helper.make_node("Constant", [], ["y"], value=weight)
+    chosen = helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)
+    branch = helper.make_graph([chosen], "b", [], [])
+    made = onnx.load(onnx_file(path, metadata=DETECTOR))
+    if where == "constant":
+        made.graph.node.append(constant)
+    elif where == "branch":
+        made.graph.node.append(chosen)
+    elif where == "branch of a branch":
+        made.graph.node.append(helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch))
+    elif where == "function":
+        made.functions.append(helper.make_function("own", "f", [], ["y"], [constant], made.opset_import))
+    elif where == "sparse":
+        made.graph.sparse_initializer.add(values=weight, dims=[1])
+    onnx.save(made, path)
+
+
+@pytest.mark.parametrize("where", ["constant", "branch", "branch of a branch", "function", "sparse"])
+def test_weights_beside_a_graph_are_found_wherever_it_names_them(tmp_path: Path, where: str) -> None:
+    nested(tmp_path / "m.onnx", where, "m.data")
+    with pytest.raises(CorruptFiles, match=r"needs its weights 'm\.data'"):
+        Local([tmp_path]).find("m")
+    (tmp_path / "m.data").write_bytes(bytes(4))
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert card.files == (str(tmp_path / "m.onnx"), str(tmp_path / "m.data"))
+    nested(tmp_path / "m.onnx", where, "../m.data")
+    with pytest.raises(CorruptFiles, match="outside its folder"):
+        Local([tmp_path]).find("m")
+
+
+def test_graphs_in_graphs_without_end_are_no_model(tmp_path: Path) -> None:
+    def framed(number: int, inside: bytes) -> bytes:
+        size = b""
+        length = len(inside)
+        while length > 127:
+            size, length = size + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + size + bytes([length]) + inside
+
+    graph = framed(1, b"location")
+    for _ in range(400):
+        graph = framed(1, framed(5, framed(6, graph)))
+    onnx_file(tmp_path / "m.onnx", metadata=DETECTOR)
+    with (tmp_path / "m.onnx").open("ab") as file:
+        file.write(framed(7, graph))
+    with pytest.raises(CorruptFiles, match="graphs within graphs"):
+        Local([tmp_path]).find("m")
+
+
 def test_an_openvino_export_is_read_with_its_yaml_metadata(tmp_path: Path) -> None:
     import openvino
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -24,6 +24,23 @@ MODEL_GRAPH, MODEL_METADATA = 7, 14
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 TENSOR_NAME, TENSOR_EXTERNAL = 8, 13
 """Field numbers of onnx.proto3."""
+
+LEADING: Mapping[str, Mapping[int, str]] = {
+    "model": {MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {GRAPH_NODE: "node", GRAPH_INITIALIZER: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {TENSOR_EXTERNAL: "entry"},
+}
+"""By kind of message: the fields in which tensors lie, or messages with tensors, and of which kind these are."""
+LOCATION, GLANCE = b"location", 4096
+"""What stands before the name of a file, and how long a message may be to be looked through for it at once, which is
+faster than to walk over its fields: about a page, so that no weights are read that need not be."""
+DEEPEST = 100
+"""Messages within one another; protobuf itself reads no more."""
 
 YAML = "metadata.yaml"
 """Where ultralytics writes the metadata of exports that cannot hold it."""
@@ -101,38 +118,43 @@ def onnx_model(buffer: Buffer) -> Header:
             metadata[entry.get(1, "")] = entry.get(2, "")
     if graph is None:
         raise ValueError("it holds no graph")
-    return onnx_graph(buffer, *graph, metadata)
+    external = dict.fromkeys(onnx_external(buffer, "model", 0, len(buffer)))
+    return onnx_graph(buffer, *graph, metadata, tuple(external))
 
 
-def onnx_graph(buffer: Buffer, begin: int, end: int, metadata: dict[str, str]) -> Header:
+def onnx_external(buffer: Buffer, kind: str, begin: int, end: int, depth: int = 0) -> Iterator[str]:
+    """The files that hold the numbers of tensors, also of those in functions, branches and loops."""
+    if depth > DEEPEST:
+        raise ValueError(f"it holds more than {DEEPEST} graphs within graphs")
+    leading = LEADING[kind]
+    for number, start, stop in blocks(buffer, begin, end):
+        inner = leading.get(number)
+        if inner == "entry":
+            entry = strings(buffer, start, stop)
+            if entry.get(1) == LOCATION.decode():
+                yield entry.get(2, "")
+        elif inner is not None and (stop - start > GLANCE or buffer.find(LOCATION, start, stop) >= 0):
+            yield from onnx_external(buffer, inner, start, stop, depth + 1)
+
+
+def onnx_graph(
+    buffer: Buffer, begin: int, end: int, metadata: dict[str, str], external: tuple[str, ...] = ()
+) -> Header:
     """GraphProto → Header; weights that old exporters list among the inputs are left out."""
     inputs: list[Port] = []
     outputs: list[Port] = []
     weights: set[str] = set()
-    external: dict[str, None] = {}
     for number, start, stop in blocks(buffer, begin, end):
         if number == GRAPH_INPUT:
             inputs.append(onnx_port(buffer, start, stop))
         elif number == GRAPH_OUTPUT:
             outputs.append(onnx_port(buffer, start, stop))
         elif number == GRAPH_INITIALIZER:
-            weights.add(onnx_weight(buffer, start, stop, external))
+            named = (field for field in blocks(buffer, start, stop) if field[0] == TENSOR_NAME)
+            weights.update(text(buffer, first, last) for _, first, last in named)
     if not outputs:
         raise ValueError("its graph has no outputs")
-    return Header(tuple(port for port in inputs if port.name not in weights), tuple(outputs), metadata, tuple(external))
-
-
-def onnx_weight(buffer: Buffer, begin: int, end: int, external: dict[str, None]) -> str:
-    """The name of a TensorProto; the file that holds its numbers, if it is another one, goes into ``external``."""
-    name = ""
-    for number, start, stop in blocks(buffer, begin, end):
-        if number == TENSOR_NAME:
-            name = text(buffer, start, stop)
-        elif number == TENSOR_EXTERNAL:
-            entry = strings(buffer, start, stop)
-            if entry.get(1) == "location":
-                external[entry.get(2, "")] = None
-    return name
+    return Header(tuple(port for port in inputs if port.name not in weights), tuple(outputs), metadata, external)
 
 
 def onnx_port(buffer: Buffer, begin: int, end: int) -> Port:
