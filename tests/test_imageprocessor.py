@@ -37,9 +37,11 @@ def normalised(processor: imageprocessor.ImageProcessor, image_rgb: ByteArray) -
 @pytest.mark.parametrize("row", GOLDEN, ids=lambda row: f"{row['kind']} {row['config']} {row['image']}")
 def test_a_picture_comes_out_as_transformers_makes_it(row: dict[str, Any]) -> None:
     config = {**row["config"], "image_processor_type": f"{row['kind']}ImageProcessor"}
-    values = normalised(imageprocessor.of(config), picture(*row["image"]))
+    processor = imageprocessor.of(config)
+    values = normalised(processor, picture(*row["image"]))
     assert list(values.shape) == row["shape"]
     _, high, wide = values.shape
+    assert processor.prepared_hw(tuple(row["image"])) == (high, wide)
     found = [values[0, 0, 0], values[1, high // 2, wide // 3], values[2, -1, -1], values[0, high // 5, wide // 2]]
     assert found == pytest.approx(row["values"], abs=2e-5)
     assert values.mean() == pytest.approx(row["mean"], abs=2e-5)

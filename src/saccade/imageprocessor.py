@@ -183,18 +183,33 @@ class ImageProcessor:
         """The size of the middle that is kept of a picture of this size; None: all of it."""
         return CROPS.get(self.kind, configured_crop)(hw, self.facts)
 
+    def prepared_hw(self, hw: Size) -> Size:
+        """The size at which a picture of this size leaves :meth:`__call__`."""
+        if self.kind == "Perceiver":
+            return self.target(self.crop(hw) or hw)
+        target = self.target(hw)
+        height, width = self.crop(target) or target
+        return (max(height, edges[0]), max(width, edges[1])) if (edges := self.padding) else (height, width)
+
     def cropped(self, image_rgb: ByteArray) -> ByteArray:
         target = self.crop(size_of(image_rgb))
         if target is not None and self.kind == "TimmWrapper":
             return timm_crop(image_rgb, target, self.facts["fill"])
         return image_rgb if target is None else centre_crop(image_rgb, target)
 
+    @property
+    def padding(self) -> Size | None:
+        """The size that pictures are padded to."""
+        if self.kind != "Eomt" or not self.facts["do_pad"]:
+            return None
+        edge = self.facts["size"]
+        return edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
+
     def padded(self, image_rgb: ByteArray) -> ByteArray:
         """EoMT alone pads before the arithmetic, so with zero bytes, at the right and the bottom."""
-        if self.kind != "Eomt" or not self.facts["do_pad"]:
+        if self.padding is None:
             return image_rgb
-        edge = self.facts["size"]
-        height, width = edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
+        height, width = self.padding
         missing = (max(0, height - image_rgb.shape[0]), max(0, width - image_rgb.shape[1]))
         return np.pad(image_rgb, ((0, missing[0]), (0, missing[1]), (0, 0)))
 

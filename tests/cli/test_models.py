@@ -111,12 +111,13 @@ def test_a_model_that_there_is_no_room_for_leaves_nothing_and_the_place_is_named
         (tmp_path / "hub").mkdir()
         source = source.rename(tmp_path / "hub" / "model.onnx").parent
         (source / "config.json").write_text('{"model_type": "yolos", "architectures": ["YolosForObjectDetection"]}')
-        (source / "preprocessor_config.json").write_text('{"image_processor_type": "YolosImageProcessor"}')
+        told = '{"image_processor_type": "YolosImageProcessor", "size": {"height": 64, "width": 64}}'
+        (source / "preprocessor_config.json").write_text(told)
     limited = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (600, 600)); import saccade.cli as c; c.main()"
     words = [sys.executable, "-Bc", limited, "add", "lamps", str(source), "--home", str(tmp_path / "home")]
-    told = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert (told.returncode, "The system refused" in told.stderr) == (1, True), told.stderr
-    assert str(tmp_path / "home") in told.stderr
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "The system refused" in done.stderr) == (1, True), done.stderr
+    assert str(tmp_path / "home") in done.stderr
     assert [path for path in (tmp_path / "home" / "models").rglob("*") if path.is_file()] == []
 
 

@@ -649,6 +649,45 @@ def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> No
         Local([tmp_path]).find("m")
 
 
+@pytest.mark.parametrize(
+    ("kind", "facts", "fits"),
+    [
+        ("ViT", {"size": {"height": 384, "width": 384}}, False),
+        ("ViT", {"size": 640}, True),
+        ("ViT", {"do_resize": False}, True),
+        ("CLIP", {"size": {"shortest_edge": 700}, "crop_size": 640}, True),
+        ("CLIP", {"size": {"shortest_edge": 640}, "crop_size": 224}, False),
+        ("Detr", {"size": {"shortest_edge": 640, "longest_edge": 1333}}, True),
+        ("Detr", {"size": {"shortest_edge": 800, "longest_edge": 1333}}, False),
+        ("Unheard", {"size": 384}, True),
+    ],
+)
+def test_a_ready_graph_of_a_size_that_no_picture_is_brought_to_is_refused(
+    tmp_path: Path, kind: str, facts: dict[str, object], fits: bool
+) -> None:
+    folder = hub_folder(tmp_path / "m")
+    onnx_file(folder / "model.onnx")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": f"{kind}ImageProcessor", **facts})
+    )
+    if fits:
+        assert Local([tmp_path]).find("m") is not None
+        return
+    with pytest.raises(UnsupportedModel, match=r"takes pictures of 640×640 pixels.*makes them [0-9]+×[0-9]+"):
+        Local([tmp_path]).find("m")
+
+
+@pytest.mark.parametrize("hw", [("h", "w"), (640, "w")])
+def test_a_ready_graph_of_any_size_takes_pictures_as_they_are_prepared(
+    tmp_path: Path, hw: tuple[int | str, int | str]
+) -> None:
+    folder = hub_folder(tmp_path / "m")
+    onnx_file(folder / "model.onnx", hw=hw)
+    told = {"image_processor_type": "ViTImageProcessor", "size": 384}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    assert Local([tmp_path]).find("m") is not None
+
+
 def nested(path: Path, where: str, location: str) -> None:
     """A detector, one number of which lies in another file: that of a tensor in this place of the graph."""
     import onnx

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 
+from saccade import imageprocessor
 from saccade.card import Json
 from saccade.errors import CorruptFiles, UnsupportedModel
-from saccade.stores import architectures, graph
+from saccade.stores import architectures, graph, recognise
 from saccade.stores import labels as shared
 
 GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx")
@@ -58,6 +59,8 @@ def read(folder: Path, name: str) -> Repository:
     names: list[Json] = [*architectures.named(config)]
     if preprocessor is None and "pretrained_cfg" in config:
         preprocessor = {"pretrained_cfg": config["pretrained_cfg"]}
+    if files[0].suffix == ".onnx" and preprocessor is not None:
+        check_size(files[0], preprocessor, name)
     return Repository(
         architecture=known,
         runtime=runtime,
@@ -119,6 +122,26 @@ def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[
         f"'{name}' has a {CONFIG} but no weights{instead}; expected {PLAIN} or {GRAPHS[0]} or {GRAPHS[2]}. "
         "Fetch one of them, or give that name to the .onnx or .safetensors file that is to be used."
     )
+
+
+def check_size(path: Path, preprocessor: Mapping[str, Any], name: str) -> None:
+    """Raises UnsupportedModel if a ready graph takes pictures of one size, and no picture is brought to it: then every
+    call would fail, as it does in the pipelines of transformers."""
+    header = graph.onnx(path)
+    port, hw = recognise.image_input(header), recognise.image_hw(header)
+    if hw is None or port is None or None in port.shape[1:]:
+        return
+    if imageprocessor.kind_of(preprocessor) not in imageprocessor.KINDS:  # its family tells, or knows better
+        return
+    try:
+        made = imageprocessor.of(preprocessor).prepared_hw(hw)
+    except UnsupportedModel:  # likewise
+        return
+    if made != hw:
+        raise UnsupportedModel(
+            f"The graph {path.name} of '{name}' takes pictures of {hw[0]}×{hw[1]} pixels, and its {PREPROCESSOR} makes "
+            f"them {made[0]}×{made[1]}. Write the graph's size there, or export the graph anew for this or any size."
+        )
 
 
 def whole(path: Path, name: str) -> Path:
