@@ -748,6 +748,13 @@ def test_graphs_in_graphs_without_end_are_no_model(tmp_path: Path) -> None:
         Local([tmp_path]).find("m")
 
 
+def test_the_number_of_boxes_that_a_suppression_left_is_no_class_of_a_classifier(tmp_path: Path) -> None:
+    shapes = [(1, 1), (1, 100, 4), (1, 100), (1, 100)]
+    onnx_file(tmp_path / "m.onnx", shapes, {"names": "{0: 'lamp'}", "stride": "32"}, names=("images", "num_dets"))
+    with pytest.raises(UnsupportedModel, match=r"non-maximum suppression .* without --end2end"):
+        Local([tmp_path]).find("m")
+
+
 def test_an_openvino_export_is_read_with_its_yaml_metadata(tmp_path: Path) -> None:
     import openvino
 

@@ -120,7 +120,7 @@ def classic(name: str, header: Header, names: dict[int, str]) -> Facts:
     """
     shape = header.outputs[0].shape
     keypoints = pair(literal(name, header.metadata, "kpt_shape"))
-    if len(shape) == 2 and shape[1] not in (None, len(names)):
+    if counted(header) or (len(shape) == 2 and shape[1] not in (None, len(names))):
         raise unknown(name, header)  # boxes after a suppression of the graph's own, in rows or in several outputs
     task: Task = "detect"
     if len(shape) == 2:
@@ -186,7 +186,11 @@ def suppressed(header: Header) -> bool:
     """Whether it answers with how many boxes there are, or with rows of picture, box, class and score."""
     shape = header.outputs[0].shape
     rows = len(header.outputs) == 1 and len(shape) == 2 and shape[0] is None and shape[1] == ROW
-    return rows or any(port.name in COUNTS for port in header.outputs)
+    return rows or counted(header)
+
+
+def counted(header: Header) -> bool:
+    return any(port.name in COUNTS for port in header.outputs)
 
 
 def image_input(header: Header) -> Port | None:
