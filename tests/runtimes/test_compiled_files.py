@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -151,3 +154,31 @@ def test_after_damage_one_process_compiles_again_and_the_others_wait(tmp_path: P
     assert not known.exists()
     answered(card, home)
     assert known.exists()
+
+
+SHORT_OF_THREADS = """
+import os, resource, sys
+from saccade import runtimes
+from saccade.card import Card
+from saccade.errors import Error
+from saccade.runtimes.session import Compute
+card = Card(name="toy", task="classify", family="none", runtime="openvino", files=(sys.argv[1],), revision="1")
+opened = runtimes.find("openvino")
+opened(card, {}, Compute(precision="f32")).close()
+if not os.getuid():  # whom nothing is refused
+    os.setresuid(65534, 65534, 65534)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    opened(card, {}, Compute(precision="f32", threads=4, streams=4))
+except Error as error:
+    print(type(error).__name__, error.message)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are the system's own")
+def test_a_model_is_not_called_broken_when_the_system_gives_no_threads_to_compile_it() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # another user has to read it
+        Path(folder).chmod(0o755)
+        words = [sys.executable, "-c", SHORT_OF_THREADS, *toy(Path(folder)).files]
+        told = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert told.stdout.startswith("Overloaded The system gives the server no more"), told

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
 from saccade.discover import trim
-from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
+from saccade.errors import CorruptFiles, Overloaded, RunFailed, UnsupportedModel, short_of
 from saccade.ops.branches import deferred
 from saccade.ops.grids import Grids
 from saccade.runtimes.compiled_files import alone, look_through, not_kept, room, seal
@@ -222,7 +222,7 @@ class OpenVinoSession:
     def _fix(self, shapes: Shapes) -> None:
         lanes: _Lanes | None = None
         try:
-            with suppress(RuntimeError, CorruptFiles, UnsupportedModel):
+            with suppress(RuntimeError, CorruptFiles, Overloaded, UnsupportedModel):
                 graph = self._graph.clone()
                 graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
                 lanes = self._compile(graph)
@@ -258,8 +258,8 @@ class OpenVinoSession:
             # A graph that is compiled for the first time takes long; then the whole is there when it's done.
             later = hasty and many.compiled.get_property("LOADED_FROM_CACHE")
             return _Lanes(many, self._lone(graph) if self._wants_lone and not later else None)
-        except RuntimeError:
-            raise UnsupportedModel(
+        except RuntimeError as error:
+            raise short_of(error) or UnsupportedModel(
                 f"The graph of '{self._name}' can be read, but this version of OpenVINO cannot compile it."
             ) from None
 
