@@ -179,6 +179,8 @@ def short_of(error: BaseException) -> Overloaded | None:
     what = SHORT.get(error.errno or 0) if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_THREAD):
         what = SHORT[errno.EAGAIN]
+    if isinstance(error, MemoryError):
+        what = SHORT[errno.ENOMEM]
     if what is None:
         return None
     return Overloaded(

@@ -26,7 +26,7 @@ from saccade.call import Answer, Call, Clip
 from saccade.card import Card
 from saccade.engine import Engine, fork_server
 from saccade.engine.murmur import MOST_BYTES, Murmur
-from saccade.errors import Error, RunFailed, StillLoading, Stopped, TooLarge
+from saccade.errors import BadInput, Error, Overloaded, RunFailed, StillLoading, Stopped, TooLarge
 from saccade.results import Boxes
 
 Run = Callable[[Any], Any]
@@ -263,6 +263,27 @@ def test_a_worker_that_gets_no_thread_to_look_at_its_picture_goes_on(run: Run) -
             assert pids(engine) == [before]
             worker.rlimit(psutil.RLIMIT_AS, (-1, -1))
             assert brightness(await engine.predict(call(5))) == 5
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only here a running process is given a limit")
+@pytest.mark.parametrize(("kind", "width"), [(".jpg", 8000), (".webp", 8000), (".bmp", 5000)])
+def test_a_good_image_is_not_called_damaged_where_there_is_no_memory_for_it(run: Run, kind: str, width: int) -> None:
+    large = bytes(cv2.imencode(kind, np.full((4000, width, 3), 77, np.uint8))[1])
+
+    async def main() -> None:
+        async with running(Shelf(m={}), check_s=0.0, threads=1) as engine:
+            await engine.load("m")
+            (pid,) = pids(engine)
+            worker = psutil.Process(pid)
+            worker.rlimit(psutil.RLIMIT_AS, (worker.memory_info().vms + len(large) + (20 << 20), -1))
+            with pytest.raises(Overloaded, match="no more memory"):
+                await engine.predict(Call(model="m", media=large))
+            worker.rlimit(psutil.RLIMIT_AS, (-1, -1))
+            assert brightness(await engine.predict(Call(model="m", media=large))) == 77
+            with pytest.raises(BadInput, match=r"damaged|truncated"):
+                await engine.predict(Call(model="m", media=large[: len(large) // 2]))
 
     run(main())
 

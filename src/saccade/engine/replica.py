@@ -179,9 +179,8 @@ class Replica:
         except Exception as error:
             mark = secrets.token_hex(4)
             log.error("model '%s' failed on an image [%s]: %s", self.model.card.name, mark, place(error))
-            reply = Failed(
-                job_id, RunFailed(f"The model failed on this image; the server's log tells more at [{mark}].")
-            )
+            failed = RunFailed(f"The model failed on this image; the server's log tells more at [{mark}].")
+            reply = Failed(job_id, short_of(error) or failed)
         self._tasks.pop(job_id, None)
         self._answered = True
         with suppress(OSError):

@@ -46,6 +46,9 @@ PILLOW_READERS: Final = {
 BOXED: Final = ("AVIF", "HEIF", "JPEG2000")
 """Formats whose files are rows of boxes that say their length."""
 
+ROOM: Final = 6
+"""Bytes for each pixel that every decoder needs: what it has decoded, and the picture."""
+
 UNUSUAL: Final = ("unknown pixel mode", "unknown data organization", "unknown raw mode", "unsupported bmp")
 """How Pillow begins what it says of files that may be sound."""
 
@@ -195,7 +198,11 @@ def _grey16(samples: np.ndarray, header: Header) -> ByteArray:
 
 
 def _undecodable(data: bytes, header: Header, error: Exception | None) -> BadInput:
-    """What to tell the sender; the library's own words may hold addresses of memory, so they stay out."""
+    """What to tell the sender; the library's own words may hold addresses of memory, so they stay out.
+
+    Raises MemoryError where there is no room for the picture: then it is not the sender's fault.
+    """
+    np.empty(ROOM * header.width * header.height, np.uint8)
     words = str(error).lower() if error else ""
     if words.startswith(UNUSUAL):
         return BadInput(
