@@ -5,6 +5,7 @@ The golden files hold what ``pipeline()`` of transformers 5.23.0 (torch 2.13.0, 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -44,6 +45,10 @@ TINY = (
 )
 REAL = ("hf-mobilenet_v2_1.0_224", "hf-deeplabv3_mobilenet_v2_1.0_513")
 SCORE = 1e-4
+TIES = 1e-4
+"""Of a mask's pixels so many may be another class's. One of mask2former-swin's 16,384 (c.png, semantic, row 116, column
+115) is: two classes are 2e-8 apart there, and the reference itself, of these versions, answers the one on a processor
+with AVX-512 and the other on one without."""
 WORDS = {"threshold": "conf", "mask_threshold": "mask_threshold", "overlap": "overlap_threshold"}
 
 
@@ -76,7 +81,7 @@ def options(task: str, key: str, expected: list[Any]) -> Options:
 
 
 def compare(found: Result, expected: list[dict[str, Any]], where: str) -> None:
-    """Labels in order, scores within 1e-4, box corners and masks exactly."""
+    """Labels in order, scores within 1e-4, box corners exactly, masks but for ties."""
     assert isinstance(found, Labels | Boxes | Masks)
     assert list(found.names) == [entry["label"] for entry in expected], where
     for index, entry in enumerate(expected):
@@ -95,4 +100,9 @@ def corners(box: dict[str, int]) -> list[int]:
 def same_mask(png: bytes, entry: dict[str, Any]) -> bool:
     mask = np.asarray(Image.open(io.BytesIO(png)))
     assert list(mask.shape) == entry["shape"]
-    return hashlib.sha1(mask.tobytes(), usedforsecurity=False).hexdigest() == entry["sha1"]
+    if hashlib.sha1(mask.tobytes(), usedforsecurity=False).hexdigest() == entry["sha1"]:
+        return True
+    if "mask" not in entry:
+        return False
+    expected = np.asarray(Image.open(io.BytesIO(base64.b64decode(entry["mask"]))))
+    return float(np.mean(mask != expected)) <= TIES
