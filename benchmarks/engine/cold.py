@@ -38,18 +38,10 @@ ENDPOINT = "cold"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = asking(__doc__ or "", rounds=7, rest=2.5)
     parser.add_argument("--model", action="append", help="given several times: each in turn (default: picodet-s)")
-    parser.add_argument("--models", help="a folder of own models")
-    parser.add_argument("--image", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--rest", type=float, default=2.5)
-    parser.add_argument("--serve", action="append", help="further flags of 'saccade serve'")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
-    photo = given.image.read_bytes() if given.image else made_photo()
-    folder = ["--models", given.models] if given.models else []
-    ways: list[str] = given.serve or [""]
+    photo, folder, ways = chosen(given)
     taken: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as home:
         for model in given.model or ["picodet-s"]:
@@ -64,6 +56,24 @@ def main() -> None:
         {way: {what: told(figures) for what, figures in rows.items()} for way, rows in taken.items()},
         given.json,
     )
+
+
+def asking(what: str, rounds: int, rest: float) -> argparse.ArgumentParser:
+    """The command line of a benchmark that serves afresh in every round, in one or several ways."""
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", help="a folder of own models")
+    parser.add_argument("--image", type=Path)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--rest", type=float, default=rest, help="quiet seconds before a look")
+    parser.add_argument("--serve", action="append", help="further flags of 'saccade serve'")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    return parser
+
+
+def chosen(given: argparse.Namespace) -> tuple[bytes, list[str], list[str]]:
+    """The picture, the flags of every way, and the ways."""
+    photo = given.image.read_bytes() if given.image else made_photo()
+    return photo, ["--models", given.models] if given.models else [], given.serve or [""]
 
 
 def told(figures: list[float]) -> list[float]:

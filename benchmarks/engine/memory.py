@@ -8,34 +8,22 @@ to the server, so that ways to serve can be compared in one run; given several t
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import tempfile
 import time
-from pathlib import Path
 
-from benchmarks.engine.cold import served, told
+from benchmarks.engine.cold import asking, chosen, served, told
 from benchmarks.engine.drive import tell
-
-from saccade.cli.bench import made_photo
 
 CALLS = 20
 """Enough that both ways in which a graph is compiled have run."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = asking(__doc__ or "", rounds=3, rest=8.0)
     parser.add_argument("name", nargs="+", help="a model")
-    parser.add_argument("--models", help="a folder of own models")
-    parser.add_argument("--image", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--rest", type=float, default=8.0, help="seconds between the last call and a look")
-    parser.add_argument("--serve", action="append", help="further flags of 'saccade serve'")
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
     given = parser.parse_args()
-    photo = given.image.read_bytes() if given.image else made_photo()
-    folder = ["--models", given.models] if given.models else []
-    ways: list[str] = given.serve or [""]
+    photo, folder, ways = chosen(given)
     taken: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as home:
         held(given.name, folder, photo, home, 0.0)  # all is compiled, and on the disk

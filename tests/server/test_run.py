@@ -189,13 +189,18 @@ def test_a_closed_terminal_ends_the_server_as_sigterm_does(tmp_path: Path) -> No
         server.kill()
 
 
+def started_ignoring(number: signal.Signals, home: Path) -> Process:
+    """A server whose starter ignores a signal, as nohup does."""
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        return Process(home)
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process ignores")
 def test_ends_of_workers_are_told_where_ended_children_are_ignored(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    try:
-        process = Process(tmp_path)
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    process = started_ignoring(signal.SIGCHLD, tmp_path)
     process.ready()
     status = Path(f"/proc/{process.child.pid}/status").read_text()
     ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
@@ -205,11 +210,7 @@ def test_ends_of_workers_are_told_where_ended_children_are_ignored(tmp_path: Pat
 
 
 def test_nohup_keeps_the_server_when_its_terminal_is_closed(tmp_path: Path) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        process = Process(tmp_path)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    process = started_ignoring(signal.SIGHUP, tmp_path)
     url = process.ready()
     process.signal(signal.SIGHUP)
     time.sleep(0.5)

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
@@ -20,7 +19,7 @@ from typing import cast
 
 from saccade.discover import resident_bytes
 from saccade.engine.fork_server_process import NUMBER, UNFIT
-from saccade.engine.fresh import BIRTH_S, Fresh, ended, reached, started
+from saccade.engine.fresh import BIRTH_S, Fresh, ended, reached, spawned, started
 from saccade.engine.murmur import Murmur
 from saccade.kin import Adopted, Adoption, Child
 
@@ -229,15 +228,10 @@ class ForkServer:
 async def _begun(runtime: str) -> Parent:
     """A new process that workers are copied from. Raises OSError."""
     ours, theirs = socket.socketpair()
-    words = (str(theirs.fileno()), str(os.getpid()), runtime)
+    number = theirs.fileno()
     try:
         with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "saccade.engine.fork_server_process", *words],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            process = spawned("fork_server_process", number, os.getpid(), runtime, passed=(number,))
     except BaseException:
         ours.close()
         raise

@@ -39,13 +39,15 @@ def main() -> None:
     front = socket.socket(fileno=int(descriptor))
     die_with(int(parent))
     worker_process.settle()
-    worker_process.furnish(runtime)
+    from saccade.engine import worker
+
+    with suppress(Exception):  # what is refused or broken now may not be when a model is opened, or is told then
+        worker.furnish(runtime)
     if len(os.listdir("/proc/self/task")) > 1:
         if not runtime:
             os._exit(UNFIT)
-        words = [sys.executable, "-P", "-m", "saccade.engine.fork_server_process", descriptor, parent, ""]
         # A new beginning, which leaves the library of the runtime to the workers.
-        os.execv(sys.executable, words)  # noqa: S606 - the shell has nothing to do here
+        os.execv(sys.executable, [*sys.orig_argv[:-1], ""])  # noqa: S606 - the shell has nothing to do here
     gc.collect()
     gc.freeze()  # a look for garbage writes to every object, after which it is shared no more
     with suppress(OSError):  # the front is gone

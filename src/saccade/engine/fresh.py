@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import cast
 
 from saccade.engine.murmur import Murmur
@@ -70,25 +71,29 @@ class Fresh(asyncio.Protocol):
         self.murmur.close()
 
 
+def spawned(module: str, *words: object, passed: Sequence[int]) -> subprocess.Popen[bytes]:
+    """An interpreter of its own that runs a module of this package, and inherits these descriptors. Raises OSError."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", f"saccade.engine.{module}", *map(str, words)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=passed,
+        # A Ctrl-C at the terminal is for the front, which lets the workers finish first.
+        start_new_session=True,
+    )
+
+
 async def started() -> Fresh:
     """A new process of an interpreter of its own, which has everything still to import. Raises OSError."""
     ours, theirs = socket.socketpair()
     murmur = Murmur()
-    words = (str(theirs.fileno()), str(os.getpid()), str(murmur.descriptor))
+    passed = (theirs.fileno(), murmur.descriptor)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "saccade.engine.worker_process", *words],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), murmur.descriptor),
-            # A Ctrl-C at the terminal is for the front, which lets the workers finish first.
-            start_new_session=True,
-        )
+        with theirs:
+            process = spawned("worker_process", passed[0], os.getpid(), passed[1], passed=passed)
     except BaseException:
         ours.close()
         murmur.close()
         raise
-    finally:
-        theirs.close()
     return await reached(process, ours, murmur)
 
 

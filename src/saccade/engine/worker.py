@@ -214,8 +214,10 @@ def _fallen(what: threading.ExceptHookArgs) -> None:
 
 
 def furnish(runtime: str) -> None:
-    """Does what any model of a runtime would begin with, so that opening one does not have to wait for it."""
+    """Does what any model of a runtime would begin with, so that opening one does not have to wait for it.
+
+    Raises whatever libraries that cannot be imported raise.
+    """
     share_out(1)
     scene()
-    with suppress(Error):
-        model.furnish(runtime)
+    model.furnish(runtime)

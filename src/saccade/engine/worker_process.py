@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
 
 from saccade.kin import die_with
 
@@ -32,14 +31,6 @@ def settle() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A worker computes in threads of its own; numpy's library would start one for every core when it is imported.
     os.putenv("OPENBLAS_NUM_THREADS", "1")
-
-
-def furnish(runtime: str) -> None:
-    """Imports all that a worker needs and what models of a runtime begin with."""
-    from saccade.engine import worker
-
-    with suppress(Exception):  # what is refused or broken now may not be when a model is opened, or is told then
-        worker.furnish(runtime)
 
 
 def begin(descriptor: int, murmur: int) -> None:

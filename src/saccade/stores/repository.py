@@ -53,14 +53,14 @@ def read(folder: Path, name: str) -> Repository:
     """
     config = document(folder / CONFIG, name)
     known = architecture(config, name)
-    runtime, files = weights(folder, name, () if known.words else GRAPHS)
+    runtime, files, header = weights(folder, name, () if known.words else GRAPHS)
     extra, preprocessor = processor(folder, name)
     tokens = [folder / file for file in TOKENIZER if known.words and (folder / file).is_file()]
     names: list[Json] = [*architectures.named(config)]
     if preprocessor is None and "pretrained_cfg" in config:
         preprocessor = {"pretrained_cfg": config["pretrained_cfg"]}
-    if files[0].suffix == ".onnx" and preprocessor is not None:
-        check_size(files[0], preprocessor, name)
+    if header is not None and preprocessor is not None:
+        check_size(header, files[0].name, preprocessor, name)
     return Repository(
         architecture=known,
         runtime=runtime,
@@ -91,22 +91,26 @@ def processor(folder: Path, name: str) -> tuple[tuple[Path, ...], dict[str, Any]
     return ((path,), found) if isinstance(found, dict) else ((), None)
 
 
-def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[str, tuple[Path, ...]]:
-    """The runtime and its files, checked for completeness; ``graphs`` are the ready ones that can be used."""
+def weights(
+    folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS
+) -> tuple[str, tuple[Path, ...], graph.Header | None]:
+    """The runtime and its files, checked for completeness, and what an ONNX graph among them tells; ``graphs`` are the
+    ready ones that can be used."""
     for ready in graphs:
         path = folder / ready
         if path.is_file() and path.suffix == ".xml":
             partner = path.with_suffix(".bin")
-            return "openvino", (path, *((partner,) if partner.is_file() else ()))
+            return "openvino", (path, *((partner,) if partner.is_file() else ())), None
         if path.is_file():
-            return "openvino", (path, *(graph.weights(path, location) for location in graph.onnx(path).external))
+            header = graph.onnx(path)
+            return "openvino", (path, *(graph.weights(path, location) for location in header.external)), header
     if (folder / SHARDED).is_file():
         table = document(folder / SHARDED, name).get("weight_map")
         shards = sorted({Path(str(shard)).name for shard in table.values()}) if isinstance(table, dict) else []
         if shards:
-            return "torch", tuple(whole(folder / shard, name) for shard in shards)
+            return "torch", tuple(whole(folder / shard, name) for shard in shards), None
     if (folder / PLAIN).is_file():
-        return "torch", (whole(folder / PLAIN, name),)
+        return "torch", (whole(folder / PLAIN, name),), None
     if any((folder / pickle).is_file() for pickle in PICKLES):
         raise UnsupportedModel(
             f"'{name}' holds its weights as a pickle only, which can run any code when it is opened, so saccade never "
@@ -124,10 +128,9 @@ def weights(folder: Path, name: str, graphs: tuple[str, ...] = GRAPHS) -> tuple[
     )
 
 
-def check_size(path: Path, preprocessor: Mapping[str, Any], name: str) -> None:
+def check_size(header: graph.Header, file: str, preprocessor: Mapping[str, Any], name: str) -> None:
     """Raises UnsupportedModel if a ready graph takes pictures of one size, and no picture is brought to it: then every
     call would fail, as it does in the pipelines of transformers."""
-    header = graph.onnx(path)
     port, hw = recognise.image_input(header), recognise.image_hw(header)
     if hw is None or port is None or None in port.shape[1:]:
         return
@@ -139,7 +142,7 @@ def check_size(path: Path, preprocessor: Mapping[str, Any], name: str) -> None:
         return
     if made != hw:
         raise UnsupportedModel(
-            f"The graph {path.name} of '{name}' takes pictures of {hw[0]}×{hw[1]} pixels, and its {PREPROCESSOR} makes "
+            f"The graph {file} of '{name}' takes pictures of {hw[0]}×{hw[1]} pixels, and its {PREPROCESSOR} makes "
             f"them {made[0]}×{made[1]}. Write the graph's size there, or export the graph anew for this or any size."
         )
 
