@@ -144,6 +144,54 @@ def test_workers_outlive_what_they_were_copied_from_and_another_one_comes_up(run
     ]
 
 
+def test_the_process_is_let_go_when_no_worker_is_needed_and_comes_back_for_the_next(
+    run: Run, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.engine.fork_server.REST_S", 0.5)
+
+    async def main() -> None:
+        async with running(Shelf(m={}, n={}, o={}), fork_workers=True) as engine:
+            await engine.load("m")
+            first = await settled(engine)
+            until = time.monotonic() + 10
+            while others(engine):
+                assert time.monotonic() < until, "it holds its memory for good"
+                await asyncio.sleep(0.02)
+            assert not engine.info()["fork_server"]
+            assert engine.info()["fork_server_bytes"] == 0
+            await asyncio.gather(engine.load("n"), engine.load("o"))
+            assert all(map(is_copy, pids(engine)))
+            assert await settled(engine) != first
+            for name in "mno":
+                await engine.predict(Call(model=name, media=picture()))
+            (worker,) = {replica["pid"] for replica in engine.info()["models"][0]["replicas"]}
+            while others(engine):
+                await asyncio.sleep(0.02)
+            os.kill(worker, signal.SIGKILL)
+            await engine.predict(Call(model="m", media=picture()))
+            assert all(map(is_copy, pids(engine)))
+
+    with caplog.at_level(logging.WARNING, "saccade.engine.fork_server"):
+        run(main())
+    assert "copied" not in caplog.text
+
+
+def test_the_process_stays_as_long_as_workers_are_needed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.engine.fork_server.REST_S", 1.0)
+
+    async def main() -> None:
+        async with running(Shelf(m={}), fork_workers=True) as engine:
+            await engine.load("m")
+            there = await settled(engine)
+            for _ in range(8):
+                await asyncio.sleep(0.25)
+                await engine.unload("m")
+                await engine.load("m")
+            assert others(engine) == {there}
+
+    run(main())
+
+
 def test_a_model_is_loaded_although_the_process_dies_just_then(run: Run) -> None:
     async def main() -> None:
         for pause_s in (0.0, 0.05, 0.2, 0.4):
