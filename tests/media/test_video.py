@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from woven_clips import WHOLE, WOVEN
 
 from saccade.errors import BadInput, BadSettings, TooLarge
 from saccade.media import Limits, VideoWriter, frames, kind, length, reel
@@ -192,6 +193,29 @@ def test_a_video_of_a_codec_that_is_not_read_is_told_which_and_not_called_damage
     film = data.replace(b"ftypavis", b"ftypisom", 1).replace(b"pict", b"vide")
     with pytest.raises(BadInput, match="AV1"):
         list(frames(film))
+
+
+@pytest.mark.parametrize("codec", WOVEN)
+def test_an_interlaced_video_is_read_or_refused_and_no_memory_is_taken_for_its_pictures(codec: str) -> None:
+    found = None
+    with suppress(BadInput):
+        found = lightness(WOVEN[codec])
+    if found != LIGHTER:
+        with pytest.raises(BadInput, match="interlaced"):
+            reel(WOVEN[codec])
+
+
+@pytest.mark.parametrize("codec", WHOLE)
+def test_a_video_that_is_not_interlaced_is_read_whatever_its_headers_allow(codec: str) -> None:
+    assert lightness(WHOLE[codec]) == LIGHTER
+
+
+LIGHTER = [40, 80, 120, 160]
+
+
+def lightness(data: bytes) -> list[int]:
+    """Of each picture, to the next multiple of ten."""
+    return [round(float(picture.mean()) / 10) * 10 for picture in frames(data)]
 
 
 def test_a_stride_below_one_is_a_mistake_of_the_program(film: bytes) -> None:

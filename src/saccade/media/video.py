@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from saccade.errors import BadInput, BadSettings, TooLarge
-from saccade.media import gif, lengths, signatures
+from saccade.media import fields, gif, lengths, signatures
 from saccade.media.headers import probe
 from saccade.media.limits import DEFAULT, Limits, check_bytes, check_pixels
 from saccade.results import ByteArray
@@ -37,6 +37,8 @@ UNREAD: Final = {b"av01": "AV1", b"vvc1": "VVC", b"vvi1": "VVC"}
 USUAL_FPS: Final = 25.0
 PACKETS: Final = -1
 """The format in which OpenCV hands out packets as they are, none of them decoded."""
+LOOK_AHEAD: Final = 12
+"""Pictures that are looked at before a video that may be interlaced is believed to be read as it is."""
 MAX_BOXES: Final = 100_000
 MAX_INDEX_BYTES: Final = 64 << 20
 MAX_SAMPLES: Final = 100_000_000
@@ -130,10 +132,15 @@ def _walk(capture: cv2.VideoCapture, stride: int, limits: Limits) -> Iterator[By
                     break
                 yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
         if read == 0:
-            codec = capture.get(cv2.CAP_PROP_FOURCC)
-            raise BadInput(_undecodable(int(codec).to_bytes(4, "little") if 0 < codec < 1 << 32 else b""))
+            raise BadInput(_undecodable(_codec(capture)))
     finally:
         capture.release()
+
+
+def _codec(capture: cv2.VideoCapture) -> bytes:
+    """Its FourCC; nothing where there is none."""
+    codec = capture.get(cv2.CAP_PROP_FOURCC)
+    return int(codec).to_bytes(4, "little") if 0 < codec < 1 << 32 else b""
 
 
 def _undecodable(codec: bytes) -> str:
@@ -169,7 +176,8 @@ def _opened(data: bytes, limits: Limits) -> cv2.VideoCapture:
             raise BadInput(f"the {container} video cannot be opened: it is damaged or truncated, or holds sound alone")
         try:
             _check_header(_described(capture), path, limits)
-        except TooLarge:
+            _check_woven(_codec(capture), path)
+        except (TooLarge, BadInput):
             capture.release()
             raise
     return capture
@@ -284,6 +292,42 @@ def _check_header(described: Reel, path: str, limits: Limits) -> None:
             raise told from None
         finally:
             capture.release()
+
+
+def _check_woven(codec: bytes, path: str) -> None:
+    """OpenCV 4.13 and later turn no interlaced picture into RGB, say nothing, and hand out what was in their memory.
+
+    That does not change from one picture to the next; what looks interlaced by its headers alone does.
+
+    Raises: BadInput.
+    """
+    if not fields.possible(codec, _first_packets(path)):
+        return
+    capture = _captured(path)
+    try:
+        seen = (capture.retrieve()[1] for _ in range(LOOK_AHEAD) if capture.grab())
+        unchanged = any(np.array_equal(one, other) for one, other in itertools.pairwise(seen))
+    finally:
+        capture.release()
+    if unchanged:
+        raise BadInput(
+            "the video is interlaced, as those of television and of older cameras are, which is not read: convert it, "
+            "for example with: ffmpeg -i OLD -vf yadif NEW.mp4"
+        )
+
+
+def _first_packets(path: str) -> Iterator[bytes]:
+    """The codec's own header, where the container keeps one, and the first pictures as they are packed."""
+    capture = _captured(path)
+    capture.set(cv2.CAP_PROP_FORMAT, PACKETS)
+    try:
+        for header in (int(capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)), *[0] * LOOK_AHEAD):
+            if header or capture.grab():
+                found, packet = capture.retrieve(flag=header)
+                if found and packet is not None:
+                    yield packet.tobytes()
+    finally:
+        capture.release()
 
 
 def _counted(capture: cv2.VideoCapture, limits: Limits) -> Iterator[int]:
