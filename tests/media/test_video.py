@@ -417,6 +417,12 @@ def test_a_late_clock_and_a_long_sound_make_no_video_longer(begin_s: int, second
             frames(data, 1, limits)
 
 
+def test_the_rate_is_that_of_the_pictures_where_none_or_a_wrong_one_is_told() -> None:
+    due = [0, 45, 66, 93, 143, 181, 199, 234, 285, 314, 334, 377]  # in milliseconds, as browsers record
+    recording = matroska([(1, time, data) for time, (_, _, data) in zip(due, pictures(), strict=True)], 0.4)
+    assert reel(recording).fps == pytest.approx(11 / 0.377)
+
+
 SHORT_OF_THREADS = """
 import os, resource, sys
 from saccade.media import frames

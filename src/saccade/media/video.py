@@ -16,7 +16,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
@@ -35,6 +35,8 @@ CODECS: Final = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".webm": "VP80"
 UNREAD: Final = {b"av01": "AV1", b"vvc1": "VVC", b"vvi1": "VVC"}
 """Codecs that the FFmpeg within OpenCV cannot decode, by their FourCC."""
 USUAL_FPS: Final = 25.0
+DOUBT: Final = 0.1
+"""How far, in part, a rate may be from that of the pictures themselves to be believed."""
 PACKETS: Final = -1
 """The format in which OpenCV hands out packets as they are, none of them decoded."""
 LOOK_AHEAD: Final = 12
@@ -92,13 +94,15 @@ class Reel:
 def reel(data: bytes, limits: Limits = DEFAULT) -> Reel:
     """Size, rate and length of a video, without decoding it.
 
+    What browsers record and what cameras send tells no rate, or a wrong one, but when each picture is due: that counts.
+
     Raises: BadInput, TooLarge.
     """
     capture = _opened(data, limits)
-    try:
-        return _described(capture)
-    finally:
-        capture.release()
+    told = _described(capture)
+    due = _clock(capture)
+    fps = (len(due) - 1) / (max(due) - min(due)) if due and max(due) > min(due) else told.fps
+    return replace(told, fps=fps) if abs(fps / told.fps - 1) > DOUBT else told
 
 
 def length(data: bytes, limits: Limits = DEFAULT) -> int:
@@ -344,9 +348,14 @@ def _counted(capture: cv2.VideoCapture, limits: Limits) -> Iterator[int]:
 
 def _packets(capture: cv2.VideoCapture) -> int:
     """How many packets of pictures there are, none of them decoded; the capture is released."""
+    return len(_clock(capture))
+
+
+def _clock(capture: cv2.VideoCapture) -> list[float]:
+    """For each packet of a picture when it is due, in seconds, none of them decoded; the capture is released."""
     capture.set(cv2.CAP_PROP_FORMAT, PACKETS)
     try:
-        return sum(1 for _ in iter(capture.grab, False))
+        return [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in iter(capture.grab, False)]
     finally:
         capture.release()
 
