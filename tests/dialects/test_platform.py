@@ -31,6 +31,7 @@ from yolo_made import (
 )
 
 from saccade import errors, media
+from saccade.card import Json
 from saccade.dialects.dialect import Dialect, Incoming
 from saccade.dialects.hub import Hub
 from saccade.dialects.platform import Platform
@@ -155,14 +156,23 @@ def test_depth_is_a_grey_picture_with_its_range(bits: int) -> None:
     assert pixels.tolist() == [[0, round(most / 4)], [round(most / 2), most]]
 
 
+SEMANTICS: list[dict[str, Json]] = [
+    {"config": {"architectures": ["SegformerForSemanticSegmentation"]}},
+    {"metadata": {"task": "semantic"}},
+]
+"""How a checkpoint of transformers, and an export of ultralytics, tell what they are."""
+
+
 def semantic_desk() -> Desk:
     return Desk(card("yolo11n", "segment", config={"config": {"architectures": ["SegformerForSemanticSegmentation"]}}))
 
 
-def test_semantic_models_answer_a_picture_of_class_ids() -> None:
-    ask = Platform().parse(call(), semantic_desk())
+@pytest.mark.parametrize("config", SEMANTICS)
+def test_semantic_models_answer_a_picture_of_class_ids(config: dict[str, Json]) -> None:
+    desk = Desk(card("yolo11n", "segment", config=config))
+    ask = Platform().parse(call(), desk)
     assert ask.calls[0].options.mask_form == "rle"
-    body = json.loads(told(Platform(), call(), answer(SEMANTIC, (2, 4)), desk=semantic_desk()).body)
+    body = json.loads(told(Platform(), call(), answer(SEMANTIC, (2, 4)), desk=desk).body)
     image = body["images"][0]
     assert image["results"] == [
         {"name": "person", "class": 0, "pixel_ratio": 0.5},

@@ -93,6 +93,11 @@ def semantic(tensors: Tensors) -> Outputs:
     return normal(tensors, (1, 6, height // 4, width // 4))
 
 
+def ids(tensors: Tensors) -> Outputs:
+    height, width = picture(tensors).shape[1:3]
+    return [chance(tensors).integers(0, 6, (1, height, width), np.uint8)]
+
+
 def picodet(tensors: Tensors) -> Outputs:
     random = chance(tensors)
     corners = np.sort(random.uniform(0, 64, (9, 2, 2)), axis=1).reshape(9, 4) / np.tile(tensors["scale_factor"], 2)
@@ -182,6 +187,7 @@ EXAMPLES: dict[str, list[Example]] = {
     ],
     "rtdetr": [example("rtdetr", "detect", queries(0), **HUB)],
     "rtdetr_ultralytics": [example("rtdetr_ultralytics", "detect", finished_queries)],
+    "yolo_maps": [Example(example("yolo_maps", "segment", ids).card, ids, None)],
     "semantic": [Example(example("semantic", "segment", semantic, **HUB).card, semantic, None)],
     "simulated": [example("simulated", "detect", one_number)],
     "yolo": [

@@ -219,6 +219,18 @@ def test_what_is_left_of_the_metadata_counts(
     assert (card.task, card.family, card.labels) == (task, "yolo", labels)
 
 
+@pytest.mark.parametrize(
+    ("task", "shape", "meant"), [("semantic", (1, 640, 640), "segment"), ("depth", (1, 1, 640, 640), "depth")]
+)
+def test_maps_of_ultralytics_have_a_family_of_their_own(
+    tmp_path: Path, task: str, shape: tuple[int, ...], meant: str
+) -> None:
+    onnx_file(tmp_path / "m.onnx", [shape], {**DETECTOR, "task": task})
+    card = Local([tmp_path]).find("m")
+    assert card is not None
+    assert (card.family, card.task, len(card.labels), card.input_hw) == ("yolo_maps", meant, 80, (640, 640))
+
+
 @pytest.mark.parametrize("metadata", [{}, {"names": "['cat', 'dog']", "stride": "32"}])
 @pytest.mark.parametrize(
     ("shapes", "name"), [([("n", 7)], "output"), ([(1, 1), (1, 100, 4), (1, 100), (1, 100)], "num_dets")]

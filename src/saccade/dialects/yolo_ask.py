@@ -156,7 +156,9 @@ def task_of(card: Card) -> str:
 
 def is_semantic(card: Card) -> bool:
     """Whether the model names every pixel instead of finding objects."""
-    config = card.config.get("config")
+    metadata, config = card.config.get("metadata"), card.config.get("config")
+    if isinstance(metadata, dict) and metadata.get("task") == "semantic":
+        return True
     names = config.get("architectures") if isinstance(config, dict) else None
     return isinstance(names, list) and any("SemanticSegmentation" in str(name) for name in names)
 

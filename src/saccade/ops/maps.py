@@ -26,6 +26,18 @@ def bilinear(plane: FloatArray, hw: Size) -> FloatArray:
     return cast(FloatArray, resized)
 
 
+def stretched(plane: FloatArray, hw: Size) -> FloatArray:
+    """(h, w) → (height, width), as ``interpolate(mode="bilinear", align_corners=True)``: corners stay at corners."""
+    for axis, wanted in enumerate(hw):
+        size = plane.shape[axis]
+        places = np.arange(wanted, dtype=np.float32) * np.float32((size - 1) / max(wanted - 1, 1))
+        first = places.astype(np.int32)
+        part = np.expand_dims(places - np.floor(places), 1 - axis)
+        second = np.minimum(first + 1, size - 1)
+        plane = plane.take(first, axis) * (1 - part) + plane.take(second, axis) * part
+    return plane
+
+
 def nearest(plane: NDArray[Any], hw: Size) -> NDArray[Any]:
     """(h, w) → (height, width), as ``interpolate(mode="nearest")``, which rounds down in single precision."""
     rows, columns = (steps(size, wanted) for size, wanted in zip(plane.shape, hw, strict=True))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any, get_args
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -13,7 +14,20 @@ from saccade.errors import CorruptFiles, UnsupportedModel
 from saccade.stores import labels
 from saccade.stores.graph import Header, Port
 
-TASKS = frozenset(get_args(Task)) & {"classify", "detect", "segment", "pose", "obb"}
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {
+        "classify": "classify",
+        "depth": "depth",
+        "detect": "detect",
+        "obb": "obb",
+        "pose": "pose",
+        "segment": "segment",
+        "semantic": "segment",
+    }
+)
+"""The tasks of the ultralytics package, in a Card's words."""
+MAPS = ("semantic", "depth")
+"""Those of its tasks whose models answer with a map."""
 STRIDES = (8, 16, 32)
 PROTOTYPES = 32
 """Mask coefficients of every YOLO segmentation model."""
@@ -67,7 +81,7 @@ def ultralytics(name: str, header: Header) -> Facts:
     metadata = header.metadata
     task = metadata["task"]
     if task not in TASKS:
-        raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(sorted(TASKS))}.")
+        raise UnsupportedModel(f"'{name}' does the task '{task}'; known are {', '.join(TASKS)}.")
     if (channels := metadata.get("channels", "3").strip()) != "3":
         raise UnsupportedModel(
             f"'{name}' takes pictures of {channels} channel{'s' * (channels != '1')}; only colour (3) is supported. "
@@ -77,9 +91,12 @@ def ultralytics(name: str, header: Header) -> Facts:
     static = image_hw(header, size)
     keypoints = pair(literal(name, metadata, "kpt_shape"))
     names = class_names(name, metadata) if "names" in metadata else unnamed(task, header, keypoints or (17, 3))
+    family = "yolo_maps" if task in MAPS else "yolo"
+    if task == "detect" and is_rtdetr(header, len(names)):
+        family = "rtdetr_ultralytics"
     return Facts(
-        task=msgspec.convert(task, Task),
-        family="rtdetr_ultralytics" if task == "detect" and is_rtdetr(header, len(names)) else "yolo",
+        task=TASKS[task],
+        family=family,
         labels=names,
         input_hw=static or size,
         # Graphs that were exported as dynamic and given a fixed size later say "dynamic" still.
