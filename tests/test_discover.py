@@ -33,16 +33,16 @@ def test_a_quota_of_version_two_is_read(tmp_path: Path) -> None:
     assert cpu_quota(machine(tmp_path, files)) == 1.5
 
 
-def test_the_tightest_quota_of_the_parents_counts(tmp_path: Path) -> None:
-    files = {
-        "proc/self/cgroup": "0::/a/b\n",
-        "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-        "sys/fs/cgroup/a/cpu.max": "50000 100000\n",
-        "sys/fs/cgroup/cpu.max": "800000 100000\n",
-    }
+@pytest.mark.parametrize("tightest", ["a/b/", "a/", ""])
+def test_the_tightest_limits_of_the_parents_count(tmp_path: Path, tightest: str) -> None:
+    files = {"proc/self/cgroup": "0::/a/b\n", "proc/meminfo": "MemTotal: 8 kB\n"}
+    for folder in ("a/b/", "a/", ""):
+        files[f"sys/fs/cgroup/{folder}cpu.max"] = f"{50000 if folder == tightest else 800000} 100000\n"
+        files[f"sys/fs/cgroup/{folder}memory.max"] = "4096\n" if folder == tightest else "6144\n"
     root = machine(tmp_path, files)
     assert cpu_quota(root) == 0.5
     assert budget(root).threads == 1
+    assert memory_limit(root) == 4096
 
 
 def test_inside_a_container_the_mount_itself_counts(tmp_path: Path) -> None:
@@ -80,6 +80,11 @@ def test_no_limit_is_no_limit_in_both_versions(tmp_path: Path) -> None:
 def test_a_broken_core_is_rounded(tmp_path: Path, quota: str, threads: int) -> None:
     files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": f"{quota} 100000\n"}
     assert budget(machine(tmp_path, files)).threads == threads
+
+
+def test_what_a_process_holds_is_not_what_it_has_addresses_for(tmp_path: Path) -> None:
+    root = machine(tmp_path, {"proc/7/statm": "900 25 3 1 0 80 0\n"})
+    assert resident_bytes(7, root) == 25 * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_this_process_holds_memory() -> None:

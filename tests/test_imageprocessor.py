@@ -64,6 +64,24 @@ def test_the_aspect_is_kept_with_the_rounding_of_detr(hw: tuple[int, int], expec
     assert frame.input_hw == expected
 
 
+@pytest.mark.parametrize(
+    ("facts", "hw", "expected"),
+    [
+        ({"input_size": [3, 224, 224], "crop_pct": 0.95}, (300, 300), (235, 235)),
+        ({"input_size": [3, 64, 64], "crop_pct": 1.0, "crop_mode": "border"}, (99, 151), (42, 64)),
+    ],
+)
+def test_timm_rounds_the_size_down_and_what_keeps_the_aspect_to_the_nearest(
+    facts: dict[str, Any], hw: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert imageprocessor.of({"pretrained_cfg": facts}).target(hw) == expected
+
+
+@pytest.mark.parametrize(("hw", "expected"), [((217, 499), (176, 368)), ((438, 361), (272, 240))])
+def test_patches_are_as_many_as_transformers_finds_room_for(hw: tuple[int, int], expected: tuple[int, int]) -> None:
+    assert imageprocessor.of({"image_processor_type": "Siglip2ImageProcessor"}).target(hw) == expected
+
+
 @pytest.mark.parametrize("written", ["ViTFeatureExtractor", "ViTImageProcessorFast", "ViTImageProcessorPil"])
 def test_old_and_new_names_of_a_processor_mean_the_same(written: str) -> None:
     assert imageprocessor.of({"image_processor_type": written}).kind == "ViT"

@@ -62,7 +62,7 @@ def test_huge_logits_do_not_overflow() -> None:
 
 def test_numbers_that_are_not_finite_are_no_answer() -> None:
     with pytest.raises(RunFailed):
-        family().read([np.full((1, 6), np.nan, np.float32)], FRAME, Options())
+        family().read([np.array([[1, 2, np.nan, 3, 4, 5]], np.float32)], FRAME, Options())
 
 
 def test_labels_without_names_are_counted() -> None:

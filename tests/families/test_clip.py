@@ -17,7 +17,7 @@ import pytest
 from tests.families import colours
 
 from saccade.call import Options
-from saccade.errors import BadOptions, CorruptFiles, UnsupportedModel
+from saccade.errors import BadOptions, CorruptFiles, RunFailed, UnsupportedModel
 from saccade.families.clip import Clip
 from saccade.model import Model
 from saccade.ops.resize import Frame
@@ -60,6 +60,21 @@ def test_scores_are_those_of_the_pipeline(row: dict[str, Any], tmp_path: Path) -
     assert found.scores == pytest.approx([entry["score"] for entry in row["entries"]], abs=1e-6)
     assert [row["labels"][number] for number in found.class_ids] == list(found.names)
     assert len(family.read(outputs, FRAME, msgspec.structs.replace(options, top_k=2)).names) == 2
+
+
+@pytest.mark.parametrize(("kind", "alone"), [("clip", False), ("siglip", True), ("siglip2", True)])
+def test_siglip_judges_each_label_on_its_own(kind: str, alone: bool, tmp_path: Path) -> None:
+    card = colours.card(tmp_path)
+    family = Clip(msgspec.structs.replace(card, config={**card.config, "config": {"model_type": kind}}))
+    outputs = [np.array([[1, 0]], np.float32), np.array([[2, 0], [2, 0]], np.float32), np.zeros(2, np.float32)]
+    found = family.read(outputs, FRAME, Options(candidate_labels=("cat", "cat")))
+    assert (found.scores > 0.8).all() if alone else found.scores.sum() == pytest.approx(1)
+
+
+def test_numbers_that_are_not_finite_are_no_answer(tmp_path: Path) -> None:
+    outputs = [np.array([[1, np.nan]], np.float32), np.array([[2, 0], [2, 0]], np.float32), np.zeros(2, np.float32)]
+    with pytest.raises(RunFailed):
+        Clip(colours.card(tmp_path)).read(outputs, FRAME, Options(candidate_labels=("cat", "dog")))
 
 
 def test_the_label_that_fits_wins_whatever_its_place(model: Model) -> None:
@@ -107,9 +122,16 @@ def test_the_template_says_where_the_label_goes(model: Model) -> None:
             Options(candidate_labels=("a", "word"), hypothesis_template="{}" * 5000),
             "a text of 20000 characters in the hypothesis template; at most 2000 are allowed",
         ),
-        (Options(candidate_labels=("a b c d e f g h i j k",)), "has 17 tokens; the model takes 12 at most"),
+        (
+            Options(candidate_labels=("cat",), hypothesis_template="{}" * 667),
+            "a text of 2001 characters in the hypothesis template",
+        ),
+        (
+            Options(candidate_labels=("cat", "a b c d e f g h i j k", "dog")),
+            "'This is a photo of a b c d e f g h i j k.*has 17 tokens; the model takes 12 at most",
+        ),
     ],
-    ids=["no words", "no labels", "empty", "many", "long", "template", "many times", "tokens"],
+    ids=["no words", "no labels", "empty", "many", "long", "template", "many times", "a character too many", "tokens"],
 )
 def test_what_cannot_be_looked_for_is_refused_before_the_picture_is(model: Model, options: Options, why: str) -> None:
     with pytest.raises(BadOptions, match=why):

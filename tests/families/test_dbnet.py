@@ -63,6 +63,22 @@ def test_pictures_get_the_size_that_transformers_gives_them(
     assert made.prepare(np.zeros((*hw, 3), np.uint8), Options()).frame.input_hw == expected
 
 
+def test_pictures_shrink_smoothly_as_torch_shrinks_them() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    seen = family(limit_side_len=416).prepare(picture, Options()).tensors[""][0]
+    assert seen.shape == (320, 416, 3)
+    assert seen.std() < 0.6 * picture.std(), "noise is averaged, not picked out"
+
+
+def test_no_more_texts_come_than_asked_for_and_these_are_the_surest() -> None:
+    made = family(limit_side_len=416)
+    frame = made.prepare(np.zeros((630, 840, 3), np.uint8), Options()).frame
+    every, two = (made.read([ink()[None, None]], frame, Options(max_det=most)) for most in (None, 2))
+    assert len(every.scores) > 2
+    assert every.scores.min() > 0.6, "as sure as transformers wants texts to be"
+    assert two.scores.tolist() == every.scores[:2].tolist()
+
+
 def test_channels_are_normalised_before_they_are_turned_round() -> None:
     pixels = family().pixels()[""]
     assert (pixels.order, pixels.mean, pixels.std) == ("BGR", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

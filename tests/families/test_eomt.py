@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.families.made import FRAME, summary, wave
 
@@ -38,6 +39,15 @@ def test_segments_are_those_of_transformers(row: dict[str, Any]) -> None:
     )
     found = summary(family().read(outputs, FRAME, options))
     assert found == [[number, pytest.approx(score, abs=2e-5), *rest] for number, score, *rest in row["segments"]]
+
+
+def test_a_segment_that_is_sure_of_none_of_its_pixels_is_left_out() -> None:
+    classes = np.full((1, 2, 3), -9.0, np.float32)
+    classes[0, 0, 0], classes[0, 1, 1] = 9.0, 4.0
+    masks = np.full((1, 2, 10, 10), -0.2, np.float32)
+    masks[0, 0, :5], masks[0, 1, 6:], masks[0, 1, :5] = 9.0, -0.1, 1.0
+    found = family().read([classes, masks], FRAME, Options(conf=0.5, overlap_threshold=0.1))
+    assert [crop.pixels.any() for crop in found.crops] == [True]
 
 
 def test_an_unknown_subtask_is_refused() -> None:

@@ -58,6 +58,14 @@ def test_a_later_instance_paints_over_an_earlier_one() -> None:
     assert found.areas.tolist() == [0, 45 * 33]
 
 
+def test_an_instance_without_a_pixel_is_left_out_whatever_the_threshold() -> None:
+    classes = np.full((1, 2, 3), -9.0, np.float32)
+    classes[0, 0, 0] = classes[0, 1, 1] = 9.0
+    masks = np.stack([np.full((4, 4), 9.0, np.float32), np.full((4, 4), -9.0, np.float32)])[None]
+    found = family("MaskFormer", 2).read([classes, masks], FRAME, Options(subtask="instance", conf=0.0))
+    assert found.class_ids.tolist() == [0]
+
+
 @pytest.mark.parametrize(("overlap", "kept"), [(0.75, 2), (0.8, 2), (0.801, 1)])
 def test_the_share_that_a_segment_keeps_is_compared_in_double_precision(overlap: float, kept: int) -> None:
     """4/5 in single precision, as torch divides, is more than 0.8 in double precision, in which Python compares."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -46,6 +47,8 @@ def test_the_picture_is_stretched_to_the_size_that_is_asked_for() -> None:
     picture = np.zeros((100, 200, 3), np.uint8)
     assert RtDetrUltralytics(CARD).prepare(picture, Options()).tensors[""].shape == (1, 64, 64, 3)
     assert RtDetrUltralytics(CARD).prepare(picture, Options(imgsz=90)).tensors[""].shape == (1, 96, 96, 3)
+    fixed = RtDetrUltralytics(msgspec.structs.replace(CARD, dynamic=False))
+    assert fixed.prepare(picture, Options(imgsz=90)).tensors[""].shape == (1, 64, 64, 3)
 
 
 def test_another_number_of_classes_is_refused() -> None:

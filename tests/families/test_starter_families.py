@@ -19,14 +19,25 @@ def card(family: str, task: Any, **facts: Any) -> Card:
 
 
 def test_picodet_is_told_both_scales_and_keeps_boxes_inside_the_image() -> None:
-    family = PicoDet(card("picodet", "detect", labels={2: "car"}, input_hw=(416, 416)))
+    family = PicoDet(card("picodet", "detect", labels={0: "person", 2: "car"}, input_hw=(416, 416)))
     prepared = family.prepare(np.zeros((208, 832, 3), np.uint8), Options())
     assert prepared.tensors["scale_factor"].tolist() == [[2.0, 0.5]]
-    rows = np.array([[2, 0.9, -3, 4, 900, 100], [2, 0.95, 10, 4, 820, 99], [-1, 0.99, 0, 0, 0, 0]], np.float32)
-    result = family.read([rows, np.array([3])], prepared.frame, Options())
-    assert result.boxes_xyxy.tolist() == [[10, 4, 820, 99], [0, 4, 832, 100]]
-    assert result.names == ("car", "car")
-    assert family.read([rows, np.array([3])], prepared.frame, Options(iou=0.5)).scores.tolist() == pytest.approx([0.95])
+    cars = [[2, 0.9, -3, 4, 900, 100], [2, 0.95, 10, 4, 820, 99]]
+    rows = np.array([[0, 0.5, 3, 4, 5, 8], *cars, [-1, 0.99, 0, 0, 0, 0]], np.float32)
+    result = family.read([rows, np.array([4])], prepared.frame, Options())
+    assert result.boxes_xyxy.tolist() == [[10, 4, 820, 99], [0, 4, 832, 100], [3, 4, 5, 8]]
+    assert result.names == ("car", "car", "person")
+    found = family.read([rows, np.array([4])], prepared.frame, Options(iou=0.5))
+    assert found.scores.tolist() == pytest.approx([0.95, 0.5])
+
+
+def test_picodets_classes_suppress_one_another_where_that_is_asked_for() -> None:
+    family = PicoDet(card("picodet", "detect", labels={0: "person", 1: "bicycle", 2: "car"}, input_hw=(416, 416)))
+    prepared = family.prepare(np.zeros((416, 416, 3), np.uint8), Options())
+    rows = np.array([[0, 0.9, 0, 0, 100, 100], [1, 0.8, 0, 0, 100, 65], [2, 0.7, 0, 0, 100, 55]], np.float32)
+    every, apart = (family.read([rows], prepared.frame, Options(agnostic_nms=apart)) for apart in (None, True))
+    assert every.names == ("person", "bicycle", "car")
+    assert apart.names == ("person", "car"), "more than six tenths of the bicycle's and the person's box are the same"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +57,12 @@ def test_movenet_pads_to_multiples_of_32_at_the_right_and_the_bottom(
     assert (tensor[0, :, width:] == 0).all()
 
 
+def test_movenet_sees_320_pixels_where_its_graph_takes_any_number() -> None:
+    family = MoveNet(card("movenet", "pose", labels={0: "person"}, dynamic=True))
+    assert family.prepare(np.zeros((480, 640, 3), np.uint8), Options()).frame.input_hw == (256, 320)
+    assert family.prepare(np.zeros((480, 640, 3), np.uint8), Options(imgsz=500)).frame.input_hw == (384, 512)
+
+
 def test_movenets_fractions_of_the_padded_input_become_pixels_of_the_image() -> None:
     family = MoveNet(card("movenet", "pose", labels={0: "person"}, input_hw=(320, 320)))
     prepared = family.prepare(np.zeros((480, 640, 3), np.uint8), Options())
@@ -57,6 +74,17 @@ def test_movenets_fractions_of_the_padded_input_become_pixels_of_the_image() -> 
     assert result.keypoints_xy[0, 5].tolist() == [160, 240]
     assert result.visibility is not None
     assert result.visibility[0, 5] == np.float32(0.7)
+
+
+def test_movenets_persons_end_at_the_pictures_edge() -> None:
+    family = MoveNet(card("movenet", "pose", labels={0: "person"}, input_hw=(320, 320)))
+    prepared = family.prepare(np.zeros((480, 640, 3), np.uint8), Options())
+    row = np.zeros((1, 6, 56), np.float32)
+    row[0, 0, :51] = np.tile([1.1, 1.1, 0.7], 17)
+    row[0, 0, 51:] = -0.1, -0.1, 1.1, 1.1, 0.8
+    result = family.read([row], prepared.frame, Options())
+    assert result.boxes_xyxy.tolist() == [[0, 0, 640, 480]]
+    assert result.keypoints_xy[0, 5].tolist() == [640, 480]
 
 
 @pytest.mark.parametrize(

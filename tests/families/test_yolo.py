@@ -142,14 +142,17 @@ def test_exports_whose_boxes_are_parts_of_the_input_give_the_same(form: str, fil
 
 
 def test_keypoints_of_tflite_exports_are_parts_too() -> None:
-    facts = {"labels": {0: "person"}, "keypoint_shape": (2, 3)}
-    table = np.zeros((1, 4 + 1 + 6, ANCHORS), np.float32)
+    facts = {"labels": {0: "person"}, "keypoint_shape": (2, 3), "input_hw": (SIDE, 2 * SIDE)}
+    frame = framed((50, 100), (SIDE, 2 * SIDE))
+    table = np.zeros((1, 4 + 1 + 6, 2 * ANCHORS), np.float32)
     table[0, :, 3] = [32, 32, 20, 20, 0.9, 32, 32, 0.8, 60, 20, 0.1]
-    wanted = Yolo(card("pose", **facts)).read([table], FRAME, Options())
-    table[0, [0, 1, 2, 3, 5, 6, 8, 9]] /= SIDE
-    found = Yolo(card("pose", files=("toy.tflite",), **facts)).read([table], FRAME, Options())
+    wanted = Yolo(card("pose", **facts)).read([table], frame, Options())
+    table[0, [0, 2, 5, 8]] /= 2 * SIDE
+    table[0, [1, 3, 6, 9]] /= SIDE
+    found = Yolo(card("pose", files=("toy.tflite",), **facts)).read([table], frame, Options())
     assert isinstance(wanted, Keypoints)
     assert isinstance(found, Keypoints)
+    np.testing.assert_allclose(found.boxes_xyxy, wanted.boxes_xyxy, rtol=1e-5)
     np.testing.assert_allclose(found.keypoints_xy, wanted.keypoints_xy, rtol=1e-5)
     np.testing.assert_allclose(found.visibility, wanted.visibility)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from yolo_models import opened, photo
@@ -55,6 +56,13 @@ def test_boxes_that_the_graph_has_decoded_are_taken_as_they_are() -> None:
     table[0, 9] = [12, 10, 16, 24, 0.8, 0.9, 0.5]
     found = YoloX(CARD).read([table], FRAME, Options(max_det=1))
     np.testing.assert_allclose(found.boxes_xyxy, [[4, -2, 20, 22]], atol=1e-5)
+
+
+def test_classes_without_names_are_numbered() -> None:
+    table = offsets()
+    found = YoloX(msgspec.structs.replace(CARD, labels={})).read([table], FRAME, Options())
+    assert found.names == tuple(f"class{number}" for number in found.class_ids)
+    assert found.names
 
 
 def test_nothing_found_is_an_empty_answer() -> None:

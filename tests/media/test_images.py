@@ -167,10 +167,34 @@ def test_orientation_in_an_imagemagick_text_chunk_counts() -> None:
         np.testing.assert_array_equal(decode(marked).rgb, np.rot90(photo(), -1))
 
 
+@pytest.mark.parametrize(("order", "sign"), [("<", b"II*\0"), (">", b"MM\0*")])
+@pytest.mark.parametrize(("kind", "letter"), [(1, "B3x"), (3, "H2x"), (4, "I")])
+def test_an_orientation_counts_in_every_type_of_number(order: str, sign: bytes, kind: int, letter: str) -> None:
+    block = b"Exif\0\0" + struct.pack(f"{order}4sIHHHI{letter}I", sign, 8, 1, 0x0112, kind, 1, 6, 0)
+    assert decode(saved(Pillow.fromarray(photo()), "JPEG", exif=block)).rgb.shape == (53, 37, 3)
+
+
+@pytest.mark.parametrize("profile", [b"zTXtRaw profile type exif\0\0damaged", b"tEXtRaw profile type exif\0\n\n\nxyz"])
+def test_a_damaged_text_chunk_of_a_png_turns_nothing(profile: bytes) -> None:
+    data = saved(Pillow.fromarray(photo()), "PNG")
+    chunk = struct.pack(">I", len(profile) - 4) + profile + struct.pack(">I", zlib.crc32(profile))
+    np.testing.assert_array_equal(decode(data[:33] + chunk + data[33:]).rgb, photo())
+
+
 def test_a_jpeg_2000_that_begins_within_its_canvas_is_as_large_as_what_there_is_of_it() -> None:
     for bare in (False, True):
         data = saved(Pillow.fromarray(photo()), "JPEG2000", no_jp2=bare, offset=(8, 16), tile_size=(128, 128))
         np.testing.assert_array_equal(decode(data, Limits(max_pixels=53 * 37)).rgb, photo())
+
+
+def test_bitmaps_of_old_programs_and_such_that_begin_at_the_top_are_read() -> None:
+    data = saved(Pillow.fromarray(photo()), "BMP")
+    (start,) = struct.unpack_from("<I", data, 10)
+    rows = [data[at : at + 160] for at in range(start, len(data), 160)]
+    turned = data[:22] + struct.pack("<i", -37) + data[26:start] + b"".join(reversed(rows))
+    old = data[:10] + struct.pack("<IIHHHH", 26, 12, 53, 37, 1, 24) + b"".join(rows)
+    for file in (turned, old):
+        np.testing.assert_array_equal(decode(file).rgb, photo())
 
 
 def test_alpha_is_dropped_and_not_blended() -> None:
@@ -222,6 +246,7 @@ def test_where_zero_is_white_the_picture_is_no_negative(bits: int) -> None:
         (b"P1 4 1\n0 1 0 1\n", [255, 0, 255, 0]),
         (b"P1 4 1\n0101", [255, 0, 255, 0]),
         (b"P2\n# two #\n4 1 # three\n100\n0 25 50 100\n", [0, 64, 128, 255]),
+        (b"P2\n# " + 200 * b"long " + b"\n4 1 100\n0 25 50 100\n", [0, 64, 128, 255]),
         (b"P2 4 1 65535\n0 256 40000 65535 ", [0, 1, 156, 255]),
         (b"P3 1 1 255 7 7 7", [7]),
         (b"P4 4 1\n\x50", [255, 0, 255, 0]),
@@ -307,6 +332,12 @@ def test_a_header_that_promises_far_too_much_is_refused_before_decoding(form: st
     with pytest.raises((BadInput, TooLarge)):
         decode(bytes(data) if form != "PPM" else b"P6 16383 16383 255\n" + bytes(100))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
+
+
+def test_a_gif_whose_first_frame_is_larger_than_its_screen_counts_as_large_as_the_frame() -> None:
+    data = saved(Pillow.fromarray(photo()), "GIF")
+    with pytest.raises(TooLarge, match="53x37"):
+        decode(data[:6] + struct.pack("<HH", 1, 1) + data[10:], Limits(max_pixels=1000))
 
 
 def test_megabytes_of_comment_in_a_gif_cost_nothing() -> None:

@@ -158,6 +158,8 @@ def test_no_container_is_answered_by_half(clip: bytes) -> None:
     for part in (0.3, 0.5, 0.9, 0.99):
         with pytest.raises(BadInput, match="truncated"):
             frames(clip[: int(len(clip) * part)])
+    with pytest.raises(BadInput, match="truncated"):
+        frames(clip[:-4])
 
 
 def test_half_a_picture_in_a_still_gif_is_no_frame() -> None:

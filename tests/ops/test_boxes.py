@@ -108,6 +108,17 @@ def test_rotated_overlap_is_the_references(first, second, overlap) -> None:
     np.testing.assert_allclose(found, [overlap], atol=1e-4 if first == second else 2e-6)
 
 
+def test_turning_two_rotated_boxes_together_leaves_their_overlap_as_it_is() -> None:
+    pair = np.array([A, [112, 104, 60, 20, 0.1]], np.float32)
+    expected = probiou(pair[:1], pair[1:])[0]
+    for angle in (0.4, 0.9, 1.8, 2.6):
+        cosine, sine = math.cos(angle), math.sin(angle)
+        turned = pair.copy()
+        turned[:, :2] = pair[:, :2] @ np.array([[cosine, sine], [-sine, cosine]], np.float32)
+        turned[:, 4] += angle
+        assert probiou(turned[:1], turned[1:])[0] == pytest.approx(expected, abs=1e-5)
+
+
 def test_rotated_corners_are_the_references() -> None:
     expected = [[125.7049, 98.4190], [131.6153, 79.3122], [74.2951, 61.5810], [68.3847, 80.6878]]
     np.testing.assert_allclose(

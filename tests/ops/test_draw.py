@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import pytest
 
 from saccade.errors import TooLarge
 from saccade.media import decode
-from saccade.ops.draw import draw, jpeg
+from saccade.ops.draw import LEFT, MIDDLE, RIGHT, draw, jpeg
 from saccade.ops.masks import rendered
 from saccade.ops.pen import Pen, colour, ink_on
 from saccade.results import (
@@ -23,6 +24,7 @@ from saccade.results import (
     Keypoints,
     Labels,
     MaskForm,
+    MaskKind,
     Masks,
     OrientedBoxes,
     Result,
@@ -132,6 +134,7 @@ def test_labels_do_not_cover_each_other() -> None:
     pen = Pen(GREY.copy())
     for _ in range(4):
         pen.tag("the same place", 100, 100, colour(3))
+    assert len(pen.taken) == 4
     tops = sorted(top for _, top, _, _ in pen.taken)
     heights = [bottom - top for _, top, _, bottom in pen.taken]
     assert all(second - first >= heights[0] for first, second in pairwise(tops))
@@ -180,6 +183,63 @@ def test_a_skeleton_joins_what_is_visible_and_nothing_else() -> None:
     assert not touched[120, 175:290].any()
 
 
+def pose(points: np.ndarray, visibility: np.ndarray | None) -> Keypoints:
+    return Keypoints(floats([5, 5, 315, 235]), floats(0.9), ids(0), ("person",), points[None], visibility)
+
+
+def test_a_skeleton_tells_the_left_side_from_the_right_and_both_from_the_middle() -> None:
+    points = np.zeros((17, 2), np.float32)
+    points[[5, 7]], points[[6, 8]], points[[0, 2]] = (
+        ((60, 80), (160, 80)),
+        ((60, 120), (160, 120)),
+        ((60, 160), (160, 160)),
+    )
+    seen = np.zeros((1, 17), np.float32)
+    seen[0, [0, 2, 5, 6, 7, 8]] = 1
+    picture = draw(GREY, pose(points, seen))
+    assert [tuple(picture[row, 110].tolist()) for row in (80, 120, 160)] == [LEFT, RIGHT, MIDDLE]
+
+
+@pytest.mark.parametrize(("visibility", "is_drawn"), [(0.6, True), (0.4, False), (None, True)])
+def test_a_point_is_drawn_where_it_is_rather_visible_than_not(visibility: float | None, is_drawn: bool) -> None:
+    """At the picture's edge, too: without visibilities only what lies at the origin is missing."""
+    points = np.array([[0, 120], [0, 0], [0, 0]], np.float32)
+    seen = None if visibility is None else floats([visibility, 0, 0])
+    touched = changed(GREY, draw(GREY, pose(points, seen)))
+    assert touched[120, 0] == is_drawn
+    assert not touched[0, 0]
+
+
+def test_a_label_says_what_the_box_holds() -> None:
+    cat, dog = (draw(GREY, dataclasses.replace(boxes((100, 100, 200, 180)), names=(name,))) for name in ("cat", "dog"))
+    assert (cat[:100] != dog[:100]).any()
+    assert (cat[100:] == dog[100:]).all()
+
+
+@pytest.mark.parametrize(("kind", "is_boxed"), [("instance", True), ("panoptic", False)])
+def test_instances_have_boxes_and_other_segments_their_label_in_their_midst(kind: MaskKind, is_boxed: bool) -> None:
+    grid = Grid(240, 320, 1.0, 1.0, 0.0, 0.0, (240, 320))
+    triangle = np.triu(np.ones((200, 200), np.uint8))
+    found = Masks(
+        floats([100, 20, 300, 220]), floats(0.9), ids(4), ("sky",), kind, grid, ids(1), crops=(Crop(100, 20, triangle),)
+    )
+    picture = draw(GREY, found)
+    assert changed(GREY, picture)[219, 150:250].any() == is_boxed
+    labelled = (picture[40:120, 200:280] == colour(4)).all(-1)
+    assert labelled.any() != is_boxed
+
+
+def test_segments_of_one_class_differ_from_their_neighbours() -> None:
+    grid = Grid(240, 320, 1.0, 1.0, 0.0, 0.0, (240, 320))
+    crops = tuple(Crop(x, 60, np.ones((100, 60), np.uint8)) for x in (40, 100, 160))
+    many = ("sheep",) * 3
+    sheep = Masks(
+        np.zeros((3, 4), np.float32), floats(1, 1, 1), ids(4, 4, 4), many, "panoptic", grid, ids(1, 1, 1), crops=crops
+    )
+    picture = draw(GREY, sheep)
+    assert len({tuple(picture[150, x].tolist()) for x in (70, 130, 190)}) == 3
+
+
 def test_an_oriented_box_is_drawn_through_its_corners() -> None:
     corners = np.array([[[160, 60], [220, 120], [160, 180], [100, 120]]], np.float32)
     result = OrientedBoxes(floats([160, 120, 85, 85, 0.78]), corners, floats(0.9), ids(1), ("ship",))
@@ -194,6 +254,17 @@ def test_labels_stand_in_a_panel_in_the_corner() -> None:
     touched = changed(GREY, draw(GREY, result))
     assert touched[:40, :60].any()
     assert not touched[120:].any()
+
+
+def test_the_panel_lists_the_five_best_labels_and_stays_on_a_tall_picture() -> None:
+    def shown(count: int) -> np.ndarray:
+        names = tuple(f"a rather long name {number}" for number in range(count))
+        tall = np.full((320, 120, 3), 128, np.uint8)
+        return draw(tall, Labels(np.arange(count, dtype=np.int32), np.full(count, 0.1, np.float32), names))
+
+    assert (shown(4) != shown(5)).any()
+    assert (shown(5) == shown(9)).all()
+    assert (shown(5)[:, -1] == 128).all(), "a margin is left on the right"
 
 
 def test_depth_covers_the_picture_and_tells_near_from_far() -> None:
