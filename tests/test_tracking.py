@@ -63,13 +63,36 @@ def test_an_object_that_was_hidden_for_a_while_gets_its_number_back() -> None:
     assert ids(tracker.update(boxes(at(10 + 5 * 20, 50)))) == [1]
 
 
-def test_an_object_that_was_gone_too_long_is_a_new_one() -> None:
+@pytest.mark.parametrize(("gone", "number"), [(5, 1), (6, 2)])
+def test_an_object_that_was_gone_too_long_is_a_new_one(gone: int, number: int) -> None:
     tracker = Tracker(patience=5)
     for _ in range(5):
         tracker.update(boxes(at(10, 50)))
-    for _ in range(6):
+    for _ in range(gone):
         tracker.update(boxes())
+    assert ids(tracker.update(boxes(at(10, 50)))) == [number]
+
+
+def test_what_was_seen_in_one_frame_alone_is_forgotten() -> None:
+    tracker = Tracker()
+    for seen in (boxes(at(10, 50)), boxes()):
+        tracker.update(seen)
     assert ids(tracker.update(boxes(at(10, 50)))) == [2]
+
+
+def test_an_unsure_box_does_not_bring_a_lost_object_back() -> None:
+    tracker = Tracker()
+    for _ in range(5):
+        tracker.update(boxes(at(10, 50)))
+    tracker.update(boxes())
+    assert ids(tracker.update(boxes(at(10, 50), scores=[0.3]))) == [2]
+
+
+def test_a_box_that_is_far_from_all_objects_is_a_new_one_though_another_is_wanted_twice() -> None:
+    tracker = Tracker()
+    for _ in range(5):
+        tracker.update(boxes(at(100, 50), at(120, 50)))
+    assert ids(tracker.update(boxes(at(110, 50), at(500, 300))))[1] == 3
 
 
 def test_an_unsure_box_continues_a_track_but_a_sure_one_comes_first() -> None:
@@ -87,6 +110,22 @@ def test_a_class_that_flickers_does_not_break_the_track() -> None:
         assert ids(tracker.update(boxes(at(10 + 3 * step, 50), classes=[2 + step % 2]))) == [1]
 
 
+def test_objects_of_two_classes_in_one_place_keep_their_numbers() -> None:
+    tracker = Tracker()
+    for step in range(6):
+        place = at(10 + 3 * step, 50)
+        order = [0, 1] if step % 2 else [1, 0]
+        found = dict(zip(order, ids(tracker.update(boxes(place, place, classes=order))), strict=True))
+        assert found == {1: 1, 0: 2}
+
+
+@pytest.mark.parametrize(("shift", "number"), [(10, 1), (30, 2)])
+def test_a_new_object_is_followed_only_where_much_of_it_stays(shift: int, number: int) -> None:
+    tracker = Tracker()
+    tracker.update(boxes(at(10, 50)))
+    assert ids(tracker.update(boxes(at(10 + shift, 50)))) == [number]
+
+
 def test_two_trackers_know_nothing_of_each_other() -> None:
     one, other = Tracker(), Tracker()
     one.update(boxes(at(0, 0), at(100, 100)))
@@ -102,11 +141,13 @@ def test_every_kind_of_result_with_objects_is_followed_and_the_others_pass_throu
     pose = Keypoints(plain.boxes_xyxy, *fields, np.zeros((1, 17, 2), np.float32), None)
     instance = Masks(plain.boxes_xyxy, *fields, "instance", grid, np.ones(1, np.int32))
     for result in (plain, oriented, pose, instance):
-        followed = Tracker().update(result)
-        assert type(followed) is type(result)
-        assert followed.track_ids is not None
-        assert followed.track_ids.dtype == np.int32
-        assert followed.track_ids.tolist() == [1]
+        tracker = Tracker()
+        for _ in range(2):
+            followed = tracker.update(result)
+            assert type(followed) is type(result)
+            assert followed.track_ids is not None
+            assert followed.track_ids.dtype == np.int32
+            assert followed.track_ids.tolist() == [1]
     semantic = Masks(plain.boxes_xyxy, *fields, "semantic", grid, np.ones(1, np.int32))
     labels = Labels(plain.class_ids, plain.scores, plain.names)
     depth = Depth(np.zeros((2, 2), np.float32))

@@ -80,7 +80,7 @@ class Tracker:
         ids[matched] = tracks.ids[owner[matched]]
         ids[fresh] = np.arange(self._next_id, self._next_id + len(fresh))
         self._next_id += len(fresh)
-        kept = ~free | (settled & (tracks.missed < self._patience))
+        kept = ~free | (settled & (tracks.missed <= self._patience))
         self._tracks = tracks.chosen(kept).joined(_Tracks.born(boxes_xyxy[fresh], ids[fresh], class_ids[fresh]))
         return ids
 
