@@ -69,6 +69,7 @@ def test_the_aspect_is_kept_with_the_rounding_of_detr(hw: tuple[int, int], expec
     [
         ({"input_size": [3, 224, 224], "crop_pct": 0.95}, (300, 300), (235, 235)),
         ({"input_size": [3, 64, 64], "crop_pct": 1.0, "crop_mode": "border"}, (99, 151), (42, 64)),
+        ({}, (300, 300), (256, 256)),
     ],
 )
 def test_timm_rounds_the_size_down_and_what_keeps_the_aspect_to_the_nearest(
@@ -94,6 +95,13 @@ def test_a_processor_that_names_no_class_takes_that_of_its_architecture() -> Non
 def test_an_unknown_processor_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedModel, match="GrenadineImageProcessor"):
         imageprocessor.of({"image_processor_type": "GrenadineImageProcessor"})
+
+
+def test_a_model_of_grey_pictures_is_refused() -> None:
+    with pytest.raises(UnsupportedModel, match="1 channels; only colour"):
+        imageprocessor.of({"pretrained_cfg": {"input_size": [1, 28, 28]}})
+    with pytest.raises(UnsupportedModel, match="4 channels; only colour"):
+        imageprocessor.of({"image_mean": [0.5, 0.5, 0.5, 0.5]})
 
 
 def test_one_pixel_and_extreme_ribbons_come_through() -> None:

@@ -34,6 +34,8 @@ def test_the_activation_is_chosen_by_the_kind_of_problem() -> None:
     several = family(problem_type="multi_label_classification").read([LOGITS], FRAME, Options())
     assert several.scores[0] == pytest.approx(1 / (1 + np.exp(-3.0)))
     assert family().read([LOGITS], FRAME, Options(activation="SIGMOID")).scores[0] == several.scores[0]
+    lone = Classifier(card("classify", "classifier", "ViT", 1)).read([LOGITS[:, 1:2]], FRAME, Options())
+    assert lone.scores.tolist() == pytest.approx(several.scores[:1].tolist()), "alone it would always be sure"
 
 
 def test_an_unknown_activation_is_refused_in_the_words_of_transformers() -> None:

@@ -130,12 +130,29 @@ def test_the_template_says_where_the_label_goes(model: Model) -> None:
             Options(candidate_labels=("cat", "a b c d e f g h i j k", "dog")),
             "'This is a photo of a b c d e f g h i j k.*has 17 tokens; the model takes 12 at most",
         ),
+        (Options(candidate_labels=("a b c d e f g",)), "has 13 tokens"),
     ],
-    ids=["no words", "no labels", "empty", "many", "long", "template", "many times", "a character too many", "tokens"],
+    ids=[
+        "no words",
+        "no labels",
+        "empty",
+        "many",
+        "long",
+        "template",
+        "many times",
+        "a character too many",
+        "tokens",
+        "a token too many",
+    ],
 )
 def test_what_cannot_be_looked_for_is_refused_before_the_picture_is(model: Model, options: Options, why: str) -> None:
     with pytest.raises(BadOptions, match=why):
         model.prepare(plain(0, 0, 0), options)
+
+
+@pytest.mark.parametrize("label", ["a b c d e f", "x" * 1000])
+def test_a_label_may_be_just_as_long_as_the_limits_say(model: Model, label: str) -> None:
+    model.prepare(plain(0, 0, 0), Options(candidate_labels=(label,) * 1000))
 
 
 def test_braces_of_a_template_are_text_and_never_evaluated(model: Model) -> None:

@@ -65,6 +65,21 @@ def test_classes_without_names_are_numbered() -> None:
     assert found.names
 
 
+def test_boxes_cover_their_last_pixel_when_they_are_compared() -> None:
+    """More than 0.45 of two boxes is the same only then."""
+    table = np.zeros((1, 84, 7), np.float32)
+    table[0, :2] = [[30, 30, 10, 10, 1, 0.9, 0], [33.85, 30, 10, 10, 1, 0.8, 0]]
+    found = [len(YoloX(CARD).read([table], FRAME, options).scores) for options in (Options(), Options(iou=0.5))]
+    assert found == [1, 2]
+
+
+def test_scores_above_one_are_refused_and_not_answered() -> None:
+    table = offsets()
+    table[0, 9, 4] = 2
+    with pytest.raises(UnsupportedModel, match="none can be above 1"):
+        YoloX(CARD).read([table], FRAME, Options())
+
+
 def test_nothing_found_is_an_empty_answer() -> None:
     assert YoloX(CARD).read([offsets()], FRAME, Options(conf=0.99)).boxes_xyxy.shape == (0, 4)
 

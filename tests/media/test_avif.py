@@ -63,20 +63,22 @@ def frame(*, override: bool, timed: bool = False, numbered: bool = False) -> byt
     ) + "1" * 40)  # fmt: skip
 
 
-def container(streams: Sequence[bytes], *, extents: int = 1, in_idat: bool = False) -> bytes:
-    """An AVIF file of these streams, each an item of its own, in a file that announces 64x48 pixels."""
-    count = len(streams)
-    names = [box(b"infe", struct.pack(">IHH4s", 2 << 24, item + 1, 0, b"av01"), b"\0") for item in range(count)]
+def container(streams: Sequence[bytes], *, extents: int = 1, in_idat: bool = False, wide: bool = False) -> bytes:
+    """An AVIF file of these streams, each an item of its own, in a file that announces 64x48 pixels; ``wide``: the
+    items have numbers of four bytes."""
+    count, letter = len(streams), "I" if wide else "H"
+    version = (3 if wide else 2) << 24
+    names = [box(b"infe", struct.pack(f">I{letter}H4s", version, i + 1, 0, b"av01"), b"\0") for i in range(count)]
     shape = box(b"iprp", box(b"ipco", box(b"ispe", struct.pack(">III", 0, *ANNOUNCED))))
     idat = box(b"idat", *streams) if in_idat else b""
 
     def meta(start: int) -> bytes:
         entries = []
         for item, stream in enumerate(streams):
-            entries.append(struct.pack(">HHHH", item + 1, int(in_idat), 0, extents))
+            entries.append(struct.pack(f">{letter}HHH", item + 1, int(in_idat), 0, extents))
             entries.append(struct.pack(">II", start, len(stream)) * extents)
             start += len(stream)
-        places = box(b"iloc", struct.pack(">IBBH", 1 << 24, 0x44, 0, count), *entries)
+        places = box(b"iloc", struct.pack(f">IBB{letter}", (2 if wide else 1) << 24, 0x44, 0, count), *entries)
         return box(b"meta", bytes(4), box(b"iinf", struct.pack(">IH", 0, count), *names), places, shape, idat)
 
     head = box(b"ftyp", b"avif\0\0\0\0avifmif1")
@@ -113,9 +115,16 @@ def test_a_frame_that_overrides_its_size_counts_as_the_largest_that_it_could_say
 
 
 @pytest.mark.parametrize("in_idat", [False, True])
-def test_every_picture_of_the_file_counts_wherever_it_lies(in_idat: bool) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_every_picture_of_the_file_counts_wherever_it_lies(in_idat: bool, wide: bool) -> None:
     small, large = sequence(7) + frame(override=False), sequence(9) + frame(override=True)
-    header = probe(container([small, large, small], in_idat=in_idat))
+    header = probe(container([small, large, small], in_idat=in_idat, wide=wide))
+    assert (header.width, header.height) == (512, 512)
+
+
+@pytest.mark.parametrize("before", [b"\x7a\xac\x02" + bytes(300), b"\x7e\x08\x03" + bytes(3)], ids=["long", "layer"])
+def test_what_comes_after_a_unit_of_another_form_counts(before: bytes) -> None:
+    header = probe(container([sequence(7) + before + sequence(9) + frame(override=True)]))
     assert (header.width, header.height) == (512, 512)
 
 

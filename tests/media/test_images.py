@@ -193,7 +193,11 @@ def test_bitmaps_of_old_programs_and_such_that_begin_at_the_top_are_read() -> No
     rows = [data[at : at + 160] for at in range(start, len(data), 160)]
     turned = data[:22] + struct.pack("<i", -37) + data[26:start] + b"".join(reversed(rows))
     old = data[:10] + struct.pack("<IIHHHH", 26, 12, 53, 37, 1, 24) + b"".join(rows)
-    for file in (turned, old):
+    long = [
+        data[:10] + struct.pack("<II", 14 + size, size) + data[18:54] + bytes(size - 40) + b"".join(rows)
+        for size in (52, 56, 64, 108, 124)
+    ]
+    for file in (turned, old, *long):
         np.testing.assert_array_equal(decode(file).rgb, photo())
 
 
@@ -248,6 +252,7 @@ def test_where_zero_is_white_the_picture_is_no_negative(bits: int) -> None:
         (b"P2\n# two #\n4 1 # three\n100\n0 25 50 100\n", [0, 64, 128, 255]),
         (b"P2\n# " + 200 * b"long " + b"\n4 1 100\n0 25 50 100\n", [0, 64, 128, 255]),
         (b"P2 4 1 65535\n0 256 40000 65535 ", [0, 1, 156, 255]),
+        (b"P2 4 1 100\n0 25 # half of it\n50 100\n", [0, 64, 128, 255]),
         (b"P3 1 1 255 7 7 7", [7]),
         (b"P4 4 1\n\x50", [255, 0, 255, 0]),
         (b"P5 4 1 1023\n\x00\x00\x01\x00\x02\x00\x03\xff", [0, 64, 128, 255]),
@@ -255,6 +260,20 @@ def test_where_zero_is_white_the_picture_is_no_negative(bits: int) -> None:
 )
 def test_netpbm_files_are_scaled_to_their_own_white(data: bytes, levels: list[int]) -> None:
     assert decode(data).rgb[0, :, 0].tolist() == levels
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"P2 1 1 10 11", "a sample is outside 0..10"),
+        (b"P2 2 1 10 3", "should have 2 samples, 1 arrived"),
+        (b"P2 2 1 10 3 x", "something other than numbers"),
+        (b"P1 2 1 02", "something other than 0 and 1"),
+    ],
+)
+def test_netpbm_files_that_are_written_wrongly_are_told_how(data: bytes, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        decode(data)
 
 
 def test_the_first_frame_of_animations_and_the_first_page_of_documents_is_taken() -> None:

@@ -247,6 +247,15 @@ def test_an_oriented_box_is_drawn_through_its_corners() -> None:
     assert touched[90, 190]
     assert touched[150, 130]
     assert not touched[120, 120:200].any()
+    assert touched[52, 165:180].all(), "the label is above the topmost corner"
+
+
+def test_of_boxes_that_cross_the_surest_is_on_top() -> None:
+    found = boxes((60, 100, 200, 180), (100, 100, 260, 180))
+    for order in ([0, 1], [1, 0]):
+        turned = Boxes(found.boxes_xyxy[order], found.scores[order], found.class_ids[order], ("a", "b"))
+        picture = draw(GREY, turned)
+        assert np.abs(picture[179, 150].astype(int) - colour(0)).max() < 60
 
 
 def test_labels_stand_in_a_panel_in_the_corner() -> None:
@@ -269,10 +278,12 @@ def test_the_panel_lists_the_five_best_labels_and_stays_on_a_tall_picture() -> N
 
 def test_depth_covers_the_picture_and_tells_near_from_far() -> None:
     depth = np.tile(np.linspace(0, 5, 80, dtype=np.float32), (60, 1))
-    depth[0, 0] = np.nan
+    depth[0, 0], depth[0, 1] = np.nan, 1e6
     picture = draw(GREY, Depth(depth))
     assert picture.shape == GREY.shape
-    assert np.abs(picture[100, 10].astype(int) - picture[100, 310]).sum() > 200
+    (red, _, blue), (most_red, _, least_blue) = picture[100, 10].tolist(), picture[100, 310].tolist()
+    assert blue > red
+    assert most_red > 200 > 100 > least_blue
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 3000, 3), (3000, 1, 3), (7, 9, 3)])
