@@ -18,9 +18,6 @@ import msgspec
 
 from saccade.errors import BadSettings
 
-UNLIMITED = 1 << 60
-"""cgroup v1 writes "no limit" as a huge number; anything above an exbibyte is that."""
-
 BLAS_SETTERS = (
     "scipy_openblas_set_num_threads64_",
     "scipy_openblas_set_num_threads",
@@ -88,7 +85,8 @@ def memory_limit(root: Path = Path("/")) -> int:
     for folder in _groups(root, "memory"):
         for name in ("memory.max", "memory.limit_in_bytes"):
             words = _words(folder / name)
-            if words and words[0].isdecimal() and int(words[0]) < UNLIMITED:
+            # "max" is no limit, nor is the huge number that version 1 writes for none.
+            if words and words[0].isdecimal():
                 limits.append(int(words[0]))
     return min(limits)
 
