@@ -44,10 +44,23 @@ def test_graphs_may_give_their_boxes_first(family: type[Detr | RtDetr], classes:
         made.read([logits, logits], FRAME, Options())
 
 
+def test_as_many_classes_as_a_box_has_numbers_are_no_boxes() -> None:
+    """Three classes, and none of them."""
+    logits, boxes = np.zeros((1, 1, 4), np.float32), np.array([[[0.5, 0.5, 0.2, 0.2]]], np.float32)
+    logits[0, 0, 2] = 9.0
+    found = Detr(card("detect", "detr", "Detr", 3)).read([logits, boxes], FRAME, Options())
+    assert found.class_ids.tolist() == [2]
+    height, width = FRAME.image_hw
+    assert found.boxes_xyxy[0] == pytest.approx([0.4 * width, 0.4 * height, 0.6 * width, 0.6 * height])
+
+
 def test_the_threshold_is_strict_and_a_half_by_default() -> None:
     logits = np.log(np.array([[[0.5, 0.5], [0.5001, 0.4999]]], np.float32))
     found = Detr(card("detect", "detr", "Detr", 1)).read([logits, np.zeros((1, 2, 4), np.float32)], FRAME, Options())
     assert len(found.scores) == 1
+    several = RtDetr(card("detect", "rtdetr", "RTDetr", 2))
+    found = several.read([np.array([[[0.0, 1e-3]]], np.float32), np.zeros((1, 1, 4), np.float32)], FRAME, Options())
+    assert found.class_ids.tolist() == [1]
 
 
 def test_the_strongest_are_kept_in_the_order_of_the_queries() -> None:

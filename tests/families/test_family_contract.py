@@ -27,6 +27,8 @@ FOUND = [
     for name in sorted({module.name for module in pkgutil.iter_modules(families.__path__)} - ELSEWHERE)
     if hasattr(__import__(f"saccade.families.{name}", fromlist=["FAMILY"]), "FAMILY")
 ]
+CONF = {"detr": 0.5, "movenet": 0.1, "picodet": 0.4, "yolox": 0.3}
+"""How sure a detection has to be where the caller does not say it; the others' examples have too many for that."""
 CASES = [pytest.param(case, id=f"{name}-{case.card.task}") for name in FOUND for case in EXAMPLES.get(name, ())]
 
 
@@ -127,6 +129,20 @@ def test_nothing_found_is_an_empty_result(case: Example) -> None:
     prepared = family.prepare(image((48, 80)), Options())
     assert case.nothing is not None
     assert count(family.read(case.graph(prepared.tensors), prepared.frame, case.nothing)) == 0
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.values[0].card.family in CONF])
+def test_without_a_threshold_the_usual_one_counts(case: Example) -> None:
+    family, usual = made(case), CONF[case.card.family]
+    differ = {-0.05: False, 0.05: False}
+    for seed in range(40):
+        prepared = family.prepare(image((48, 80), seed), Options())
+        outputs = case.graph(prepared.tensors)
+        answer = family.read(outputs, prepared.frame, Options())
+        assert same(answer, family.read(outputs, prepared.frame, Options(conf=usual)))
+        for step in differ:
+            differ[step] |= not same(answer, family.read(outputs, prepared.frame, Options(conf=usual + step)))
+    assert all(differ.values()), "the examples have scores on both sides of it"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -58,6 +58,20 @@ def test_a_later_instance_paints_over_an_earlier_one() -> None:
     assert found.areas.tolist() == [0, 45 * 33]
 
 
+@pytest.mark.parametrize(("begin", "kept"), [(3, 2), (2, 1)])
+def test_without_other_wishes_more_than_half_of_what_is_likely_of_a_segment_has_to_remain(
+    begin: int, kept: int
+) -> None:
+    classes = np.full((1, 2, 3), -9.0, np.float32)
+    classes[0, 0, 0] = classes[0, 1, 1] = 9.0
+    masks = np.full((1, 2, *FRAME.image_hw), -9.0, np.float32)
+    masks[0, 0], masks[0, 0, :5], masks[0, 1, begin:9] = -12.0, 5.0, 9.0
+    masks[0, 0, 20:30], masks[0, 1, 20:30] = -0.2, 9.0
+    assert len(family("MaskFormer", 2).read([classes, masks], FRAME, Options()).scores) == kept
+    unsure = np.log(np.array([[[0.89, 0.11, 1e-9], [0.09, 0.91, 1e-9]]], np.float32))
+    assert family("MaskFormer", 2).read([unsure, masks], FRAME, Options()).class_ids.tolist() == [1]
+
+
 def test_an_instance_without_a_pixel_is_left_out_whatever_the_threshold() -> None:
     classes = np.full((1, 2, 3), -9.0, np.float32)
     classes[0, 0, 0] = classes[0, 1, 1] = 9.0

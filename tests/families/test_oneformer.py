@@ -13,6 +13,7 @@ from tests.families.made import FRAME, card, summary, wave
 from saccade.call import Options
 from saccade.errors import BadOptions
 from saccade.families.oneformer import SUBTASKS, OneFormer
+from saccade.ops import antialias
 
 ROWS = json.loads((Path(__file__).parent.parent / "golden" / "segmenters.json").read_text())["rows"]
 
@@ -43,6 +44,12 @@ def test_segments_are_those_of_transformers(row: dict[str, Any]) -> None:
     assert summary(found) == [
         [number, pytest.approx(score, abs=2e-5), *rest] for number, score, *rest in row["segments"]
     ]
+
+
+@pytest.mark.parametrize("hw", [(6, 16), (22, 4), (6, 4)])
+def test_planes_that_shrink_on_either_side_are_smoothed(hw: tuple[int, int]) -> None:
+    plane = wave((11, 8), 0.37)
+    assert np.array_equal(family().enlarged(plane, hw), antialias.plane(plane, hw))
 
 
 @pytest.mark.parametrize("subtask", [None, "panoptic", "instance", "semantic"])

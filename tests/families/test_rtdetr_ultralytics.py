@@ -31,16 +31,23 @@ FRAME = Frame((100, 200), (64, 64), 64 / 200, 64 / 100)
 @pytest.mark.parametrize(
     "table",
     [
-        [[0.5, 0.5, 0.5, 0.2, 0.9, 1], [0.25, 0.5, 0.6, 0.2, 0.5, 0], [0, 0, 1, 1, 0.1, 0]],
-        [[0.25, 0.5, 0.6, 0.2, 0.5, 0.3], [0, 0, 1, 1, 0.1, 0.2], [0.5, 0.5, 0.5, 0.2, 0.4, 0.9]],
+        [[0.5, 0.5, 0.5, 0.2, 0.9, 1], [0.25, 0.5, 0.6, 0.2, 0.26, 0], [0, 0, 1, 1, 0.25, 0]],
+        [[0.25, 0.5, 0.6, 0.2, 0.26, 0.2], [0, 0, 1, 1, 0.1, 0.25], [0.5, 0.5, 0.5, 0.2, 0.4, 0.9]],
     ],
     ids=["best class", "every class"],
 )
 def test_parts_of_the_picture_become_pixels_best_first(table: list[list[float]]) -> None:
     found = RtDetrUltralytics(CARD).read([np.array([table], np.float32)], FRAME, Options())
     np.testing.assert_allclose(found.boxes_xyxy, [[50, 40, 150, 60], [-10, 40, 110, 60]], atol=1e-4)
-    np.testing.assert_allclose(found.scores, [0.9, 0.5])
+    np.testing.assert_allclose(found.scores, [0.9, 0.26])
     assert found.names == ("b", "a")
+
+
+def test_no_more_than_300_come_unless_more_are_asked_for() -> None:
+    table = np.full((1, 400, 6), 0.5, np.float32)
+    table[..., 5] = 1
+    for most, count in ((None, 300), (350, 350)):
+        assert len(RtDetrUltralytics(CARD).read([table], FRAME, Options(max_det=most)).scores) == count
 
 
 def test_the_picture_is_stretched_to_the_size_that_is_asked_for() -> None:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
-from tests.families.made import GOLDEN, card, summary, wave
+from tests.families.made import FRAME, GOLDEN, card, summary, wave
 
 from saccade.call import Options
 from saccade.errors import BadOptions
@@ -19,6 +20,15 @@ def test_classes_at_each_pixel_are_those_of_transformers(row: dict[str, Any]) ->
     assert [[number, area, places] for number, _, area, places in summary(found)] == row["segments"]
     assert found.kind == "semantic"
     assert set(found.scores.tolist()) == {1.0}
+
+
+def test_graphs_with_their_channels_last_say_the_same() -> None:
+    plain = card("segment", "semantic", "Segformer", 4)
+    turned = msgspec.structs.replace(plain, config={**plain.config, "layout": "NHWC"})
+    logits = wave((1, 4, 11, 8), 0.7, 4.0)
+    found = Semantic(turned).read([logits.transpose(0, 2, 3, 1)], FRAME, Options())
+    assert summary(found) == summary(Semantic(plain).read([logits], FRAME, Options()))
+    assert Semantic(turned).pixels()[""].layout == "NHWC"
 
 
 def test_other_subtasks_are_refused_in_the_words_of_transformers() -> None:
