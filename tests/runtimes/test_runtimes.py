@@ -276,6 +276,14 @@ def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None
     session.run({"x": np.zeros((1, 3, 4, 4), np.float32)})
 
 
+@pytest.mark.parametrize("shape", [("n", 1, "h", "w"), ("n", 1, 64, 64), ("n", 64, 64), (1, 64, 64, 4)], ids=str)
+def test_a_graph_that_takes_no_pictures_of_three_channels_is_refused_when_it_is_opened(
+    opened: Opener, shape: Sequence[int | str]
+) -> None:
+    with pytest.raises(UnsupportedModel, match=r"no image input|not a picture of three channels"):
+        opened(IDENTITY, {"x": shape}, {"": IMAGENET})
+
+
 def test_a_missing_or_unknown_input_is_refused_by_name(opened: Opener) -> None:
     session = opened(IDENTITY, FREE)
     with pytest.raises(RunFailed, match="'x'"):

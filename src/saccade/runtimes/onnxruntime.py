@@ -80,9 +80,12 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
         found = given.get(name) if name else image
         if found is None:
             raise UnsupportedModel(f"The graph of '{card.name}' has no image input{f' {name!r}' if name else ''}.")
-        if len(found.shape) != 4:
-            raise UnsupportedModel(f"The image input of '{card.name}' is not a picture, as its family expects.")
-        arithmetic[found.name] = suited(picture, found.shape, found.type)
+        arithmetic[found.name] = wanted = suited(picture, found.shape, found.type)
+        channels = found.shape[3 if wanted.layout == "NHWC" else 1] if len(found.shape) == 4 else 0
+        if isinstance(channels, int) and channels != 3:
+            raise UnsupportedModel(
+                f"The image input of '{card.name}' is not a picture of three channels, as its family expects."
+            )
     opened = OnnxSession(session, card.name, given, image)
     if compute.device == "cuda":
         eyes = {name: eye_of(library, picture, given[name].type, compute, card) for name, picture in arithmetic.items()}
