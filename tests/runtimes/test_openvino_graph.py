@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
@@ -289,6 +290,10 @@ def test_what_was_found_about_a_graph_is_not_tried_again(tmp_path: Path, trials:
         verdict.write_bytes(damaged)
         again = told(path, Grids(), kept)
         assert [part.shape for part in first] == [part.shape for part in again]
+    trials.clear()
+    os.utime(path, (0, 0))
+    told(path, Grids(), kept)
+    assert trials == [True], "the file may be another of the same size"
 
 
 def test_what_was_found_holds_for_these_files_and_this_head_alone(tmp_path: Path) -> None:
