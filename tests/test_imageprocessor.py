@@ -57,7 +57,7 @@ def test_all_known_kinds_have_golden_values() -> None:
     [((480, 640), (800, 1066)), ((640, 480), (1066, 800)), ((1080, 1920), (750, 1333)), ((427, 640), (800, 1199))],
 )
 def test_the_aspect_is_kept_with_the_rounding_of_detr(hw: tuple[int, int], expected: tuple[int, int]) -> None:
-    processor = imageprocessor.of({"image_processor_type": "DetrImageProcessor"})
+    processor = imageprocessor.of({"image_processor_type": "DetrImageProcessor", "do_pad": True})
     prepared, frame = processor(np.zeros((*hw, 3), np.uint8))
     assert prepared[""].shape == (1, *expected, 3)
     assert frame.image_hw == hw
@@ -85,7 +85,8 @@ def test_patches_are_as_many_as_transformers_finds_room_for(hw: tuple[int, int],
 
 @pytest.mark.parametrize("written", ["ViTFeatureExtractor", "ViTImageProcessorFast", "ViTImageProcessorPil"])
 def test_old_and_new_names_of_a_processor_mean_the_same(written: str) -> None:
-    assert imageprocessor.of({"image_processor_type": written}).kind == "ViT"
+    for key in ("image_processor_type", "feature_extractor_type"):
+        assert imageprocessor.of({key: written}, "Detr").kind == "ViT"
 
 
 def test_a_processor_that_names_no_class_takes_that_of_its_architecture() -> None:

@@ -174,6 +174,21 @@ def test_an_orientation_counts_in_every_type_of_number(order: str, sign: bytes, 
     assert decode(saved(Pillow.fromarray(photo()), "JPEG", exif=block)).rgb.shape == (53, 37, 3)
 
 
+@pytest.mark.parametrize("kept", [7, 12, 17])
+def test_a_photo_whose_camera_did_not_write_its_exif_to_the_end_is_read(kept: int) -> None:
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    data = saved(Pillow.fromarray(photo()), "JPEG", exif=block[: 6 + kept])
+    assert decode(data).rgb.shape == (37, 53, 3)
+
+
+def test_the_last_box_of_a_jpeg_2000_may_reach_to_the_end_of_the_file() -> None:
+    data = saved(Pillow.fromarray(photo()), "JPEG2000")
+    at = data.index(b"jp2c") - 4
+    np.testing.assert_array_equal(decode(data[:at] + bytes(4) + data[at + 4 :]).rgb, decode(data).rgb)
+
+
 @pytest.mark.parametrize("profile", [b"zTXtRaw profile type exif\0\0damaged", b"tEXtRaw profile type exif\0\n\n\nxyz"])
 def test_a_damaged_text_chunk_of_a_png_turns_nothing(profile: bytes) -> None:
     data = saved(Pillow.fromarray(photo()), "PNG")
