@@ -123,6 +123,7 @@ def test_every_mode_of_every_format_has_the_pixels_of_pillow(mode: str, form: st
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_all_eight_orientations_come_out_upright(form: str, turn: int) -> None:
     exif = Pillow.Exif()
+    exif[0x010E], exif[0x010F], exif[0x0110] = "What cameras write before it", "Maker", "Model"
     exif[0x0112] = turn
     data = saved(Pillow.fromarray(photo()), form, exif=exif)
     expected = by_pillow(data)
@@ -131,7 +132,7 @@ def test_all_eight_orientations_come_out_upright(form: str, turn: int) -> None:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-@pytest.mark.parametrize("how", ["CMYK", "stray bytes", "two blocks"])
+@pytest.mark.parametrize("how", ["CMYK", "stray bytes", "fill bytes", "two blocks"])
 def test_an_unusual_jpeg_is_turned_once(how: str, turn: int) -> None:
     exif = Pillow.Exif()
     exif[0x0112] = turn
@@ -139,6 +140,9 @@ def test_an_unusual_jpeg_is_turned_once(how: str, turn: int) -> None:
     if how == "stray bytes":  # before a marker: decoders skip them with a warning
         at = data.index(b"\xff\xda")
         data = data[:at] + b"\0\0" + data[at:]
+    if how == "fill bytes":  # as many as one likes may stand before a marker
+        at = data.index(b"\xff\xe1")
+        data = data[:at] + b"\xff" * 3 + data[at:]
     if how == "two blocks":  # an editor wrote its own behind the camera's
         block = b"Exif\0\0" + struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 0x0112, 3, 1, turn % 8 + 1, 0, 0)
         at = data.index(b"\xff\xdb")

@@ -351,6 +351,8 @@ def test_convolutions_whose_channels_are_split_become_one_for_each_part(tmp_path
         source = toy.conv("x", 8, 3)
         active = toy.silu(source) if activation == "silu" else toy.add(activation, source)
         parts += toy.add("Split", active, toy.constant(np.array([6, 2])), outputs=2, axis=1)
+    rows = toy.add("Relu", toy.conv("x", 8, 3))
+    parts += toy.add("Split", rows, toy.constant(np.array([6, 10])), outputs=2, axis=2)
     path = toy.save(tmp_path / "toy.onnx", *parts)
     graph = core().read_model(str(path))
     given = np.random.default_rng(1).normal(size=(1, 3, 16, 16)).astype(np.float32)
@@ -358,8 +360,9 @@ def test_convolutions_whose_channels_are_split_become_one_for_each_part(tmp_path
     before = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
     with_split_convolutions(graph)
     kinds = Counter(node.get_type_name() for node in graph.get_ops())
-    assert kinds["Convolution"] == 2 + 2 + 1
-    assert kinds["Split"] + kinds["VariadicSplit"] == 1, "only the split behind an activation that is not known stays"
+    assert kinds["Convolution"] == 2 + 2 + 1 + 1
+    splits = kinds["Split"] + kinds["VariadicSplit"]
+    assert splits == 2, "only that behind an activation that is not known, and that of no channels stay"
     after = [np.array(part) for part in core().compile_model(graph, "CPU", exact)([given]).values()]
     for expected, part in zip(before, after, strict=True):
         np.testing.assert_allclose(part, expected, rtol=1e-5, atol=1e-6)
