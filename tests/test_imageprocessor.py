@@ -98,6 +98,21 @@ def test_an_unknown_processor_is_refused_by_name() -> None:
         imageprocessor.of({"image_processor_type": "GrenadineImageProcessor"})
 
 
+@pytest.mark.parametrize(
+    ("kind", "facts", "words"),
+    [
+        ("Eomt", {"do_split_image": True}, "cuts a picture into several"),
+        ("DPT", {"do_pad": True}, "pads with the mean colour"),
+        ("Sapiens2", {"do_pad": True}, "pads its pictures"),
+        ("Detr", {"pad_size": {"height": 800, "width": 800}}, "pads with the mean colour"),
+        ("PPLCNet", {"resample": 3}, "otherwise than bilinearly"),
+    ],
+)
+def test_what_would_make_other_pixels_here_is_refused(kind: str, facts: dict[str, Any], words: str) -> None:
+    with pytest.raises(UnsupportedModel, match=words):
+        imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts})
+
+
 def test_a_model_of_grey_pictures_is_refused() -> None:
     with pytest.raises(UnsupportedModel, match="1 channels; only colour"):
         imageprocessor.of({"pretrained_cfg": {"input_size": [1, 28, 28]}})
