@@ -472,9 +472,10 @@ def test_other_bytes_without_line_ends_are_not_taken_for_a_file_that_curl_d_sent
         probe(data)
 
 
-def test_floating_point_samples_are_refused_with_advice() -> None:
-    data = saved(Pillow.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(BadInput, match="floating-point"):
+@pytest.mark.parametrize(("kind", "words"), [(np.float32, "32-bit floating-point"), (np.int32, "32-bit integer")])
+def test_samples_whose_range_is_not_known_are_refused_with_advice(kind: type[np.generic], words: str) -> None:
+    data = saved(Pillow.fromarray(np.ones((4, 4), kind)), "TIFF")
+    with pytest.raises(BadInput, match=f"{words} samples.*convert it first"):
         decode(data)
 
 

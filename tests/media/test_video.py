@@ -69,6 +69,24 @@ def test_every_container_gives_all_its_frames_in_order(clip: bytes) -> None:
     assert np.abs(pictures[3].astype(int) - scene(3)).mean() < 6
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        (b"\x47" + bytes(187)) * 3,
+        (bytes(4) + b"\x47" + bytes(187)) * 3,
+        b"\0\0\1\xba" + bytes(20),
+        b"\0\0\1\xb3" + bytes(20),
+        b"\0\0\0\x08wide" + bytes(20),
+        b"\0\0\0\x08free" + bytes(20),
+    ],
+    ids=["TS", "TS of Blu-ray", "MPEG with sound", "MPEG", "QuickTime", "QuickTime with room to grow"],
+)
+def test_a_video_is_known_by_its_first_bytes(data: bytes) -> None:
+    assert kind(data) == "video"
+    with pytest.raises(BadInput, match=r"damaged|truncated"):
+        frames(data)
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 5, 12, 13])
 def test_a_stride_gives_exactly_the_frames_that_the_client_counts(clip: bytes, stride: int) -> None:
     expected = list(range(stride - 1, COUNT, stride))
