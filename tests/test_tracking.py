@@ -88,11 +88,11 @@ def test_an_unsure_box_does_not_bring_a_lost_object_back() -> None:
     assert ids(tracker.update(boxes(at(10, 50), scores=[0.3]))) == [2]
 
 
-def test_a_box_that_is_far_from_all_objects_is_a_new_one_though_another_is_wanted_twice() -> None:
+def test_a_box_is_not_given_to_an_object_that_it_does_not_touch_because_both_are_left() -> None:
     tracker = Tracker()
     for _ in range(5):
         tracker.update(boxes(at(100, 50), at(120, 50)))
-    assert ids(tracker.update(boxes(at(110, 50), at(500, 300))))[1] == 3
+    assert ids(tracker.update(boxes(at(100, 50), at(80, 50)))) == [1, 3]
 
 
 def test_an_unsure_box_continues_a_track_but_a_sure_one_comes_first() -> None:

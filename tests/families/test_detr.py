@@ -59,8 +59,8 @@ def test_the_threshold_is_strict_and_a_half_by_default() -> None:
     found = Detr(card("detect", "detr", "Detr", 1)).read([logits, np.zeros((1, 2, 4), np.float32)], FRAME, Options())
     assert len(found.scores) == 1
     several = RtDetr(card("detect", "rtdetr", "RTDetr", 2))
-    found = several.read([np.array([[[0.0, 1e-3]]], np.float32), np.zeros((1, 1, 4), np.float32)], FRAME, Options())
-    assert found.class_ids.tolist() == [1]
+    logits = np.array([[[0.0, -9.0], [-9.0, 1e-3]]], np.float32)
+    assert several.read([logits, np.zeros((1, 2, 4), np.float32)], FRAME, Options()).class_ids.tolist() == [1]
 
 
 def test_the_strongest_are_kept_in_the_order_of_the_queries() -> None:

@@ -213,6 +213,8 @@ def test_a_point_is_drawn_where_it_is_rather_visible_than_not(visibility: float 
 def test_a_label_says_what_the_box_holds() -> None:
     cat, dog = (draw(GREY, dataclasses.replace(boxes((100, 100, 200, 180)), names=(name,))) for name in ("cat", "dog"))
     assert (cat[:100] != dog[:100]).any()
+    letters = (cat[88:98, 103:115] != colour(0)).any(-1)
+    assert 0.1 < letters.mean() < 0.9
     assert (cat[100:] == dog[100:]).all()
 
 
