@@ -209,6 +209,11 @@ def test_what_it_claims_on_the_shared_path() -> None:
     assert not claims(posted("/", {"inputs": "aaaa", "parameters": {"threshold": 0.5}}))
     assert not claims(posted("/", {"instances": [{"image": "aaaa"}], "parameters": {"threshold": 0.5}}))
     assert not claims(call(files={"inputs": photo()}))
+    bare = call(files={"inputs": photo()}).body.replace(b'"inputs"', b"inputs")  # as .NET writes it
+    assert not claims(typed(bare, "multipart/form-data; boundary=x"))
+    assert claims(
+        typed(bare.replace(b" name=inputs", b" name=file; filename=inputs"), "multipart/form-data; boundary=x")
+    )
     assert not claims(Incoming("POST", "/", headers={"content-type": "image/jpeg"}, body=photo()))
     assert claims(Incoming("POST", "/", headers={"content-type": "image/jpeg", "x-api-key": "k"}, body=photo()))
     for unread in ("application/json", "application/x-www-form-urlencoded"):
@@ -256,7 +261,7 @@ def test_damaged_json_is_for_whose_words_it_begins_with() -> None:
 )
 def test_a_form_under_another_content_type_is_named_for_what_it_is(kind: str) -> None:
     """``requests.post(url, files=..., headers={"Content-Type": "application/json"})``."""
-    with pytest.raises(errors.BadInput, match=r"is a multipart form, but its Content-Type is the text .* Leave"):
+    with pytest.raises(errors.BadInput, match=r"is a multipart form, but its Content-Type is '.*'. Leave"):
         Hub().parse(typed(call().body, kind, **{"x-api-key": "k"}), Desk())
 
 

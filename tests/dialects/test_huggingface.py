@@ -193,6 +193,16 @@ def test_json_is_json_under_any_content_type(body: dict[str, Any], kind: str | N
     assert call.options.conf == 0.25
 
 
+def test_an_object_without_members_may_be_a_list_as_php_writes_it() -> None:
+    (call,) = ask("/models/detr", {"inputs": TEXT, "parameters": [], "options": []}).calls
+    assert (call.media, call.options.conf) == (JPEG, 0.5)
+
+
+def test_an_object_that_javascript_sent_as_text_is_no_picture() -> None:
+    with pytest.raises(errors.BadInput, match="as JavaScript writes an object"):
+        ask("/models/detr", b"[object Object]", content_type="text/plain;charset=UTF-8")
+
+
 def test_a_form_holds_the_image_and_the_parameters() -> None:
     (call,) = ask("/models/detr", FORM, content_type="multipart/form-data; boundary=b").calls
     assert call.media == JPEG

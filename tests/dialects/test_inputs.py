@@ -161,6 +161,13 @@ def test_base64_that_python_printed_as_bytes_is_told_how_to_mend_it(text: str) -
         inputs.image_string(text)
 
 
+@pytest.mark.parametrize("text", ["[object Object]", "[object File]"])
+def test_an_object_that_javascript_sent_as_text_is_told_how_to_mend_it(text: str) -> None:
+    for read in (inputs.image_string, inputs.json_value):
+        with pytest.raises(BadInput, match=r"as JavaScript writes an object .* JSON\.stringify\(object\)"):
+            read(text.encode())
+
+
 def test_base64_may_be_wrapped_into_lines() -> None:
     data = bytes(range(256))
     for line_break in (b"\n", b"\r\n", b" \t\n"):

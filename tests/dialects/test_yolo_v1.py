@@ -436,7 +436,7 @@ def test_a_part_for_the_picture_is_no_argument_and_no_argument_holds_a_picture()
     assert asked(call(files={"image": b"not a picture"})).calls[0].media == b"not a picture"
     with pytest.raises(errors.BadInput, match="source"):
         asked(call(files={"source": photo()}))
-    with pytest.raises(errors.BadInput, match="The form has a file under the text 'source'"):
+    with pytest.raises(errors.BadInput, match="The form has a file under the name 'source'"):
         asked(call(files={"source": b"P2\n2 1\n255\n0 255\n"}))  # a picture whose bytes are text
     with pytest.raises(errors.BadInput, match="conf"):
         asked(call(files={"conf": b"\xff\xfe"}))
@@ -488,6 +488,9 @@ def test_arguments_that_mean_nothing_are_named_in_a_header() -> None:
     incoming = call({"confidance": "0.9", "half": "1"}, query=(("a b\r\nc", "1"),))
     headers = dict(told(YoloV1(), incoming, answer(BOXES)).headers)
     assert headers["X-Ignored-Arguments"] == "confidance"
+    written = {"max-det": "1", "parameters[conf]": "0.9", "a" * 65: "1", "ü": "1"}
+    headers = dict(told(YoloV1(), call(written), answer(BOXES)).headers)
+    assert headers["X-Ignored-Arguments"] == "max-det, parameters[conf]"
     assert "X-Ignored-Arguments" not in dict(told(YoloV1(), call({"size": "640"}), answer(BOXES)).headers)
 
 

@@ -6,6 +6,7 @@ name for it wins over its aliases. Ranges are those of the documents and are the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
@@ -63,6 +64,8 @@ WORDS: Final = frozenset(
 
 KNOWN: Final = WORDS | frozenset(FILES)
 MAX_IGNORED: Final = 8
+PLAIN_NAME: Final = re.compile(r"[\w.\[\]{}-]{1,64}", re.ASCII)
+"""A name that can stand in a header, such as ``conf-thres`` or ``parameters[conf]``."""
 MAX_CLASS: Final = 999_999
 MAX_MEMBERS: Final = 10_000
 
@@ -133,7 +136,7 @@ class Words(msgspec.Struct, frozen=True):
     def unknown(self) -> tuple[str, ...]:
         """Names that mean nothing here, as far as a header can hold them: a slip such as ``confidance`` shows there."""
         names = {name for source in (self.form, self.query, self.body) for name in source} - KNOWN
-        return tuple(sorted(name for name in names if name.isascii() and name.isidentifier()))[:MAX_IGNORED]
+        return tuple(sorted(filter(PLAIN_NAME.fullmatch, names)))[:MAX_IGNORED]
 
     def members(self, name: str) -> list[Value]:
         """The members of a list that is written as JSON, with commas, or as a repeated query argument.

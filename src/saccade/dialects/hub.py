@@ -87,7 +87,7 @@ def speaks_form(incoming: Incoming) -> bool:
         if members.keys() & NAMES:
             return True
     elif inputs.is_multipart(incoming.headers):
-        return b'name="inputs"' not in body
+        return not inputs.has_part(body, "inputs")
     elif (start := JSON_START.match(body)) is not None:
         return start[1] == b"{" and _looks_like_ours(body)
     elif _is_urlencoded(incoming.headers):

@@ -88,7 +88,7 @@ class HuggingFace:
         if incoming.path.strip("/") not in ROOTS:
             return True
         if inputs.is_multipart(incoming.headers):
-            return b'name="inputs"' in incoming.body
+            return inputs.has_part(incoming.body, "inputs")
         return "x-api-key" not in incoming.headers
 
     def parse(self, incoming: Incoming, desk: Desk) -> HuggingFaceAsk:

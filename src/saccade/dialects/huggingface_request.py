@@ -120,7 +120,7 @@ def _content(incoming: Incoming) -> Content:
         try:
             value = inputs.json_value(body)
         except BadInput as error:
-            if _says_json(incoming.headers):
+            if _says_json(incoming.headers) or error.message == inputs.PRINTED_OBJECT:
                 raise
             flaw = "" if b"\0" in body[:TGA_HEADER] else error.message
         else:
@@ -212,7 +212,7 @@ def _from_json(value: Value, body: bytes) -> Content:
 
 
 def _object(value: Value, name: str) -> dict[str, Value]:
-    if value is None:
+    if value in (None, []):  # PHP writes an object without members as a list
         return {}
     if not isinstance(value, dict):
         raise BadOptions(f"`{name}` must be an object, but {inputs.described(value)} was given.")

@@ -126,6 +126,12 @@ def is_argument(data: bytes) -> bool:
     return media.kind(data) is None
 
 
+def has_part(body: bytes, name: str) -> bool:
+    """Whether a multipart form seems to have a part of this name, around which .NET puts no quotes."""
+    word = name.encode()
+    return any(written % word in body for written in (b'name="%b"', b" name=%b;", b" name=%b\r\n"))
+
+
 def is_multipart(headers: Mapping[str, str]) -> bool:
     """Whether the Content-Type header says multipart/form-data; ``headers`` has lower-case names."""
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -390,6 +396,16 @@ PRINTED_BYTES = (
 )
 
 
+PRINTED_OBJECT = (
+    "What arrived is '[object …]', as JavaScript writes an object that is sent as text. Send a File or a Blob, or the "
+    "text of JSON.stringify(object)."
+)
+
+
+PRINTED = {b"b'": PRINTED_BYTES, b'b"': PRINTED_BYTES, b"[object": PRINTED_OBJECT}
+"""What to tell of values that a language printed in its own way, by how they begin."""
+
+
 NUMBERS = (
     "An image must be a base64 string, but a list of numbers was given. Send the image's bytes as the body, or encode "
     "them: base64.b64encode(data).decode() in Python, buffer.toString('base64') in JavaScript."
@@ -449,12 +465,17 @@ def described(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | bytes):
-        text = value[:41].decode("latin-1") if isinstance(value, bytes) else value[:41]
-        text = "".join(sign if sign.isprintable() else "?" for sign in text)
-        return f"the text '{text[:40]}{'…' if len(text) > 40 else ''}'"
+        return f"the text {quoted(value)}"
     if isinstance(value, int | float):
         return repr(value) if isinstance(value, float) or abs(value) < 10**40 else "a huge number"
     return "a list" if isinstance(value, list | tuple) else "an object"
+
+
+def quoted(value: str | bytes) -> str:
+    """The beginning of a text between quotes, for an error message."""
+    text = value[:41].decode("latin-1") if isinstance(value, bytes) else value[:41]
+    text = "".join(sign if sign.isprintable() else "?" for sign in text)
+    return f"'{text[:40]}{'…' if len(text) > 40 else ''}'"
 
 
 def check_values(text: str | bytes) -> None:
@@ -492,7 +513,8 @@ def _json(body: bytes) -> Value:
     except RecursionError as error:
         raise BadInput("The JSON body is nested too deeply.") from error
     except (msgspec.MsgspecError, ValueError) as error:
-        raise BadInput(f"The body is not valid JSON: {error}") from error
+        printed = body.lstrip().startswith(b"[object ")
+        raise BadInput(PRINTED_OBJECT if printed else f"The body is not valid JSON: {error}") from error
     return value
 
 
@@ -530,7 +552,8 @@ def _tolerant_base64(raw: bytes) -> bytes:
     try:
         return pybase64.b64decode(raw + b"=" * (-len(raw) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadInput(PRINTED_BYTES if raw.startswith((b"b'", b'b"')) else NOT_BASE64) from error
+        told = next((told for start, told in PRINTED.items() if raw.startswith(start)), NOT_BASE64)
+        raise BadInput(told) from error
 
 
 def _transferred(data: bytes, encoding: bytes) -> bytes:

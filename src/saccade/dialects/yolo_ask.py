@@ -73,7 +73,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         return words, Picture(incoming.body)
     if kind and inputs.MULTIPART_START.match(incoming.body):
         raise BadInput(
-            f"The body is a multipart form, but its Content-Type is {inputs.described(kind)}. Leave the Content-Type "
+            f"The body is a multipart form, but its Content-Type is {inputs.quoted(kind)}. Leave the Content-Type "
             "header out: the HTTP library adds the right one, together with the boundary."
         )
     if kind == "application/x-www-form-urlencoded":
@@ -82,7 +82,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         inputs.json_object(incoming.body)  # It is none, or it was read above: says what is wrong with it.
     elif incoming.body and not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
         raise UnknownFormat(
-            f"The body's Content-Type is {inputs.described(kind)}. Send multipart/form-data with a file, a form, JSON, "
+            f"The body's Content-Type is {inputs.quoted(kind)}. Send multipart/form-data with a file, a form, JSON, "
             "or the image itself."
         )
     elif incoming.body:
@@ -205,8 +205,10 @@ def _in_form(form: inputs.Form, words: Words, files: Sequence[str]) -> Picture |
         if data:
             return Picture(data, part=name)
     if form.files and not sent:
-        found = inputs.described(form.files[0].name)
-        raise BadInput(f"The form has a file under {found}; the image or video must be called 'file' or 'image'.")
+        found = inputs.quoted(form.files[0].name)
+        raise BadInput(
+            f"The form has a file under the name {found}; the image or video must be called 'file' or 'image'."
+        )
     written = _written(words, files)
     if written is None and sent:
         raise BadInput(f"The file '{sent[0][0]}' is empty (0 bytes). Send the image or video itself.")
