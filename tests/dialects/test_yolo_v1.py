@@ -363,6 +363,15 @@ def test_a_missing_boundary_is_named() -> None:
         asked(incoming)
 
 
+@pytest.mark.parametrize("kind", ["application/json", "multipart/form-data; boundary=x", "text/plain"])
+def test_an_empty_body_is_none_whatever_it_is_said_to_be(kind: str) -> None:
+    headers = {"content-type": kind}
+    with pytest.raises(errors.BadInput, match=r"^An image file or URL must be submitted\.$"):
+        asked(Incoming("POST", PATH, headers=headers, match=MATCH))
+    by_address = Incoming("POST", PATH, query=(("url", "https://a.b/c"),), headers=headers, match=MATCH)
+    assert asked(by_address).calls[0].media_url == "https://a.b/c"
+
+
 def test_an_empty_file_is_refused() -> None:
     with pytest.raises(errors.BadInput, match="0 bytes"):
         asked(call(files={"image": b""}))

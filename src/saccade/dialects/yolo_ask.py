@@ -59,6 +59,9 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
     """
     query = inputs.gathered(incoming.query)
     query |= _members(query)
+    words = Words(query=query)
+    if not incoming.body:  # whatever it is said to be
+        return words, _written(words, files)
     if (sent := _in_json(incoming.body)) is not None:
         words = Words(query=query, body=sent)
         return words, _written(words, files)
@@ -66,7 +69,6 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
         words = Words(form={**form.fields, **_joined(inputs.gathered(form.texts))}, query=query)
         return words, _in_form(form, words, files)
-    words = Words(query=query)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
     if media.kind(incoming.body) is not None:
         # Some tools send a photo under the content type of a form: the bytes decide.
@@ -80,12 +82,12 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         words = Words(form=_urlencoded(incoming.body), query=query)
     elif kind == "application/json" or kind.endswith("+json"):
         inputs.json_object(incoming.body)  # It is none, or it was read above: says what is wrong with it.
-    elif incoming.body and not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
+    elif not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
         raise UnknownFormat(
             f"The body's Content-Type is {inputs.quoted(kind)}. Send multipart/form-data with a file, a form, JSON, "
             "or the image itself."
         )
-    elif incoming.body:
+    else:
         return words, Picture(incoming.body)
     return words, _written(words, files)
 
