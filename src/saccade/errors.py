@@ -168,6 +168,12 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 """In the words of Python, and of libraries that know only RuntimeErrors."""
 
+NO_MEMORY = ("std::bad_alloc", "Failed to allocate", "can't alloc", "failed to map segment")
+"""In the words of OpenVINO, and of the system that loads its libraries."""
+
+NO_FOLDER = "No usable temporary directory"
+"""In the words of Python's tempfile."""
+
 
 def short_of(error: BaseException) -> Overloaded | None:
     """What a caller is told of an exception that rose because the system gives or takes no more; None for others."""
@@ -176,10 +182,17 @@ def short_of(error: BaseException) -> Overloaded | None:
         return Overloaded(
             f"The server can write no files now ({why}). Try again once its operator has seen to it.", retry_after_s=30
         )
+    if isinstance(error, OSError) and (error.strerror or "").startswith(NO_FOLDER):
+        return Overloaded(
+            "The server has no folder for temporary files. Try again once its operator has named one with TMPDIR.",
+            retry_after_s=30,
+        )
     what = SHORT.get(error.errno or 0) if isinstance(error, OSError) else None
     if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_THREAD):
         what = SHORT[errno.EAGAIN]
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    ):
         what = SHORT[errno.ENOMEM]
     if what is None:
         return None

@@ -8,8 +8,10 @@ import re
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -104,6 +106,16 @@ def test_names_that_cannot_be_and_files_that_are_not_exit_with_2(typed: Typed, t
     assert "saccade remove x" in again.stderr
 
 
+def test_a_checkpoint_for_which_there_is_no_folder_for_temporary_files_is_told_of_tmpdir(
+    typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "gone")])
+    (tmp_path / "best.pt").write_bytes(b"PK")
+    told = typed("add", "x", tmp_path / "best.pt", "--ultralytics", sys.executable)
+    assert (told.exit_code, "TMPDIR" in told.stderr, "--home" in told.stderr) == (1, True, False), told.output
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_model_that_there_is_no_room_for_leaves_nothing_and_the_place_is_named(tmp_path: Path, kind: str) -> None:
     source = detector(tmp_path / "best.onnx")
@@ -172,6 +184,7 @@ def test_keys_are_shown_once_listed_without_their_secret_and_revoked(typed: Type
     assert (row["name"], row["limit"]) == ("laptop", 5)
     listed = typed("keys", "list").stdout
     assert "laptop" in listed
+    assert datetime.fromtimestamp(row["created"], UTC).strftime("%Y-%m-%d %H:%MZ") in listed
     assert made["key"] not in listed
     assert typed("keys", "revoke", "laptop").exit_code == 0
     assert typed("keys", "revoke", "laptop").exit_code == 2

@@ -210,7 +210,7 @@ def test_a_model_that_kills_every_worker_fails_as_without(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"crash_on_load": True}), fork_workers=True) as engine:
             await settled(engine)
-            with pytest.raises(RunFailed, match="SIGKILL"):
+            with pytest.raises(RunFailed, match="SIGKILL, as a system that is short of memory does"):
                 await engine.load("m")
 
     run(main())

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, save
 from saccade import runtimes
 from saccade.card import Card, Pixels
 from saccade.discover import resident_bytes
-from saccade.errors import CorruptFiles, RunFailed, UnsupportedModel
+from saccade.errors import CorruptFiles, Overloaded, RunFailed, UnsupportedModel
 from saccade.runtimes.session import Compute, Session
 
 HALF = Compute(precision="f32", threads=2, streams=2)
@@ -267,6 +267,19 @@ def test_no_page_of_a_compiled_graphs_file_stays_in_memory(opened: Opener, tmp_p
         "Rss:                   0 kB"
     }
     assert np.array_equal(session.run({"x": image})[0], output)
+
+
+def test_a_run_that_finds_no_memory_says_so_and_blames_no_shape(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = of_openvino(opened)
+
+    def short_of_memory(*given: Any) -> Any:
+        raise RuntimeError("Exception from src/plugins/intel_cpu/src/node.cpp:823:\n[CPU] Convolution can't alloc")
+
+    monkeypatch.setattr(importlib.import_module("openvino").CompiledModel, "create_infer_request", short_of_memory)
+    with pytest.raises(Overloaded, match="no more memory"):
+        session.run({"x": np.ones((1, 3, 8, 8), np.float32)})
 
 
 def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None:

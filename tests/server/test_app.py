@@ -245,6 +245,9 @@ def test_a_disk_that_takes_nothing_is_told_as_such(number: int, caplog: pytest.L
     [
         (OSError(errno.EROFS, "No", "/secret/path"), "can write no files", "30"),
         (RuntimeError("can't start new thread"), "no more threads", "5"),
+        (RuntimeError("Exception from plugin.cpp:54:\nstd::bad_alloc"), "no more memory", "5"),
+        (RuntimeError("[CPU] Check 'ptr' failed: Failed to allocate 614400 bytes of memory"), "no more memory", "5"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/secret']"), "with TMPDIR", "30"),
     ],
 )
 def test_a_page_that_needs_what_the_system_does_not_give_says_so(error: Exception, words: str, wait_s: str) -> None:

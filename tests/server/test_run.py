@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,6 +45,17 @@ def test_the_ready_line_comes_once_and_alone_on_stdout(tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert "Traceback" not in err
     assert "POST /plain/one 200" in err
+
+
+def test_every_line_of_the_log_tells_the_time_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XXX+05:30")
+    process = Process(tmp_path)
+    httpx.post(process.ready() + "/plain/one", content=b"hi")
+    process.signal(signal.SIGTERM)
+    stamps = [line.split()[0] for line in process.end()[2].splitlines()]
+    assert len(stamps) >= 2
+    for stamp in stamps:
+        assert abs(datetime.fromisoformat(stamp).timestamp() - time.time()) < 60
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's")

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from saccade import __version__
-from saccade.errors import BadOptions, BadSettings, Error, MissingExtra, RunFailed
+from saccade.errors import NO_FOLDER, BadOptions, BadSettings, Error, MissingExtra, RunFailed
 
 COMMANDS: dict[str, str] = {
     "serve": "Serve models over the Hugging Face and Ultralytics APIs.",
@@ -116,6 +116,8 @@ def refused(error: OSError) -> Error:
     where = f" ({error.filename2 or error.filename})" if error.filename else ""
     if error.errno == errno.ENOSPC:
         return RunFailed(f"There is no room left{where}. Free some, or choose another place.")
+    if what.startswith(NO_FOLDER):
+        return RunFailed("There is no folder for temporary files that can be written. Name one with TMPDIR.")
     return RunFailed(
         f"The system refused: {what}{where}. Where saccade keeps its files can be chosen with --home or SACCADE_HOME."
     )

@@ -137,4 +137,4 @@ def _span(seconds: int) -> str:
 
 
 def _date(moment: float | None) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M") if moment else "–"
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%MZ") if moment else "–"

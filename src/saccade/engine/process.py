@@ -277,6 +277,8 @@ def _told(code: int) -> str:
         return {70: "it lost its way", 71: "an image ran away", 72: "it held too much memory"}.get(
             code, f"it ended with code {code}"
         )
+    if -code == signal.SIGKILL:
+        return "it was ended by SIGKILL, as a system that is short of memory does"
     try:
         return f"it was ended by {signal.Signals(-code).name}"
     except ValueError:

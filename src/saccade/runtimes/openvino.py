@@ -147,9 +147,11 @@ class OpenVinoSession:
                 finally:
                     self._alone.release()
             return self._told(lanes.many, tensors, feeds)
-        except RuntimeError:
+        except RuntimeError as error:
             shapes = ", ".join(str(feed.shape) for feed in feeds)
-            raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
+            raise short_of(error) or RunFailed(
+                f"The model '{self._name}' failed on an input of shape {shapes}."
+            ) from None
         finally:
             with self._lock:
                 self._active -= 1

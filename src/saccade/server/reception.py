@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,9 +97,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def speak() -> None:
-    """Our log goes to stderr; the ready line has stdout for itself."""
+    """Our log goes to stderr, by the clock of the access log; the ready line has stdout for itself."""
     handler = logging.StreamHandler(OUTLET)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
     for name, level in (("saccade", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         if not logger.handlers:
