@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -12,7 +15,7 @@ from click.testing import CliRunner
 from saccade.cli import cli, serve
 from saccade.errors import BadSettings
 from saccade.server.settings import NAMES, Settings, grouped, load, table
-from saccade.server.shelves import open_library, photos
+from saccade.server.shelves import check_folders, open_library, photos
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +41,33 @@ def test_the_file_in_the_home_counts_when_the_working_directory_has_none(tmp_pat
     (tmp_path / "home" / "saccade.toml").write_text("max-pixels = 5\n")
     (tmp_path / "here").mkdir()
     assert load({}, {"SACCADE_HOME": str(tmp_path / "home")}, tmp_path / "here").max_pixels == 5
+
+
+@pytest.fixture
+def shut() -> Iterator[Path]:
+    """A folder called ``models`` into which the user of this process may not look."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        folder = Path(name) / "models"
+        folder.mkdir(0o000)
+        is_root = os.geteuid() == 0  # whom nothing is refused
+        if is_root:
+            os.setresuid(65534, 65534, 0)
+        try:
+            yield folder
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+            folder.chmod(0o700)
+
+
+def test_a_folder_into_which_this_user_may_not_look_has_no_file_for_him(shut: Path) -> None:
+    assert load({"home": str(shut)}, {}, shut).port == 8000
+
+
+def test_models_in_the_home_that_this_user_may_not_read_are_not_passed_over_in_silence(shut: Path) -> None:
+    with pytest.raises(BadSettings, match=re.escape(f"The models in '{shut}' cannot be read")):
+        check_folders(Settings(home=str(shut.parent)))
 
 
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ Names are the same everywhere: ``max_body_bytes`` in code and file, ``SACCADE_MA
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -302,7 +303,8 @@ def _file(environ: Mapping[str, str], folder: Path, home: Path) -> Path | None:
     named = environ.get(PREFIX + "CONFIG")
     if named:
         return Path(named).expanduser()
-    return next((path for path in (folder / FILE, home / FILE) if path.is_file()), None)
+    # Unlike Path.is_file(), this takes folders into which this user may not look, as root's home under sudo.
+    return next((path for path in (folder / FILE, home / FILE) if os.path.isfile(path)), None)
 
 
 def _read(path: Path, called: str) -> dict[str, object]:

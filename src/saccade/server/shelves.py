@@ -33,6 +33,12 @@ def open_library(settings: Settings) -> Library:
 
 def check_folders(settings: Settings) -> None:
     """Raises BadSettings: a folder of models is none, or cannot be read."""
+    kept = Path(settings.home) / "models"
+    if os.path.isdir(kept) and not _is_readable(kept):
+        raise BadSettings(
+            f"The models in '{kept}' cannot be read: another user made the folder. Run this as that user, or give the "
+            "home to this one."
+        )
     for name in settings.models:
         folder = Path(os.path.expanduser(name))  # that of an unknown user is no error yet
         if not folder.exists():
@@ -42,8 +48,12 @@ def check_folders(settings: Settings) -> None:
                 f"The setting 'models' names '{name}', which is no model; expected a folder, or a file that ends in "
                 f"{', '.join(SUFFIXES)}."
             )
-        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        if folder.is_dir() and not _is_readable(folder):
             raise BadSettings(f"The model folder '{name}' cannot be read. Give this user the right to read it.")
+
+
+def _is_readable(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def photos(names: Sequence[str]) -> list[str]:
