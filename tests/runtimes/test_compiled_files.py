@@ -182,3 +182,37 @@ def test_a_model_is_not_called_broken_when_the_system_gives_no_threads_to_compil
         words = [sys.executable, "-c", SHORT_OF_THREADS, *toy(Path(folder)).files]
         told = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert told.stdout.startswith("Overloaded The system gives the server no more"), told
+
+
+SHUT = """
+import os, sys
+from saccade import runtimes
+from saccade.card import Card
+from saccade.runtimes.openvino_graph import core
+from saccade.runtimes.session import Compute
+toy, home = sys.argv[1:]
+opened = runtimes.find("openvino")
+core().get_property("CPU", "FULL_DEVICE_NAME")  # its parts may lie where another user cannot read
+core.cache_clear()
+os.chdir(f"{home}/shut")
+if not os.getuid():  # whom nothing is refused
+    os.setresuid(65534, 65534, 65534)
+for _ in range(2):
+    card = Card(name="toy", task="classify", family="none", runtime="openvino", files=(toy,), revision="1")
+    opened(card, {}, Compute(precision="f32", cache_dir=f"{home}/compiled")).close()
+print("opened")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="users are changed as Linux does it")
+def test_a_compiled_graph_is_opened_from_a_folder_into_which_the_user_may_not_look() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        (home / "compiled").mkdir()
+        (home / "compiled").chmod(0o777)
+        files = toy(home).files
+        (home / "shut").mkdir(0o600)
+        words = [sys.executable, "-c", SHUT, *files, folder]
+        told = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert told.stdout == "opened\n", told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,6 +20,9 @@ from saccade.runtimes.session import filled_up, suited
 
 @cache
 def core() -> Any:
+    if not os.access(os.curdir, os.X_OK):
+        # Where this user may not look, as in root's home under sudo, it ends the process over a compiled graph.
+        os.chdir(os.sep)
     return library().Core()
 
 
