@@ -19,7 +19,7 @@ import saccade
 from saccade.card import Card
 from saccade.convert import START, Converter
 from saccade.convert.agreement import agreement
-from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed
+from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, SetupError
 from saccade.stores.local import Local
 from saccade.stores.store import silent
 
@@ -134,6 +134,25 @@ def test_without_the_extra_the_message_names_it(data: Path, tmp_path: Path) -> N
             Converter(tmp_path).convert(card)
     else:
         pytest.skip("torch is installed here")
+
+
+@pytest.mark.parametrize(
+    ("ends", "says"),
+    [
+        ("sys.exit(\"ModuleNotFoundError: No module named 'msgspec'\")", "has not all that converting 'vit' needs"),
+        ('print(\'{"outcome": {"error": "MissingExtra", "extra": "timm"}}\')', r".*\[timm\]'"),
+        ("", "cannot be started: No such file or directory"),
+    ],
+)
+def test_another_python_that_cannot_convert_is_told_as_such(data: Path, tmp_path: Path, ends: str, says: str) -> None:
+    card = Local([data / "models" / "hf-tiny" / "vit"]).find("vit")
+    assert card is not None
+    other = tmp_path / "python"
+    if ends:
+        other.write_text(f"#!{sys.executable}\nimport sys\nsys.stdin.read()\n{ends}\n")
+        other.chmod(0o755)
+    with pytest.raises(SetupError, match=f"'converter_python' {says}"):
+        Converter(tmp_path, python=str(other)).convert(card)
 
 
 def test_a_process_that_dies_is_reported_with_its_last_words(data: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import saccade
 from saccade import errors, families
 from saccade.card import Card, Json
 from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, texted
-from saccade.errors import MissingExtra, RunFailed, UnsupportedModel
+from saccade.errors import MissingExtra, RunFailed, SetupError, UnsupportedModel
 from saccade.stores.store import Progress, alone, silent
 
 VERSION = 2
@@ -98,7 +98,8 @@ class Converter:
         torch runs it.
 
         Raises:
-            MissingExtra: the interpreter has no torch or transformers.
+            MissingExtra: this interpreter has no torch or transformers.
+            SetupError: another one has none, or cannot be started.
             CorruptFiles: the checkpoint cannot be opened.
             RunFailed: the converting process died.
         """
@@ -117,7 +118,7 @@ class Converter:
                 Job(card=card, folder=draft, images=self.images, threads=self.threads, certain=self.certain), progress
             )
             if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
-                raise error_of(outcome, card)
+                raise self._lacking(card, outcome.extra) if self._is_lacking(outcome.error) else error_of(outcome, card)
             (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
             Path(draft).rename(folder)
             Path(draft).mkdir()
@@ -152,12 +153,15 @@ class Converter:
         outcome: Outcome | None = None
         way = ""
         with tempfile.TemporaryFile() as said:
-            process = subprocess.Popen(
-                [self.python, "-c", START, package, str(os.getpid())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=said,
-            )
+            try:
+                process = subprocess.Popen(
+                    [self.python, "-c", START, package, str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=said,
+                )
+            except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+                raise SetupError(f"The Python of 'converter_python' cannot be started: {error.strerror}.") from error
             given, told = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
             try:
                 with given:
@@ -182,8 +186,21 @@ class Converter:
                 raise Crashed(f"the process crashed ({CRASHES[-code]})", way)
             if outcome is None:
                 said.seek(0)
-                raise RunFailed(failed(job.card, code, said.read().decode(errors="replace")))
+                words = failed(job.card, code, said.read().decode(errors="replace"))
+                raise self._lacking(job.card) if self._is_lacking(words) else RunFailed(words)
         return outcome
+
+    def _is_lacking(self, words: str) -> bool:
+        """Whether another interpreter than this one has ended over a library that it has not."""
+        return self.python != sys.executable and (
+            words == MissingExtra.__name__ or ModuleNotFoundError.__name__ in words
+        )
+
+    def _lacking(self, card: Card, extra: str | None = None) -> SetupError:
+        return SetupError(
+            f"The Python of 'converter_python' has not all that converting '{card.name}' needs. Install it there, in a "
+            f"checkout of saccade: pip install '.[{extra or 'transformers'}]'"
+        )
 
 
 def failed(card: Card, code: int, said: str) -> str:
