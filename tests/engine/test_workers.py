@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from saccade.call import Answer, Call, Clip
 from saccade.card import Card
 from saccade.engine import Engine, fork_server
 from saccade.engine.murmur import MOST_BYTES, Murmur
-from saccade.errors import BadInput, Error, Overloaded, RunFailed, StillLoading, Stopped, TooLarge
+from saccade.errors import BadInput, CorruptFiles, Error, Overloaded, RunFailed, StillLoading, Stopped, TooLarge
 from saccade.results import Boxes
 
 Run = Callable[[Any], Any]
@@ -43,6 +44,23 @@ def brightness(answer: Answer) -> int:
 
 def pids(engine: Engine) -> list[int]:
     return [replica["pid"] for model in engine.info()["models"] for replica in model["replicas"]]
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_what_a_worker_logs_begins_with_the_time_in_utc(
+    run: Run, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, forked: bool
+) -> None:
+    monkeypatch.setenv("TZ", "XXX+05:30")
+
+    async def main() -> None:
+        async with running(Shelf(m={"mib": "many"}), fork_workers=forked) as engine:
+            with pytest.raises(CorruptFiles):
+                await engine.load("m")
+
+    run(main())
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if "cannot be opened" in line)
+    stamp, level, _ = line.split(" ", 2)
+    assert (level, abs(datetime.fromisoformat(stamp).timestamp() - time.time()) < 60) == ("ERROR", True), line
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,7 @@ from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
 from saccade.engine.murmur import Murmur
 from saccade.engine.replica import Replica
+from saccade.engine.voice import formatter
 from saccade.errors import Error, place, short_of
 
 log = logging.getLogger("saccade.engine")
@@ -192,7 +193,9 @@ class Worker:
 
 def serve(front: socket.socket, murmur: Murmur) -> None:
     """Serves the front to the end of this process."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s", stream=_voice())
+    handler = logging.StreamHandler(_voice())
+    handler.setFormatter(formatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     threading.excepthook = _fallen
     share_out(1)
     Worker(front, murmur).serve()

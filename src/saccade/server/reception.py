@@ -7,12 +7,12 @@ import contextlib
 import errno
 import logging
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
 
+from saccade.engine.voice import formatter
 from saccade.errors import BadSettings, Error, SetupError
 from saccade.server.app import App
 from saccade.server.connection import guarded
@@ -97,11 +97,9 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def speak() -> None:
-    """Our log goes to stderr, by the clock of the access log; the ready line has stdout for itself."""
+    """Our log goes to stderr; the ready line has stdout for itself."""
     handler = logging.StreamHandler(OUTLET)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
+    handler.setFormatter(formatter())
     for name, level in (("saccade", logging.INFO), ("uvicorn", logging.WARNING)):
         logger = logging.getLogger(name)
         if not logger.handlers:
