@@ -232,3 +232,9 @@ def place(error: BaseException) -> str:
     """What an unexpected exception is and where it rose, for a log: kind, functions and lines; no text, no path."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return f"{type(error).__name__} in " + " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

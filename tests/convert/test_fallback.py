@@ -18,7 +18,7 @@ from tests.clients.environments import ROOT, run
 from tests.convert.graphs import python
 from tests.convert.test_golden import compare, options
 
-from saccade.results import Boxes, Grid, Labels, Masks
+from saccade.results import Boxes, Depth, Grid, Labels, Masks
 
 pytestmark = pytest.mark.heavy
 
@@ -41,10 +41,11 @@ image = media.decode(picture.read_bytes()).rgb
 for words in asked:
     found = model.predict(image, msgspec.convert(words, Options)).result
     print(json.dumps({
-        "names": found.names,
-        "scores": [float(score) for score in found.scores],
+        "names": getattr(found, "names", ()),
+        "scores": [float(score) for score in getattr(found, "scores", ())],
         "boxes": found.boxes_xyxy.tolist() if hasattr(found, "boxes_xyxy") else [],
         "pngs": [base64.b64encode(png).decode() for png in getattr(found, "pngs", ())],
+        "depth": found.depth.tolist() if hasattr(found, "depth") else [],
         "kind": type(found).__name__,
     }))
 """
@@ -83,11 +84,13 @@ def test_an_image_processor_asks_nobody_for_the_names_of_classes(data: Path, tmp
         run(python(), SCRIPT, *words, **nobody)
 
 
-def result(told: dict[str, object]) -> Labels | Boxes | Masks:
+def result(told: dict[str, object]) -> Labels | Boxes | Masks | Depth:
     """The result that the script printed, as far as the comparison needs it."""
     found = SimpleNamespace(**told)
     names, scores = tuple(found.names), np.array(found.scores, np.float32)
     numbers, boxes = np.zeros(len(names), np.int32), np.array(found.boxes, np.float32).reshape(-1, 4)
+    if found.kind == "Depth":
+        return Depth(np.array(found.depth, np.float32))
     if found.kind == "Labels":
         return Labels(numbers, scores, names)
     if found.kind == "Boxes":

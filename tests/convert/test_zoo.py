@@ -1,4 +1,4 @@
-"""Every architecture of the three tasks: converted (or run in torch), and compared with its pipeline.
+"""Every architecture of the three tasks, and of depth: converted (or run in torch), and compared with its pipeline.
 
 Which there are says transformers itself: those of ``test_golden.py``, these here, and what its own pipelines cannot ask
 either (``ELSEWHERE``).
@@ -33,6 +33,8 @@ from saccade.stores import architectures, repository
 SCRIPT = Path(__file__).with_name("zoo.py")
 HEAVY = ("oneformer", "rf_detr_instance")
 """They guard what is special about converting: a second input, and numbers instead of bytes."""
+HEAVY_IN_TORCH = "depth_pro"
+"""Guards that depth is read by the checkpoint's own processor, which here takes a second output, too."""
 GRAPHS = (
     "beit_semantic", "bit", "clip", "conditional_detr", "convnextv2", "cvt", "d_fine", "dab_detr", "data2vec",
     "data2vec_semantic", "deformable_detr", "deimv2", "deit", "depth_anything", "dinov2_registers", "dpt",
@@ -42,9 +44,12 @@ GRAPHS = (
     "perceiver_conv", "perceiver_fourier", "perceiver_learned", "poolformer", "pp_lcnet", "pp_ocrv5_mobile_det",
     "pp_ocrv5_server_det", "pp_ocrv6_medium_det", "pp_ocrv6_small_det", "pvt", "pvt_v2", "regnet", "rf_detr",
     "rf_detr_instance", "sapiens2_semantic", "segformer", "siglip", "siglip2", "swiftformer", "swinv2",
-    "table_transformer", "textnet", "timm", "tipsv2_semantic", "upernet_swin", "vit_msn",
+    "table_transformer", "textnet", "timm", "tipsv2_depth", "tipsv2_semantic", "upernet_swin", "vit_msn",
 )  # fmt: skip
-IN_TORCH = ("deimv2_dinov3", "donut_swin", "imagegpt", "pp_doclayout_v2", "pp_doclayout_v3", "pp_doclayout_v4")
+IN_TORCH = (
+    "chmv2", "deimv2_dinov3", "depth_pro", "donut_swin", "dpt_padded", "imagegpt", "pp_doclayout_v2", "pp_doclayout_v3",
+    "pp_doclayout_v4", "prompt_depth_anything", "zoedepth",
+)  # fmt: skip
 """No graph can be made of them, or their pictures are prepared by their own processor."""
 ELSEWHERE = {
     "DinatForImageClassification": "needs natten, a library that must be built for the machine",
@@ -52,6 +57,11 @@ ELSEWHERE = {
     "VideomtForUniversalSegmentation": "takes videos",
 }
 """What transformers' own pipelines cannot ask either."""
+TEXTUAL = (
+    "GroundingDinoForObjectDetection", "MMGroundingDinoForObjectDetection", "OmDetTurboForObjectDetection",
+    "OwlViTForObjectDetection", "Owlv2ForObjectDetection",
+)  # fmt: skip
+"""Zero-shot detection, which is none of the tasks."""
 FREE = 96
 """Pixels of a side that is free, where graphs are compared."""
 PART = 0.8
@@ -73,7 +83,7 @@ def zoo(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cages(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made(",".join(HEAVY), data, tmp_path_factory.mktemp("cages"))
+    return made(",".join((*HEAVY, HEAVY_IN_TORCH)), data, tmp_path_factory.mktemp("cages"))
 
 
 @pytest.mark.heavy
@@ -155,19 +165,28 @@ def alike_texts(found: OrientedBoxes, entries: list[dict[str, Any]]) -> int:
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", IN_TORCH)
 def test_an_architecture_without_a_graph_answers_in_torch(name: str, zoo: Path, graphs: Graphs) -> None:
+    same_in_torch(name, zoo, graphs)
+
+
+@pytest.mark.heavy
+def test_depth_that_only_its_own_processor_reads_is_that_of_its_pipeline(cages: Path, graphs: Graphs) -> None:
+    same_in_torch(HEAVY_IN_TORCH, cages, graphs)
+
+
+def same_in_torch(name: str, zoo: Path, graphs: Graphs) -> None:
     card = checkpoint(name, zoo, graphs)
     assert card.runtime == "torch"
     for answer in json.loads((zoo / f"{name}.answers").read_text()):
         words = json.dumps([msgspec.to_builtins(asked(answer["parameters"]))])
         said = run(python(), IN_TORCH_SCRIPT, str(ROOT / "src"), str(zoo / name), answer["photo"], card.family, words)
-        compare(result(json.loads(said)), answer["entries"])
+        same(result(json.loads(said)), answer["entries"])
 
 
 LISTED = """
 import json
 from transformers.models.auto import modeling_auto as auto
 words = ("IMAGE_CLASSIFICATION", "OBJECT_DETECTION", "IMAGE_SEGMENTATION", "SEMANTIC_SEGMENTATION",
-         "INSTANCE_SEGMENTATION", "UNIVERSAL_SEGMENTATION")
+         "INSTANCE_SEGMENTATION", "UNIVERSAL_SEGMENTATION", "DEPTH_ESTIMATION")
 found = []
 for word in words:
     for names in getattr(auto, f"MODEL_FOR_{word}_MAPPING_NAMES").values():
@@ -177,14 +196,14 @@ print(json.dumps(found))
 
 
 @pytest.mark.exhaustive
-def test_every_class_of_the_three_tasks_is_compared_or_said_to_be_elsewhere(zoo: Path, data: Path) -> None:
+def test_every_class_of_the_tasks_is_compared_or_said_to_be_elsewhere(zoo: Path, data: Path) -> None:
     tiny = list((data / "models" / "hf-tiny").iterdir())
     graphs = architectures_of([*tiny, *(zoo / name for name in GRAPHS)])
     in_torch = architectures_of([zoo / name for name in IN_TORCH])
     assert set(json.loads(run(python(), LISTED))) <= graphs | in_torch | set(ELSEWHERE)
     assert documented("as a graph") == graphs
     assert documented("in torch") == in_torch
-    assert documented("not") == set(ELSEWHERE)
+    assert documented("not") == {*ELSEWHERE, *TEXTUAL}
 
 
 def architectures_of(folders: list[Path]) -> set[str]:
@@ -198,7 +217,7 @@ def documented(served: str) -> set[str]:
 
 
 def test_what_is_refused_says_why() -> None:
-    assert set(architectures.REFUSED) <= set(ELSEWHERE)
+    assert {*TEXTUAL} <= set(architectures.REFUSED) <= {*ELSEWHERE, *TEXTUAL}
     for name, why in architectures.REFUSED.items():
         with pytest.raises(UnsupportedModel, match=f"{name}, which {why}"):
             repository.architecture({"architectures": [name]}, "made/up")

@@ -44,6 +44,11 @@ TIPS: dict[str, Any] = {
     "reshape_hidden_states": False,
 }  # fmt: skip
 
+PIECE: dict[str, Any] = {
+    "model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8,
+    "image_size": 24, "intermediate_size": 24,
+}  # fmt: skip
+
 
 def recipes() -> dict[str, Recipe]:
     import transformers as t
@@ -92,16 +97,44 @@ def recipes() -> dict[str, Recipe]:
             backbone_config=swin(), hidden_size=16, auxiliary_in_channels=64, **LABELS)), square("Segformer")),
     }  # fmt: skip
     depth: dict[str, tuple[Any, Any]] = {
+        "chmv2": (lambda: t.CHMv2ForDepthEstimation(t.CHMv2Config(
+            backbone_config=t.DINOv3ViTConfig(
+                image_size=64, reshape_hidden_states=True, return_class_token=True, out_features=STAGES, **FOUR),
+            reassemble_factors=[4, 2, 1, 0.5], post_process_channels=[8, 8, 16, 16], fusion_hidden_size=16,
+            head_hidden_size=8, number_output_channels=16)), square("CHMv2")),
         "depth_anything": (lambda: t.DepthAnythingForDepthEstimation(t.DepthAnythingConfig(
             backbone_config=t.Dinov2Config(
                 image_size=56, patch_size=14, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
                 out_indices=[1, 2, 3, 4], reshape_hidden_states=False, apply_layernorm=True),
             patch_size=14, reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16,
             head_hidden_size=8)), processor("DPT", size=patches, keep_aspect_ratio=True, ensure_multiple_of=14)),
+        "depth_pro": (lambda: t.DepthProForDepthEstimation(t.DepthProConfig(
+            image_model_config=PIECE, patch_model_config=PIECE, fov_model_config=PIECE, patch_size=24,
+            fusion_hidden_size=16, scaled_images_ratios=[0.5, 1.0], scaled_images_overlap_ratios=[0.0, 0.2],
+            scaled_images_feature_dims=[16, 8], intermediate_hook_ids=[1, 0], intermediate_feature_dims=[16, 8],
+            use_fov_model=True, num_fov_head_layers=1)), processor("DepthPro", size={"height": 48, "width": 48})),
         "dpt": (lambda: t.DPTForDepthEstimation(t.DPTConfig(**DPT)), square("DPT")),
+        "dpt_padded": (lambda: t.DPTForDepthEstimation(t.DPTConfig(**DPT)),
+            square("DPT", do_pad=True, size_divisor=14)),
         "glpn": (lambda: t.GLPNForDepthEstimation(t.GLPNConfig(
             hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], num_attention_heads=[1, 1, 2, 2],
             decoder_hidden_size=16)), processor("GLPN")),
+        "prompt_depth_anything": (lambda: t.PromptDepthAnythingForDepthEstimation(t.PromptDepthAnythingConfig(
+            backbone_config=t.Dinov2Config(
+                image_size=56, patch_size=14, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
+                out_features=STAGES, reshape_hidden_states=False),
+            reassemble_hidden_size=32, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16, head_hidden_size=8)),
+            processor("PromptDepthAnything", size=patches)),
+        "tipsv2_depth": (lambda: t.Tipsv2DptForDepthEstimation(t.Tipsv2DptConfig(
+            backbone_config=TIPS, neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16)),
+            processor("Tipsv2Dpt", size=patches)),
+        "zoedepth": (lambda: t.ZoeDepthForDepthEstimation(t.ZoeDepthConfig(
+            backbone_config=t.BeitConfig(
+                image_size=64, patch_size=16, out_features=STAGES, reshape_hidden_states=False,
+                use_relative_position_bias=True, **FOUR),
+            neck_hidden_sizes=[8, 8, 16, 16], fusion_hidden_size=16, bottleneck_features=16, num_relative_features=8,
+            num_attractors=[4, 2, 2, 1], bin_embedding_dim=16,
+            bin_configurations=[{"n_bins": 8, "min_depth": 0.001, "max_depth": 10.0}])), square("ZoeDepth")),
     }  # fmt: skip
     oneformer = Recipe(
         SEGMENT,

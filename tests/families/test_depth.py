@@ -25,3 +25,9 @@ def test_any_picture_becomes_bytes_for_the_network() -> None:
     for hw in ((1, 1), (480, 640), (31, 700)):
         prepared = family.prepare(np.zeros((*hw, 3), np.uint8), Options())
         assert all(side % 32 == 0 for side in prepared.frame.input_hw)
+
+
+def test_depth_of_tips_is_brought_to_the_picture_bilinearly_as_its_processor_does() -> None:
+    family = DepthEstimator(card("depth", "depth", "Tipsv2Dpt", 0))
+    found = family.read([np.array([[[0, 4]]], np.float32)], Frame((1, 4), (1, 2)), Options())
+    assert found.depth.tolist() == [[0, 1, 3, 4]]

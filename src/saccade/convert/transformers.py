@@ -29,7 +29,7 @@ from saccade.convert.job import GRAPH, Job, Line, Outcome, Report, Texts, files_
 from saccade.convert.pictures import pictures
 from saccade.convert.transformers_towers import Reference, picture_tower, text_tower
 from saccade.convert.transformers_tracing import convertible, shapes_stay_traced
-from saccade.errors import Error, RunFailed, UnsupportedModel
+from saccade.errors import Error, RunFailed, UnsupportedModel, first_line
 from saccade.families.clip import TEXT_GRAPH, TOKENIZER
 from saccade.families.family import Family, Prepared, Worded
 from saccade.model import Model, Words
@@ -330,8 +330,3 @@ def converter() -> ModuleType:
     modules = cast(dict[str, ModuleType | None], sys.modules)
     modules.setdefault("openvino_telemetry", None)
     return import_module("openvino")
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

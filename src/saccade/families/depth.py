@@ -1,4 +1,4 @@
-"""Depth from one picture: Depth-Anything, DPT, GLPN."""
+"""Depth from one picture: Depth-Anything, DPT, GLPN, TIPS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Depth, FloatArray
 
+BILINEAR = ("Tipsv2Dpt",)
+"""Processors that resize the depth so; the others' way is bicubic."""
+
 
 class DepthEstimator:
     """Graphs whose first output is (n, h, w); whether larger means nearer is as the model was trained."""
@@ -21,6 +24,7 @@ class DepthEstimator:
     def __init__(self, card: Card) -> None:
         config = card.config.get("preprocessor")
         self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "DPT", card.input_hw)
+        self.filter = cv2.INTER_LINEAR if self.processor.kind in BILINEAR else cv2.INTER_CUBIC
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()
@@ -30,12 +34,12 @@ class DepthEstimator:
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Depth:
         plane = as_float32(outputs[0])
-        return Depth(depth=bicubic(plane.reshape(plane.shape[-2:]), frame.image_hw))
+        return Depth(depth=resized(plane.reshape(plane.shape[-2:]), frame.image_hw, self.filter))
 
 
 FAMILY = DepthEstimator
 
 
-def bicubic(plane: FloatArray, hw: tuple[int, int]) -> FloatArray:
-    """As ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``, whose kernel OpenCV shares."""
-    return np.asarray(cv2.resize(plane, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC), np.float32)
+def resized(plane: FloatArray, hw: tuple[int, int], filter: int) -> FloatArray:
+    """As ``torch.nn.functional.interpolate(align_corners=False)``, whose kernels OpenCV shares."""
+    return np.asarray(cv2.resize(plane, (hw[1], hw[0]), interpolation=filter), np.float32)

@@ -16,7 +16,7 @@ import numpy as np
 
 from saccade.call import Options
 from saccade.card import Card, Pixels
-from saccade.errors import BadOptions, MissingExtra, UnsupportedModel
+from saccade.errors import BadOptions, MissingExtra, RunFailed, UnsupportedModel, first_line
 from saccade.families.classifier import activation, mapping, ranked
 from saccade.families.detr import chosen
 from saccade.families.family import Prepared, Tensor
@@ -24,7 +24,7 @@ from saccade.families.semantic import model_class, semantic_masks
 from saccade.offline import ELSEWHERE, kept_back, offline
 from saccade.ops import maps
 from saccade.ops.resize import Frame
-from saccade.results import Boxes, ByteArray, IntArray, Labels, MaskKind, Masks
+from saccade.results import Boxes, ByteArray, Depth, IntArray, Labels, MaskKind, Masks
 
 CONF, SEGMENT_CONF, MASK_THRESHOLD, OVERLAP = 0.5, 0.9, 0.5, 0.5
 NAMES = {
@@ -35,19 +35,25 @@ NAMES = {
         ("out_masks", "successor_order_logits"),
     ),
     "segment": (("class_queries_logits", "logits"), ("masks_queries_logits", "pred_masks")),
+    "depth": (("predicted_depth",), ("field_of_view",)),
 }
 """By task: under which names a processor may look for each output."""
+READERS = {"detect": "post_process_object_detection", "depth": "post_process_depth_estimation"}
+"""By task: the processor's way to read answers; of segmentation it has several."""
 BACKEND = "pil"
 """Of the processor, where it has several: the same pixels whether torchvision is installed or not."""
 
 
 class Transformers:
-    """Any model of the three auto-classes whose inputs are pictures alone."""
+    """Any model of the three auto-classes, and of depth, whose inputs are pictures alone."""
 
     def __init__(self, card: Card) -> None:
         self.card = card
         self.model_class = model_class(card)
         self.processor = processor(card)
+        if not hasattr(self.processor, READERS.get(card.task, "preprocess")):
+            kind = type(self.processor).__name__
+            raise UnsupportedModel(f"The answers of '{card.name}' cannot be read by {kind}, its image processor.")
         self.activation = activation(mapping(card.config.get("config")), card)
 
     def pixels(self) -> Mapping[str, Pixels]:
@@ -55,20 +61,30 @@ class Transformers:
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
         picture = import_module("PIL.Image").fromarray(np.ascontiguousarray(image_rgb))
-        made = self.processor(images=[picture], return_tensors="np")
+        try:
+            made = self.processor(images=[picture], return_tensors="np")
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            reason = first_line(error)
+            raise RunFailed(f"The image processor of '{self.card.name}' failed on the picture: {reason}") from None
         tensors = {key: np.asarray(value) for key, value in made.items() if hasattr(value, "shape")}
         first = tensors.get("pixel_values", next(iter(tensors.values())))
         return Prepared(tensors, Frame((image_rgb.shape[0], image_rgb.shape[1]), (first.shape[-2], first.shape[-1])))
 
-    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Labels | Boxes | Masks:
+    def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Labels | Boxes | Masks | Depth:
         if self.card.task == "classify":
             return ranked(outputs[0], self.activation, self.card.labels, options)
         torch = import_module("torch")
-        found = SimpleNamespace(patch_offsets=None)
+        found = SimpleNamespace(patch_offsets=None, field_of_view=None)
         for names, output in zip(NAMES[self.card.task], outputs, strict=False):
             for name in names:
                 setattr(found, name, torch.from_numpy(np.asarray(output)))
+        if self.card.task == "depth":
+            return self.depth(found, frame)
         return self.boxes(found, frame, options) if self.card.task == "detect" else self.masks(found, frame, options)
+
+    def depth(self, found: Any, frame: Frame) -> Depth:
+        answer = self.processor.post_process_depth_estimation(found, [frame.image_hw])[0]
+        return Depth(depth=answer["predicted_depth"].numpy().astype(np.float32))
 
     def boxes(self, found: Any, frame: Frame, options: Options) -> Boxes:
         conf = CONF if options.conf is None else options.conf

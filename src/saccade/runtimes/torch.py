@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
-from saccade.errors import RunFailed
+from saccade.errors import RunFailed, first_line
 from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute, Session
 from saccade.runtimes.transformers import libraries, module
@@ -46,9 +46,10 @@ class TorchSession:
             others = {name: self._given(tensor, name) for name, tensor in tensors.items() if name}
             try:
                 outputs = self._module(*pictures, **others)
-            except (RuntimeError, ValueError, TypeError, IndexError):
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (*pictures, *others.values()))
-                raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}.") from None
+                reason = first_line(error)
+                raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}: {reason}") from None
             return [output.float().cpu().numpy() for output in outputs]
 
     def _given(self, tensor: NDArray[Any], name: str) -> Any:

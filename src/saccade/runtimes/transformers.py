@@ -27,7 +27,7 @@ OUTPUTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     ),
     "segment": (("class_queries_logits", "masks_queries_logits"), ("logits", "pred_masks"), ("logits",)),
     "obb": (("last_hidden_state",),),
-    "depth": (("predicted_depth",),),
+    "depth": (("predicted_depth", "field_of_view"), ("predicted_depth",)),
 }
 """By task: the outputs that families read, in their order; the first set that a model has is taken. PP-LCNet gives its
 logits as "last_hidden_state"; the detectors of document layouts say in which order their objects are read."""

@@ -59,13 +59,17 @@ ENDINGS: dict[str, Architecture] = {
 }
 """Families of whole groups: the heads of one ending answer alike."""
 
-
+TEXTUAL = "looks for what a text names"
 REFUSED: dict[str, str] = {
+    "GroundingDinoForObjectDetection": TEXTUAL,
+    "MMGroundingDinoForObjectDetection": TEXTUAL,
+    "OmDetTurboForObjectDetection": TEXTUAL,
+    "OwlViTForObjectDetection": TEXTUAL,
+    "Owlv2ForObjectDetection": TEXTUAL,
     "ShieldGemma2ForImageClassification": "judges a picture by a rule written as text",
     "VideomtForUniversalSegmentation": "takes videos",
 }
-"""What no family reads though it ends like others: it takes more, or something else, than a picture. The pipelines of
-transformers cannot ask these either."""
+"""What no family reads though it ends like others: it takes more, or something else, than a picture."""
 TIMM = "TimmWrapperForImageClassification"
 
 
