@@ -629,6 +629,46 @@ def test_weights_under_other_names_are_told(tmp_path: Path) -> None:
     assert "cannot use its model.fp16.safetensors, onnx/model_quantized.onnx; expected model.safetensors" in told
 
 
+@pytest.mark.parametrize("config", [False, True])
+def test_an_adapter_without_its_model_says_how_it_becomes_one(tmp_path: Path, config: bool) -> None:
+    folder = hub_folder(tmp_path / "runs" / "lora")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    if not config:
+        (folder / "config.json").unlink()
+    assert "merge_and_unload()" in Local([tmp_path]).problems()["runs/lora"].message
+    if config:
+        (folder / "adapter_model.safetensors").rename(folder / "model.safetensors")
+        assert Local([tmp_path]).find("runs/lora") is not None
+
+
+def test_a_checkpoint_of_which_nothing_says_how_pictures_are_prepared_is_not_guessed_at(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "m")
+    (folder / "preprocessor_config.json").unlink()
+    assert "has no preprocessor_config.json" in Local([tmp_path]).problems()["m"].message
+    (tmp_path / "m.toml").write_text('[config.preprocessor]\nimage_processor_type = "ViTImageProcessor"\n')
+    assert Local([tmp_path]).find("m") is not None
+    (tmp_path / "m.toml").unlink()
+    onnx_file(folder / "model.onnx")
+    assert Local([tmp_path]).find("m") is not None
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"architectures": None, "model_type": "vit"}, r'names no class. Write under "architectures"'),
+        ({"id2label": ["cat", "dog"]}, "does not lead from class numbers to names"),
+        ({"id2label": {"cat": "0"}}, "does not lead from class numbers to names"),
+    ],
+)
+def test_what_is_wrong_with_a_config_json_is_told(tmp_path: Path, facts: dict[str, object], told: str) -> None:
+    folder = hub_folder(tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **facts}))
+    with pytest.raises((CorruptFiles, UnsupportedModel), match=told):
+        Local([tmp_path]).find("m")
+
+
 def test_a_name_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
     apart, together = "Cafe\u0301", "Caf\u00e9"
     onnx_file(tmp_path / f"{apart}.onnx", metadata=DETECTOR)

@@ -230,7 +230,7 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
 def is_repository(folder: Path) -> bool:
     """Whether a folder is one model of the Hub: other programs, too, write a config.json beside graphs."""
     if not os.path.isfile(folder / repository.CONFIG):
-        return False
+        return os.path.isfile(folder / repository.ADAPTER)
     try:
         config = json.loads((folder / repository.CONFIG).read_bytes())
         others = any(PurePosixPath(name).suffix.lower() in GRAPHS for name in os.listdir(folder))
@@ -361,7 +361,19 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
     fetched(card.files)
     # Weights beside a graph, and graphs in a folder of their own, are known only now.
     others = stats(Path(file) for file in card.files if file not in {path for path, _, _ in files})
-    return noted(card, notes, identity(entry, notes, (*files, *others)))
+    return prepared(noted(card, notes, identity(entry, notes, (*files, *others))))
+
+
+def prepared(card: Card) -> Card:
+    """Raises CorruptFiles if nothing says how the pictures of a checkpoint are prepared: a guess would be answered, and
+    be wrong for most."""
+    if card.runtime == "torch" and card.config.get("preprocessor") is None:
+        raise CorruptFiles(
+            f"'{card.name}' has no {repository.PREPROCESSOR}, which says how its pictures are prepared. Save that of "
+            "the model that it was trained from beside its config.json: "
+            "AutoImageProcessor.from_pretrained(MODEL).save_pretrained(FOLDER)."
+        )
+    return card
 
 
 def fetched(files: Iterable[str]) -> None:

@@ -21,6 +21,8 @@ PLAIN = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
+ADAPTER = "adapter_config.json"
+"""What PEFT writes beside weights that only change another model's."""
 TELLING = ("architectures", "model_type", "pretrained_cfg")
 """Keys of which every config.json of the Hub has one."""
 OTHER_WEIGHTS = ("*.safetensors", "*.onnx", "onnx/*.onnx", "*.h5", "*.msgpack", "*.gguf")
@@ -51,6 +53,11 @@ def read(folder: Path, name: str) -> Repository:
         CorruptFiles: a file is missing, damaged or cut off.
         UnsupportedModel: no family reads its architecture, or its weights are pickles.
     """
+    if (folder / ADAPTER).is_file() and not any((folder / file).is_file() for file in (*GRAPHS, SHARDED, PLAIN)):
+        raise UnsupportedModel(
+            f"'{name}' holds an adapter (PEFT), which only changes another model. Merge the two with "
+            "merge_and_unload(), save what comes of it with save_pretrained(), and the image processor beside it."
+        )
     config = document(folder / CONFIG, name)
     known = architecture(config, name)
     runtime, files, header = weights(folder, name, () if known.words else GRAPHS)
@@ -73,10 +80,15 @@ def read(folder: Path, name: str) -> Repository:
 def architecture(config: Mapping[str, Any], name: str) -> architectures.Architecture:
     """Of the classes that the configuration names, the first that a family reads. Raises UnsupportedModel."""
     names = architectures.named(config)
+    if not names:
+        raise UnsupportedModel(
+            f"The {CONFIG} of '{name}' names no class. Write under \"architectures\" the one that the weights are of, "
+            'such as ["ViTForImageClassification"].'
+        )
     known = next((found for item in names if (found := architectures.find(item)) is not None), None)
     if known is not None:
         return known
-    what = ", ".join(names) or str(config.get("model_type", "unknown"))
+    what = ", ".join(names)
     why = next((f"which {architectures.REFUSED[item]}" for item in names if item in architectures.REFUSED), None)
     raise UnsupportedModel(f"'{name}' is of the architecture {what}, {why or 'which no family reads'}.")
 
@@ -187,10 +199,12 @@ def labels(config: dict[str, Any]) -> dict[int, str]:
     names = config.get("label_names") if "pretrained_cfg" in config else None
     if isinstance(names, list) and names:
         return {number: str(label) for number, label in enumerate(names)}
-    if isinstance(written, dict) and written:
+    if written:
         try:
             return {int(number): str(label) for number, label in written.items()}
-        except ValueError:
-            raise CorruptFiles("The keys of id2label in config.json are not class numbers.") from None
+        except (ValueError, AttributeError):
+            raise CorruptFiles(
+                'id2label in config.json does not lead from class numbers to names, as in {"0": "cat", "1": "dog"}.'
+            ) from None
     count = config.get("num_labels") or config.get("num_classes") or 2
     return shared.numbered("LABEL_", count if isinstance(count, int) else 2)
