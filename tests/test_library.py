@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,6 +138,23 @@ def test_a_repository_and_a_graph_with_outside_weights_are_added_whole(tmp_path:
     assert library.cards() == []
 
 
+@pytest.mark.parametrize("ready", [False, True])
+def test_of_the_folder_of_a_training_only_the_model_is_added(tmp_path: Path, ready: bool) -> None:
+    folder = hub_folder(tmp_path / "out")
+    for name in ("training_args.bin", "pytorch_model.bin", "checkpoint-10/optimizer.pt", "runs/events", ".git/config"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"large")
+    shutil.copy(folder / "model.safetensors", folder / "checkpoint-10")
+    (folder / "README.md").write_text("a model")
+    if ready:
+        onnx_file(folder / "onnx" / "model.onnx")
+    library = Library(tmp_path / "home")
+    library.add("mine", folder)
+    kept = {str(path.relative_to(library.home / "mine")) for path in (library.home / "mine").rglob("*")}
+    graph = {"onnx", "onnx/model.onnx"} if ready else {"model.safetensors"}
+    assert kept == {"config.json", "preprocessor_config.json", "README.md"} | graph
+
+
 def test_a_revision_that_is_written_like_a_path_leads_out_of_no_folder(tmp_path: Path) -> None:
     """Sidecars come with models that others made; the graphs that are made of those are deleted with them."""
     hub_folder(tmp_path / "in" / "m")
@@ -146,6 +166,26 @@ def test_a_revision_that_is_written_like_a_path_leads_out_of_no_folder(tmp_path:
     (tmp_path / f"precious-{VERSION}").mkdir()
     library.remove("m")
     assert (tmp_path / f"precious-{VERSION}").is_dir()
+
+
+def test_of_two_who_add_a_model_under_one_name_one_is_told_that_it_is_taken(tmp_path: Path) -> None:
+    folder = hub_folder(tmp_path / "vit")
+    with (folder / "large").open("wb") as file:
+        file.truncate(64 << 20)
+    ready = threading.Barrier(4)
+
+    def add(home: Path) -> str:
+        library = Library(home)
+        ready.wait()
+        try:
+            return library.add("same", folder).name
+        except BadOptions as error:
+            return error.message
+
+    with ThreadPoolExecutor() as pool:
+        told = sorted(pool.map(add, [tmp_path / "home"] * 4))
+    assert told[3] == "same"
+    assert all("There is a model 'same' already" in said for said in told[:3])
 
 
 def test_a_read_only_folder_becomes_one_that_its_owner_can_remove(tmp_path: Path) -> None:
@@ -186,9 +226,7 @@ def test_what_is_no_model_or_several_is_refused_with_what_to_do(tmp_path: Path) 
             library.add("m", path)
     for name in ("model.onnx", "model_quantized.onnx"):
         onnx_file(tmp_path / "several" / name)
-    with pytest.raises(
-        BadOptions, match=r"holds 2 models \(model\.onnx, model_quantized\.onnx\)\. Add one of its files"
-    ):
+    with pytest.raises(BadOptions, match=r"holds 2 models \(model\.onnx, model_quantized\.onnx\)\. Add one of them"):
         library.add("m", tmp_path / "several")
 
 

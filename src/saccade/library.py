@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from saccade.card import Card
@@ -15,9 +15,11 @@ from saccade.stores.catalogue import Catalogue, Offer
 from saccade.stores.hub import Hub, ref_of
 from saccade.stores.local import EXPORTS, PARTNERS, Local, entry_files
 from saccade.stores.packages import Packages
-from saccade.stores.store import Progress, Store, silent
+from saccade.stores.store import Progress, Store, alone, silent
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}")
+
+WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors")
 
 
 class Library:
@@ -136,9 +138,11 @@ class Library:
             )
         if len(entries) > 1:
             names = ", ".join(entry.path.name for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
-            raise BadOptions(f"'{path.name}' holds {len(entries)} models ({names}). Add one of its files.")
+            raise BadOptions(f"'{path.name}' holds {len(entries)} models ({names}). Add one of them.")
         card = source.card(entries[0])
-        copied(entries[0].path, entries[0].sidecar, card, self.home / name)
+        with alone(self.home.with_name("making") / name.replace("/", "--")):
+            self.check_free(name)  # who was quicker has it
+            copied(entries[0].path, entries[0].sidecar, card, self.home / name)
         return self.card(name)
 
     def check_free(self, name: str) -> None:
@@ -241,19 +245,19 @@ def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
     if notes is not None:
         placed(notes, folder / ((target.name if alike else path.stem) + notes.suffix))
     if path.is_dir():
-        placed(path, target)
+        placed(path, target, files)
         return
     for file in reversed(files):
         placed(file, folder / (target.name + file.suffix if alike else file.name))
 
 
-def placed(source: Path, target: Path) -> None:
-    """A copy that appears under its name when it is whole."""
+def placed(source: Path, target: Path, files: Sequence[Path] = ()) -> None:
+    """A copy that appears under its name when it is whole; of a folder, with these ``files`` of the model."""
     draft = target.with_name(f".{target.name}.part")
     try:
         if source.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(source, draft)
+            shutil.copytree(source, draft, ignore=unneeded(files))
             for folder in (draft, *filter(Path.is_dir, draft.rglob("*"))):  # of a read-only one nothing can be removed
                 folder.chmod(folder.stat().st_mode | 0o700)
         else:
@@ -265,3 +269,15 @@ def placed(source: Path, target: Path) -> None:
         else:
             draft.unlink(missing_ok=True)
         raise
+
+
+def unneeded(files: Sequence[Path]) -> Callable[[str, list[str]], list[str]]:
+    """What a copy of a model's folder goes without: weights that are not the model's, and folders without any of its
+    files, such as the checkpoints of a training and what git keeps."""
+    kept = {path for file in files for path in (file, *file.parents)}
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        others = [path for name in names if (path := Path(folder, name)) not in kept]
+        return [path.name for path in others if path.is_dir() or path.suffix in WEIGHTS]
+
+    return left_out
