@@ -10,6 +10,7 @@ import pytest
 from saccade.runtimes import transformers_resnet
 
 PLACE = "model.backbone.conv_encoder.model."
+TIMMS = {"model_type": "timm_backbone", "backbone": "resnet18"}
 
 
 @pytest.mark.parametrize(
@@ -34,11 +35,12 @@ def test_parts_outside_the_backbone_keep_their_name() -> None:
 @pytest.mark.parametrize(
     ("config", "applies"),
     [
-        ({"backbone": "resnet50", "use_timm_backbone": True}, True),
-        ({"backbone": "resnet101", "use_timm_backbone": True, "dilation": True}, False),
-        ({"backbone_config": {"model_type": "timm_backbone", "backbone": "resnet18"}}, True),
-        ({"backbone_config": {"model_type": "resnet"}, "use_timm_backbone": False}, False),
-        ({"backbone": "swin_tiny", "use_timm_backbone": True}, False),
+        ({"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True}, True),
+        ({"model_type": "detr", "backbone": "resnet101", "use_timm_backbone": True, "dilation": True}, False),
+        ({"model_type": "conditional_detr", "backbone_config": TIMMS}, True),
+        ({"model_type": "upernet", "backbone_config": TIMMS}, False),
+        ({"model_type": "detr", "backbone_config": {"model_type": "resnet"}, "use_timm_backbone": False}, False),
+        ({"model_type": "detr", "backbone": "swin_tiny", "use_timm_backbone": True}, False),
         ({"model_type": "vit"}, False),
     ],
 )

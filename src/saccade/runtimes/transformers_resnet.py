@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 PLACE = "conv_encoder.model."
+DETRS = ("conditional_detr", "dab-detr", "deformable_detr", "detr", "table-transformer")
+"""By ``model_type``: who keeps its backbone there; whatever else has one of timm's needs timm."""
 DEPTHS: Mapping[str, tuple[str, list[int], list[int]]] = {
     "resnet18": ("basic", [2, 2, 2, 2], [64, 128, 256, 512]),
     "resnet34": ("basic", [3, 4, 6, 3], [64, 128, 256, 512]),
@@ -35,7 +37,7 @@ NAMES = (
 
 def applies(config: Mapping[str, Any]) -> bool:
     """Whether the checkpoint has such a backbone; a dilated one is timm's alone."""
-    return backbone(config) in DEPTHS and not config.get("dilation")
+    return config.get("model_type") in DETRS and backbone(config) in DEPTHS and not config.get("dilation")
 
 
 def backbone(config: Mapping[str, Any]) -> str:
