@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.engine.shelf import Shelf, picture, running
 
@@ -549,6 +550,17 @@ def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
             assert engine.state("b") == "cold", "nothing is wrong with it"
             assert engine.info()["failed_models"] == []
             await engine.predict(call("a"))
+
+    run(main())
+
+
+def test_a_model_in_torch_needs_room_for_torch_too(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(a={}, b={})
+        library.cards_by_name["b"] = msgspec.structs.replace(library.cards_by_name["b"], runtime="torch")
+        async with running(library, isolate=False, memory_bytes=450 << 20, pins=("a",)) as engine:
+            with pytest.raises(Overloaded, match="no room"):
+                await engine.predict(call("b"))
 
     run(main())
 

@@ -20,6 +20,8 @@ log = logging.getLogger("saccade.engine")
 GUESS_FACTOR = 2.5
 GUESS_BYTES = 120 << 20
 """What a model is thought to need before it was measured: its files times the factor, and so many bytes more."""
+TORCH_BYTES = 360 << 20
+"""What torch and transformers take in a worker, which imports them for its model alone."""
 
 FORGIVE_S = 30.0
 """How long a model that failed to load is reported as failed before it is tried again."""
@@ -273,7 +275,7 @@ class Residency:
         Raises:
             Overloaded: what is in memory may not leave yet.
         """
-        need = self._needs.get(card.name, int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES)
+        need = self._needs.get(card.name, guessed(card))
         if self._retiring and self._lacks(need):
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
         while self._lacks(need):
@@ -324,6 +326,11 @@ class Residency:
         self._retiring[task] = resident
         task.add_done_callback(self._retiring.pop)
         return task
+
+
+def guessed(card: Card) -> int:
+    """The bytes that a model may need that was never open."""
+    return int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES + (TORCH_BYTES if card.runtime == "torch" else 0)
 
 
 def _seen(card: Card) -> list[tuple[int, int, int] | None]:
