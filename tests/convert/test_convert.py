@@ -215,6 +215,18 @@ def test_what_does_not_take_the_pictures_of_its_family_is_left_to_its_own_proces
     assert (card.runtime, card.family) == ("torch", "transformers")
 
 
+def test_the_graph_of_a_checkpoint_that_was_written_over_is_deleted(data: Path, tmp_path: Path) -> None:
+    refusing = told(tmp_path, 'print(json.dumps({"outcome": {"error": "UnsupportedModel"}}))')
+    converter, card = Converter(tmp_path, python=str(refusing)), vit(data)
+    larger = msgspec.structs.replace(card, name="vit-large")
+    written_over = msgspec.structs.replace(card, revision="0123456789ab")
+    noted = msgspec.structs.replace(card, revision="v1")
+    for one in (card, larger, noted, written_over):
+        converter.convert(one)
+    kept = {converter.folder(one) for one in (larger, noted, written_over)}
+    assert set((tmp_path / "graphs").iterdir()) == kept
+
+
 def test_labels_that_only_the_checkpoint_knows_come_with_its_graph(data: Path, tmp_path: Path) -> None:
     knowing = told(
         tmp_path,

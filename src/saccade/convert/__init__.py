@@ -7,6 +7,7 @@ the same family; a checkpoint that does not convert stays what it is, and torch 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,8 @@ class Converter:
             (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
             Path(draft).rename(folder)
             Path(draft).mkdir()
+        for old in self.outdated(card):
+            shutil.rmtree(old, ignore_errors=True)
         made = self.find(card)
         if made is None:
             raise RunFailed(f"The graph of '{card.name}' was made but cannot be found. Is the disk full?")
@@ -130,6 +133,11 @@ class Converter:
     def forget(self, card: Card) -> None:
         """Deletes the graph of a checkpoint."""
         shutil.rmtree(self.folder(card), ignore_errors=True)
+
+    def outdated(self, card: Card) -> list[Path]:
+        """The graphs of what the files of this model were before."""
+        written = re.compile(re.escape(card.name.replace("/", "--")) + r"-[0-9a-f]{12}-\d+")
+        return [path for path in self.home.iterdir() if written.fullmatch(path.name) and path != self.folder(card)]
 
     def folder(self, card: Card) -> Path:
         """Where the graph of a checkpoint lies; a revision may be what somebody wrote beside it, and is no path."""
