@@ -116,6 +116,21 @@ def test_names_of_any_length_stay_on_a_phones_screen(page: Page, house: Served) 
                 assert box is None or box["x"] + box["width"] <= 360, (address, part)
 
 
+def test_a_long_name_leaves_days_and_legends_in_one_line(page: Page, house: Served) -> None:
+    row = {"day": datetime.now(UTC).date().isoformat(), "key": "robot", "key_id": "a", "calls": 1, "errors": 0}
+    days = [row | {"model": "team/" + "long-name-" * 16}, row | {"model": "other"}]
+    page.route("**/v1/usage?*", lambda route: route.fulfill(json={"limit": None, "used": 2, "days": days}))
+    page.goto(f"{house.url}/#/usage")
+    rows = page.get_by_role("table", name="Calls").get_by_role("row")
+    short = rows.nth(2).bounding_box()
+    assert short is not None
+    assert short["height"] < 50
+    mark, label = (page.locator(f".u-series:nth-child(2) {part}").bounding_box() for part in (".u-marker", ".u-label"))
+    assert mark is not None
+    assert label is not None
+    assert mark["x"] + mark["width"] < label["x"]  # not above it
+
+
 @pytest.mark.parametrize("width", [390, 901, 1280])
 def test_a_long_name_leaves_room_for_what_can_be_done_with_each_model(page: Page, house: Served, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
@@ -175,6 +190,11 @@ def test_a_model_that_has_failed_says_why(page: Page, house: Served) -> None:
     page.route("**/v1/console/models", listed)
     page.goto(f"{house.url}/#/models")
     expect(page.get_by_role("row").filter(has_text="yolo11n ").filter(has_text="not known")).to_have_count(1)
+    page.set_viewport_size({"width": 375, "height": 700})
+    reason, row = (page.locator(part).bounding_box() for part in ("p.reason", "tr:has(p.reason)"))
+    assert reason is not None
+    assert row is not None
+    assert reason["width"] > row["width"] / 2
     page.get_by_role("link", name="yolo11n", exact=True).click()
     expect(page.locator(".problem")).to_have_text(told["reason"])
 

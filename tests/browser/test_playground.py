@@ -79,7 +79,7 @@ def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, ho
     page.route("**/predict", lambda route: route.fulfill(json=semantic(height, width)))
     look(page, house, photo)
     expect(page.locator(".list li")).to_have_text(["road75%", "sky25%"])
-    expect(page.locator(".timing [role=status]")).to_have_text("2 classes, most of it road (75%).")
+    expect(page.locator(".timing [role=status]")).to_have_text("2 classes, most of it \u2068road\u2069 (75%).")
     expect(page.get_by_label("Confidence")).to_be_disabled()
     drawn = page.locator("canvas.classes")
     page.wait_for_function("() => document.querySelector('canvas.classes')?.width > 300")
@@ -106,6 +106,69 @@ def test_a_depth_map_is_shown_with_the_values_of_black_and_white(page: Page, hou
     said = "Depth map: black is 0.703, white is 9.99, as the model measures."
     expect(page.locator(".timing [role=status]")).to_have_text(said)
     expect(page.locator(".stage img")).to_have_attribute("src", f"data:image/png;base64,{data}")
+
+
+def detected(*names: str) -> dict[str, Any]:
+    """An answer with one box of each name."""
+    results = [
+        {
+            "name": name,
+            "class": at,
+            "confidence": 0.9 - at / 1000,
+            "box": {"x1": 10, "y1": 10 + 4 * at, "x2": 90, "y2": 40},
+        }
+        for at, name in enumerate(names)
+    ]
+    speed = {"preprocess": 1, "inference": 1, "postprocess": 1}
+    return {"images": [{"results": results, "shape": [480, 640], "speed": speed}], "metadata": {"imageCount": 1}}
+
+
+def test_names_from_right_to_left_leave_the_numbers_beside_them_in_their_places(
+    page: Page, house: Served, photo: Path
+) -> None:
+    page.add_init_script(
+        "window.drawn = []; const fill = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (text, ...rest)"
+        " { drawn.push(text); fill.call(this, text, ...rest); };"
+    )
+    names = ("شخص", "شخص", "حافلة", "حافلة", "حافلة")
+    page.route("**/predict", lambda route: route.fulfill(json=detected(*names)))
+    look(page, house, photo)
+    said = page.locator(".timing [role=status]")
+    expect(said).to_have_text("2 × \u2068شخص\u2069, 3 × \u2068حافلة\u2069")
+    places = page.evaluate(
+        """() => { const text = document.querySelector(".timing [role=status]").firstChild;
+        return ["2 ×", "شخص", "3 ×", "حافلة"].map((word) => { const range = document.createRange();
+        const start = text.data.indexOf(word); range.setStart(text, start); range.setEnd(text, start + word.length);
+        return range.getBoundingClientRect().left; }); }"""
+    )
+    assert places == sorted(places)
+    assert "\u2068شخص\u2069 90%" in page.evaluate("drawn")
+
+
+def test_of_many_classes_the_first_are_named_and_the_others_counted(page: Page, house: Served, photo: Path) -> None:
+    page.route("**/predict", lambda route: route.fulfill(json=detected(*(f"thing {at}" for at in range(9)))))
+    look(page, house, photo)
+    expect(page.locator(".timing [role=status]")).to_contain_text("thing 7\u2069 and 1 other class")
+    expect(page.locator(".list li")).to_have_count(9)
+    buttons = page.locator(".timing .button").bounding_box()
+    assert buttons is not None
+    assert buttons["height"] < 50  # its words stay in one line
+
+
+def test_the_text_of_every_label_can_be_read_on_its_colour(page: Page, house: Served) -> None:
+    page.goto(f"{house.url}/#/play/yolo11n")
+    least = page.evaluate(
+        """async () => { const { colour, ink } = await import("/static/js/draw.js");
+        const pen = new OffscreenCanvas(1, 1).getContext("2d");
+        const light = (fill) => { pen.fillStyle = fill; pen.fillRect(0, 0, 1, 1);
+            const [r, g, b] = [...pen.getImageData(0, 0, 1, 1).data].map((part) => part / 255)
+                .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05; };
+        return Math.min(...Array.from({ length: 500 }, (_, id) => { const [a, b] = [light(colour(id)), light(ink(id))];
+            return Math.max(a, b) / Math.min(a, b); })); }"""
+    )
+    assert least >= 4.5
 
 
 def test_a_model_that_is_here_comes_before_one_that_must_be_fetched(page: Page, house: Served) -> None:

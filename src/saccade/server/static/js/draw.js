@@ -6,10 +6,31 @@ const LIMBS = [
   [7, 9], [8, 10], [1, 2], [0, 1], [0, 2], [1, 3], [2, 4], [3, 5], [4, 6],
 ];
 
-// Neighbouring class ids get hues far apart (the golden angle); dark enough for white text on top.
+const [SATURATION, LIGHTNESS] = [0.78, 0.36];
+const MIDDLE = 0.179; // on what is lighter than this, black is easier to read than white
+
+// Neighbouring class ids get hues far apart (the golden angle).
 export function colour(classId, alpha = 1) {
-  const hue = (174 + classId * 137.508) % 360;
-  return `hsl(${hue.toFixed(1)} 78% 36% / ${alpha})`;
+  return `hsl(${hue(classId).toFixed(1)} ${100 * SATURATION}% ${100 * LIGHTNESS}% / ${alpha})`;
+}
+
+function hue(classId) {
+  return (174 + classId * 137.508) % 360;
+}
+
+// Black or white, whichever is easier to read on a class's colour.
+export function ink(classId) {
+  const [red, green, blue] = [0, 8, 4].map((step) => {
+    const turn = (step + hue(classId) / 30) % 12;
+    const value = LIGHTNESS - SATURATION * LIGHTNESS * Math.max(-1, Math.min(turn - 3, 9 - turn, 1));
+    return ((value + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > MIDDLE ? "#000" : "#fff";
+}
+
+// A name between other words: one that is written from right to left would pull their numbers along.
+export function apart(name) {
+  return `\u2068${name}\u2069`;
 }
 
 // canvas covers the picture; items are in picture pixels; shape is [height, width].
@@ -90,7 +111,7 @@ function labels(pen, items, scale, ratio) {
   const taken = [];
   for (const item of items) {
     if (!item.box) continue;
-    const text = `${item.track_id != null ? `#${item.track_id} ` : ""}${item.name} ${percent(item.confidence)}`;
+    const text = `${item.track_id != null ? `#${item.track_id} ` : ""}${apart(item.name)} ${percent(item.confidence)}`;
     const wide = pen.measureText(text).width + 10 * ratio * small;
     const high = 18 * ratio * small;
     const place = corners(item.box, scale, wide, high)
@@ -100,7 +121,7 @@ function labels(pen, items, scale, ratio) {
     taken.push([...place, wide]);
     pen.fillStyle = colour(item.class);
     pen.fillRect(...place, wide, high);
-    pen.fillStyle = "#fff";
+    pen.fillStyle = ink(item.class);
     pen.fillText(text, place[0] + 5 * ratio * small, place[1] + high / 2);
   }
 }

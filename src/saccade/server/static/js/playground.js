@@ -1,13 +1,14 @@
 // Drop a photo, see what is in it. Scores are asked for from low upwards, so that the slider re-filters at once.
 import { html, useEffect, useRef, useState, Empty, Problem, Tabs, many, useLoad } from "./ui.js";
 import { call, cut, get, inPath, key, lines, whole } from "./api.js";
-import { colour, percent } from "./draw.js";
+import { apart, colour, percent } from "./draw.js";
 import { Snippets } from "./snippets.js";
 import { Stage } from "./stage.js";
 
 const FLOOR = 0.05;
 const SMALL_SCREEN = 1600;
 const MOST_LABELS = 1000;
+const MOST_KINDS = 8; // of objects that are named below the picture; the list has all
 const PATIENCE_MS = 1500; // before and between looks whether a model is still being loaded
 const CALM_MS = 150; // a slider that asks the server again waits until it rests
 const BOXLESS = ["classify", "zero-shot-classify", "depth"];
@@ -342,11 +343,13 @@ function summary(items, frame) {
   // Some models tell distances, others nearness.
   if (frame.depth) return `Depth map: black is ${frame.depth.min.toPrecision(3)}, white is ${frame.depth.max.toPrecision(3)}, as the model measures.`;
   if (!items.length) return (frame.results ?? []).length ? "Nothing above this confidence." : "Nothing found.";
-  if (frame.semantic_mask) return `${many(items.length, "class", "classes")}, most of it ${items[0].name} (${percent(items[0].pixel_ratio)}).`;
-  if (!items[0].box) return `${items[0].name} (${percent(items[0].confidence)})`;
+  if (frame.semantic_mask) return `${many(items.length, "class", "classes")}, most of it ${apart(items[0].name)} (${percent(items[0].pixel_ratio)}).`;
+  if (!items[0].box) return `${apart(items[0].name)} (${percent(items[0].confidence)})`;
   const counts = new Map();
   for (const { name } of items) counts.set(name, (counts.get(name) ?? 0) + 1);
-  return [...counts].map(([name, count]) => (count === 1 ? name : `${count} × ${name}`)).join(", ");
+  const kinds = [...counts].map(([name, count]) => (count === 1 ? apart(name) : `${count} × ${apart(name)}`));
+  const rest = kinds.splice(MOST_KINDS).length;
+  return kinds.join(", ") + (rest ? ` and ${many(rest, "other class", "other classes")}` : "");
 }
 
 // Long arrays would hide the answer.

@@ -6,7 +6,7 @@ import { Plot, tint } from "./charts.js";
 const SPANS = { "7 days": 7, "30 days": 30, "90 days": 90 };
 const DAY_S = 86400;
 const MOST_SERIES = 8; // the rest are drawn together
-const NAMES = [{ name: "Day" }, { name: "Key" }, { name: "Model" }, { name: "Calls", kind: "num" }, { name: "Errors", kind: "num" }];
+const NAMES = [{ name: "Day", kind: "day" }, { name: "Key" }, { name: "Model", kind: "broad" }, { name: "Calls", kind: "num" }, { name: "Errors", kind: "num" }];
 
 export function Usage({ session }) {
   const [span, setSpan] = useState("30 days");
