@@ -87,6 +87,18 @@ def test_a_damaged_file_among_the_models_is_told_in_the_log(tmp_path: Path) -> N
             server.terminate()
 
 
+def test_a_caller_that_speaks_tls_is_told_in_the_log_what_its_address_must_be(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    url = process.ready()
+    with pytest.raises(httpx.ConnectError, match=r"(?i)wrong.version.number"):
+        httpx.get(url.replace("http:", "https:"))
+    assert httpx.post(url + "/plain/one", content=b"hi").status_code == 200
+    process.signal(signal.SIGTERM)
+    err = process.end()[2]
+    assert err.count("must begin with http://") == 1
+    assert "Invalid HTTP" not in err
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ It also tells the request that is being answered when its caller leaves: see :cl
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import sys
@@ -68,6 +69,12 @@ INVALID = refusal(
     "400 Bad Request",
     "This is not HTTP/1.1: the request's first line, a header or the length of its body cannot be read.",
 )
+
+
+TLS = b"\x16\x03"
+"""How everything begins that a program sends to an address with https."""
+
+log = logging.getLogger("saccade.server")
 
 
 class Connection(HttpToolsProtocol):
@@ -242,6 +249,12 @@ def guarded(max_header_bytes: int, max_body_bytes: int, patience_s: float, crowd
         def data_received(self, data: bytes) -> None:
             if self.dismissed:
                 self._drop(len(data))
+                return
+            if self.between and data.startswith(TLS):
+                log.warning(
+                    "a caller spoke TLS to this port, which takes plain HTTP: its address must begin with http://"
+                )
+                self.send_400_response("")
                 return
             self.head_is_new = False
             super().data_received(data)
