@@ -133,6 +133,11 @@ def test_a_model_that_there_is_no_room_for_leaves_nothing_and_the_place_is_named
     assert [path for path in (tmp_path / "home" / "models").rglob("*") if path.is_file()] == []
 
 
+def test_of_an_added_checkpoint_is_told_what_its_first_use_needs(typed: Typed, tmp_path: Path, data: Path) -> None:
+    assert "saccade[transformers]" in typed("add", "rings", data / "models" / "hf-tiny" / "vit").stdout
+    assert "saccade[" not in typed("add", "lamps", detector(tmp_path / "best.onnx")).stdout
+
+
 def test_a_name_that_a_models_folder_has_cannot_be_added(
     typed: Typed, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,21 @@ def test_a_photo_that_is_not_there_is_told_before_a_model_is_looked_for(typed: T
     assert "lamp" not in told.output
 
 
+def test_a_folder_or_a_checkpoint_in_the_place_of_a_name_is_answered_with_what_works(
+    typed: Typed, tmp_path: Path, photos: Path
+) -> None:
+    (tmp_path / "runs" / "best_export").mkdir(parents=True)
+    detector(tmp_path / "runs" / "best_export" / "best.onnx")
+    told = typed("predict", photos, "-m", "runs/best_export")
+    assert told.exit_code == 2
+    assert "'runs/best_export' is a folder, and models are called by name" in told.stderr
+    assert typed("predict", photos, "--models", "runs/best_export", "-m", "best").exit_code == 0
+    assert "give --models runs/best_export and call it 'best'" in told.stderr
+    (tmp_path / "runs" / "best.pt").write_bytes(b"x")
+    told = typed("predict", photos, "-m", "runs/best.pt")
+    assert (told.exit_code, "saccade add best runs/best.pt --install-ultralytics" in told.stderr) == (2, True)
+
+
 def test_an_unknown_model_is_answered_with_the_ways_to_add_one(typed: Typed, photos: Path, models: Path) -> None:
     told = typed("predict", photos, "-m", "lampz", "--models", models)
     assert told.exit_code == 1

@@ -28,6 +28,13 @@ def test_without_an_environment_the_error_says_what_to_do(tmp_path: Path) -> Non
         Exporter(tmp_path).export(tmp_path / "best.pt", tmp_path / "best.onnx")
 
 
+def test_a_checkpoint_that_ultralytics_does_not_open_is_not_sent_there() -> None:
+    told = how_to("models/best.pth", "lamps")
+    assert "never opens it. Export it to ONNX" in told
+    assert "best.onnx" in told
+    assert "ltralytics" not in told
+
+
 def test_the_program_gets_a_copy_under_a_neutral_name_and_none_of_our_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

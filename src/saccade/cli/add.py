@@ -59,6 +59,8 @@ def COMMAND(
             f"{card.name} is added: {card.task}, family {card.family}.\n"
             f"Try: saccade predict photo.jpg --model {card.name}"
         )
+        if card.runtime == "torch":
+            click.echo("Its first use makes a graph of it, once: this takes minutes, and needs saccade[transformers].")
 
 
 def checkpoint(name: str, path: Path, home: str | None, interpreter: str | None, install: bool) -> Card:

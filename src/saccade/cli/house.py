@@ -85,15 +85,31 @@ def fetched(shelf: Library, ref: str) -> Card:
             return shelf.ready(card, report)
     except UnknownModel:
         source = shelf.source(ref)
-        if (source is None or not source.on_use) and (file := Path(ref)).is_file():
-            raise BadOptions(
-                f"'{ref}' is a file, and models are called by name. Add it with 'saccade add {file.stem} {ref}', or "
-                f"give --models {ref} and call it '{file.stem}'."
-            ) from None
         if source is None or not source.on_use:
+            _check_no_path(ref)
             raise
     with progress() as report:
         return shelf.pull(ref, report)
+
+
+def _check_no_path(ref: str) -> None:
+    """Raises BadOptions: where a model's name should be stands the path of a file, or of a folder with one model."""
+    from saccade.stores.local import PICKLES, Local
+    from saccade.stores.ultralytics import how_to
+
+    path = Path(ref)
+    if path.is_file() and path.suffix.lower() in PICKLES:
+        raise BadOptions(how_to(ref))
+    if path.is_file():
+        what, name = "file", path.stem
+    elif path.is_dir() and len(entries := Local([path]).entries()) == 1:
+        what, name = "folder", entries[0].name
+    else:
+        return
+    raise BadOptions(
+        f"'{ref}' is a {what}, and models are called by name. Add it with 'saccade add {name} {ref}', or "
+        f"give --models {ref} and call it '{name}'."
+    )
 
 
 @contextmanager

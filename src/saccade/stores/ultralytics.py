@@ -178,9 +178,14 @@ def how_to(path: str, name: str = "") -> str:
     it."""
     file = Path(path)
     name = name or file.stem
-    return (
+    told = (
         f"'{file.name}' is a PyTorch checkpoint: a pickle, which can run any code when it is opened, so saccade never "
-        f"opens it. Let it run Ultralytics' own program (AGPL-3.0, with PyTorch) as a separate process, in an "
+        "opens it. "
+    )
+    if file.suffix.lower() == ".pth":  # Ultralytics' program opens none of these, either
+        return f"{told}Export it to ONNX with the program that made it, and add {file.stem}.onnx."
+    return (
+        f"{told}Let it run Ultralytics' own program (AGPL-3.0, with PyTorch) as a separate process, in an "
         f"environment of its own that this installs once: saccade add {shlex.quote(name)} {shlex.quote(path)} "
         f"--install-ultralytics; or export it where you have Ultralytics (yolo export model={shlex.quote(file.name)} "
         f"format=onnx dynamic=True) and add {file.stem}.onnx."
