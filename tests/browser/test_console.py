@@ -493,8 +493,13 @@ def test_the_console_can_be_used_with_the_keyboard_alone(page: Page, house: Serv
 def test_the_list_of_the_apis_fits_a_phone_and_asks_for_nothing_that_is_not_there(page: Page, house: Served) -> None:
     lost: list[str] = []
     page.on("response", lambda answer: lost.append(answer.url) if answer.status >= 400 else None)
-    page.set_viewport_size({"width": 320, "height": 700})
+    page.set_viewport_size({"width": 1280, "height": 700})
     page.goto(f"{house.url}/docs")
+    address = page.get_by_role("cell", name="/v1/endpoints/{name}/metrics").bounding_box()
+    assert address is not None
+    assert address["height"] < 50  # in one line
+    expect(page.get_by_role("cell", name="is start, stop, resize").first.locator("code").first).to_have_text("action")
+    page.set_viewport_size({"width": 320, "height": 700})
     page.get_by_role("heading", name="Hugging Face Inference API").wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") == 320
     page.wait_for_timeout(300)

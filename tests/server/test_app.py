@@ -744,6 +744,7 @@ def test_the_docs_list_every_route_and_ask_nobody_else_for_anything() -> None:
     assert forms["properties"]["conf"]["maximum"] == 1
     assert "confidence" in asked(everything, "GET", "/docs").text
     assert "function_to_apply" in asked(everything, "GET", "/docs").text
+    assert "x-api-key: KEY" in page
     hub = contract["paths"]["/models/{path}"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert hub["properties"]["candidate_labels"]["description"] == "For: zero-shot-image-classification."
     assert hub["properties"]["threshold"]["description"] == "For: object-detection, image-segmentation."
@@ -774,6 +775,7 @@ def test_links_and_lines_to_try_lead_through_the_proxies_that_tell_of_themselves
     assert asked(app, "GET", "/openapi.json", headers=told).json()["servers"] == [{"url": url}]
     page = asked(app, "GET", "/docs", headers=told).text
     assert f"href='{url}/openapi.json'" in page
+    assert f"<h1><a href='{url}/'>" in page
     assert f"photo.jpg {url}/models/" in page
     assert f'href="{path}/static/plain.css"' in page
 

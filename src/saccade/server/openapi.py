@@ -15,6 +15,7 @@ from saccade.dialects.huggingface_request import FUNCTIONS, PARAMETERS, SUBTASKS
 from saccade.server import administration, answers
 
 PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
+MARKED = re.compile("`([^`]+)`")
 
 TITLES: Mapping[str, str] = {
     "huggingface": "Hugging Face Inference API",
@@ -281,8 +282,12 @@ def _schema(name: str) -> dict[str, Any]:
 
 def readable(dialects: Sequence[Dialect], base_url: str, tries: str, served: Container[str] = ()) -> str:
     """The same as a page: a table for each API, and lines to try."""
-    contract = f"{html.escape(base_url)}/openapi.json"
-    parts = [f"<h1>saccade</h1><p>The same facts for programs: <a href='{contract}'>openapi.json</a>.</p>"]
+    url = html.escape(base_url)
+    parts = [
+        f"<h1><a href='{url}/'>saccade</a></h1>"
+        f"<p>The same facts for programs: <a href='{url}/openapi.json'>openapi.json</a>. Where a key is asked for, "
+        "send it as <code>x-api-key: KEY</code> or <code>Authorization: Bearer KEY</code>.</p>"
+    ]
     parts.append("<h2>This server</h2>" + _rows((("GET", path, text) for path, text in HOUSE.items())))
     parts.append(f"<h2>Try it</h2><pre>{html.escape(tries)}</pre>")
     for dialect in dialects:
@@ -332,9 +337,14 @@ def _range(schema: dict[str, Any]) -> str:
 
 def _rows(rows: Iterator[tuple[str, str, str]], head: tuple[str, str, str] = ("method", "path", "what")) -> str:
     cells = "".join(
-        f"<tr><td>{html.escape(first)}</td><td><code>{html.escape(second)}</code></td><td>{html.escape(third)}</td></tr>"
+        f"<tr><td>{html.escape(first)}</td><td><code>{html.escape(second)}</code></td><td>{_marked(third)}</td></tr>"
         for first, second, third in rows
     )
     return (
         f"<table><thead><tr>{''.join(f'<th>{word}</th>' for word in head)}</tr></thead><tbody>{cells}</tbody></table>"
     )
+
+
+def _marked(text: str) -> str:
+    """A remark, in which names stand between backticks."""
+    return MARKED.sub(r"<code>\1</code>", html.escape(text))
