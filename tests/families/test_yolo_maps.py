@@ -1,4 +1,4 @@
-"""Class ids and depth of a picture as ultralytics 8.4.190 with ONNX Runtime 1.31.1 answers them, from the same graph."""
+"""Class ids and depth of a picture as ultralytics 8.4.190 with ONNX Runtime 1.31.1 answers them from the same graph."""
 
 from __future__ import annotations
 
