@@ -104,13 +104,31 @@ def test_an_unknown_processor_is_refused_by_name() -> None:
         ("Eomt", {"do_split_image": True}, "cuts a picture into several"),
         ("DPT", {"do_pad": True}, "pads with the mean colour"),
         ("Sapiens2", {"do_pad": True}, "pads its pictures"),
-        ("Detr", {"pad_size": {"height": 800, "width": 800}}, "pads with the mean colour"),
+        ("MaskFormer", {"pad_size": {"height": 800, "width": 800}, "do_pad": True}, "pads with the mean colour"),
         ("PPLCNet", {"resample": 3}, "otherwise than bilinearly"),
     ],
 )
 def test_what_would_make_other_pixels_here_is_refused(kind: str, facts: dict[str, Any], words: str) -> None:
     with pytest.raises(UnsupportedModel, match=words):
         imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts})
+
+
+def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:
+    config = {
+        "image_processor_type": "ConditionalDetrImageProcessor",
+        "size": {"max_height": 48, "max_width": 48},
+        "pad_size": {"height": 48, "width": 64},
+    }
+    tensors, frame = imageprocessor.of(config)(np.full((20, 40, 3), 200, np.uint8))
+    pixels, mask = tensors[""][0], tensors["pixel_mask"][0]
+    assert (pixels.shape, mask.shape, frame.input_hw) == ((48, 64, 3), (48, 64), (48, 64))
+    assert mask[:24, :48].all()
+    assert mask.sum() == 24 * 48
+    assert (pixels[mask == 1] == 200).all()
+    assert {tuple(pixel) for pixel in pixels[mask == 0].tolist()} == {(124, 116, 104)}, "the mean colour"
+    assert [*imageprocessor.of({**config, "do_pad": False})(np.zeros((20, 40, 3), np.uint8))[0]] == [""]
+    with pytest.raises(TooLarge, match="pads pictures to 64x48"):
+        imageprocessor.of({**config, "size": {"shortest_edge": 50}})(np.zeros((20, 40, 3), np.uint8))
 
 
 def test_a_model_of_grey_pictures_is_refused() -> None:

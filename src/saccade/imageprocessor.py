@@ -68,7 +68,7 @@ def short(side: int) -> dict[str, int]:
     return {"shortest_edge": side}
 
 
-DETR = kind(BILINEAR, SHORT_800, IMAGENET, max_size=1333)
+DETR = kind(BILINEAR, SHORT_800, IMAGENET, max_size=1333, do_pad=True)
 KINDS: Mapping[str, Mapping[str, Any]] = {
     "ViT": kind(BILINEAR, square(224), HALF),
     "DeiT": kind(BICUBIC, square(256), HALF, 224),
@@ -127,6 +127,11 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 """Processor classes and their defaults; what the configuration says wins."""
 TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
 """Those whose pictures torchvision resizes."""
+MASKED = frozenset({"Detr", "ConditionalDetr", "DeformableDetr"})
+"""Those whose models are told which pixels are the picture's where it is padded to one size (``pad_size``)."""
+MASK = "pixel_mask"
+"""The input that tells it, (1, h, w) of 0 and 1. What is padded is 0 after the arithmetic, or as near to it as bytes
+come; a graph that was made here makes it 0."""
 
 Size = tuple[int, int]
 
@@ -145,14 +150,19 @@ class ImageProcessor:
         """The arithmetic that follows :meth:`__call__`, for the graph's image input."""
         return {"": arithmetic(self.facts)}
 
-    def __call__(self, image_rgb: ByteArray) -> tuple[dict[str, ByteArray], Frame]:
-        """The network's input as bytes (1, h, w, 3) RGB, and the way back."""
+    def __call__(self, image_rgb: ByteArray) -> tuple[dict[str, NDArray[Any]], Frame]:
+        """The network's input as bytes (1, h, w, 3) RGB, what else it takes by name, and the way back."""
         if self.kind == "Perceiver":
-            prepared = self.resized(self.cropped(image_rgb))
+            inside = self.resized(self.cropped(image_rgb))
         else:
-            prepared = self.padded(self.cropped(self.resized(image_rgb)))
+            inside = self.cropped(self.resized(image_rgb))
+        prepared = self.padded(inside)
         hw, input_hw = size_of(image_rgb), size_of(prepared)
-        return {"": prepared[None]}, Frame(hw, input_hw, input_hw[1] / hw[1], input_hw[0] / hw[0])
+        tensors: dict[str, NDArray[Any]] = {"": prepared[None]}
+        if self.padding and self.kind in MASKED:
+            tensors[MASK] = np.zeros((1, *input_hw), np.int64)
+            tensors[MASK][:, : inside.shape[0], : inside.shape[1]] = 1
+        return tensors, Frame(hw, input_hw, input_hw[1] / hw[1], input_hw[0] / hw[0])
 
     def resized(self, image_rgb: ByteArray) -> ByteArray:
         """The picture at its target size.
@@ -200,18 +210,36 @@ class ImageProcessor:
     @property
     def padding(self) -> Size | None:
         """The size that pictures are padded to."""
-        if self.kind != "Eomt" or not self.facts["do_pad"]:
+        if not self.facts["do_pad"]:
+            return None
+        if self.kind in MASKED and (size := self.facts.get("pad_size")):
+            return size["height"], size["width"]
+        if self.kind != "Eomt":
             return None
         edge = self.facts["size"]
         return edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
 
     def padded(self, image_rgb: ByteArray) -> ByteArray:
-        """EoMT alone pads before the arithmetic, so with zero bytes, at the right and the bottom."""
+        """Filled up at the right and the bottom, to be black before the arithmetic or after it.
+
+        Raises:
+            TooLarge: it is larger than a model that takes one size makes it.
+        """
         if self.padding is None:
             return image_rgb
         height, width = self.padding
         missing = (max(0, height - image_rgb.shape[0]), max(0, width - image_rgb.shape[1]))
-        return np.pad(image_rgb, ((0, missing[0]), (0, missing[1]), (0, 0)))
+        if self.kind in MASKED and (image_rgb.shape[0] > height or image_rgb.shape[1] > width):
+            raise TooLarge(
+                f"this model looks at the picture in {image_rgb.shape[1]}x{image_rgb.shape[0]}, and its "
+                f"preprocessor_config.json pads pictures to {width}x{height} (pad_size), which is smaller"
+            )
+        canvas = np.pad(image_rgb, ((0, missing[0]), (0, missing[1]), (0, 0)))
+        if self.kind in MASKED:
+            pixels = arithmetic(self.facts)
+            black = np.clip(np.rint(np.divide(pixels.mean, pixels.scale)), 0, 255).astype(np.uint8)
+            canvas[image_rgb.shape[0] :] = canvas[:, image_rgb.shape[1] :] = black
+        return canvas
 
 
 def of(config: Mapping[str, Any] | None, otherwise: str = "ViT", input_hw: Size | None = None) -> ImageProcessor:
@@ -281,7 +309,7 @@ def unsupported(name: str, facts: Mapping[str, Any]) -> None:
         raise UnsupportedModel("The model resizes otherwise than bilinearly with torchvision, which is not done here.")
     if name == "Sapiens2" and facts["do_pad"]:
         raise UnsupportedModel("The model pads its pictures (do_pad of Sapiens2), which is not done here.")
-    if facts.get("pad_size"):
+    if facts.get("pad_size") and facts["do_pad"] and name not in MASKED:
         raise UnsupportedModel("The model pads with the mean colour (pad_size), which is not done here.")
 
 

@@ -31,15 +31,16 @@ from saccade.runtimes.session import Compute
 from saccade.stores import architectures, repository
 
 SCRIPT = Path(__file__).with_name("zoo.py")
-HEAVY = ("oneformer", "rf_detr_instance")
-"""They guard what is special about converting: a second input, and numbers instead of bytes."""
+HEAVY = ("conditional_detr_padded", "oneformer", "rf_detr_instance")
+"""They guard what is special about converting: second inputs, and numbers instead of bytes."""
 HEAVY_IN_TORCH = "depth_pro"
 """Guards that depth is read by the checkpoint's own processor, which here takes a second output, too."""
 GRAPHS = (
-    "beit_semantic", "bit", "clip", "conditional_detr", "convnextv2", "cvt", "d_fine", "dab_detr", "data2vec",
-    "data2vec_semantic", "deformable_detr", "deimv2", "deit", "depth_anything", "dinov2_registers", "dpt",
-    "dpt_semantic", "efficientnet", "eomt", "eomt_dinov3", "focalnet", "glpn", "hgnet_v2", "hiera", "ijepa", "levit",
-    "levit_alone", "lw_detr", "mask2former_resnet", "maskformer_resnet", "metaclip_2", "mobilenet_v1", "mobilenet_v2",
+    "beit_semantic", "bit", "clip", "conditional_detr", "conditional_detr_padded", "convnextv2", "cvt", "d_fine",
+    "dab_detr", "data2vec", "data2vec_semantic", "deformable_detr", "deformable_detr_padded", "deimv2", "deit",
+    "depth_anything", "detr_masks_padded", "detr_padded", "dinov2_registers", "dpt", "dpt_semantic", "efficientnet",
+    "eomt", "eomt_dinov3", "focalnet", "glpn", "hgnet_v2", "hiera", "ijepa", "levit", "levit_alone", "lw_detr",
+    "mask2former_resnet", "maskformer_resnet", "metaclip_2", "mobilenet_v1", "mobilenet_v2",
     "mobilenet_v2_semantic", "mobilevit", "mobilevit_semantic", "mobilevitv2", "mobilevitv2_semantic", "oneformer",
     "perceiver_conv", "perceiver_fourier", "perceiver_learned", "poolformer", "pp_lcnet", "pp_ocrv5_mobile_det",
     "pp_ocrv5_server_det", "pp_ocrv6_medium_det", "pp_ocrv6_small_det", "pvt", "pvt_v2", "regnet", "rf_detr",

@@ -43,10 +43,13 @@ def recipes() -> dict[str, Recipe]:
     def hgnet(stages: list[str]) -> Any:
         return t.HGNetV2Config(**HGNET, out_features=stages)
 
+    padded = {"size": {"max_height": 96, "max_width": 96}, "pad_size": LARGER}
     squashed, texts = processor("RTDetr", size=LARGER), processor("PPOCRV5ServerDet", limit_side_len=128)
     made: dict[str, tuple[Any, Any]] = {
         "conditional_detr": (lambda: t.ConditionalDetrForObjectDetection(t.ConditionalDetrConfig(
             backbone_config=resnet(), **DETR)), processor("ConditionalDetr", size=EDGES)),
+        "conditional_detr_padded": (lambda: t.ConditionalDetrForObjectDetection(t.ConditionalDetrConfig(
+            backbone_config=resnet(), **DETR)), processor("ConditionalDetr", **padded)),
         "d_fine": (lambda: t.DFineForObjectDetection(t.DFineConfig(
             backbone_config=hgnet(STAGES[1:]), **RT, **FINE)), squashed),
         "dab_detr": (lambda: t.DabDetrForObjectDetection(t.DabDetrConfig(
@@ -55,6 +58,9 @@ def recipes() -> dict[str, Recipe]:
         "deformable_detr": (lambda: t.DeformableDetrForObjectDetection(t.DeformableDetrConfig(
             backbone_config=resnet(out_features=STAGES[1:]), with_box_refine=True, two_stage=False,
             **{**DETR, "decoder_layers": 2})), processor("DeformableDetr", size=EDGES)),
+        "deformable_detr_padded": (lambda: t.DeformableDetrForObjectDetection(t.DeformableDetrConfig(
+            backbone_config=resnet(out_features=STAGES[1:]), with_box_refine=True, two_stage=False,
+            **{**DETR, "decoder_layers": 2})), processor("DeformableDetr", **padded)),
         "deimv2": (lambda: t.Deimv2ForObjectDetection(t.Deimv2Config(
             backbone_config=hgnet(STAGES[1:]), **RT, **FINE)), squashed),
         "deimv2_dinov3": (lambda: t.Deimv2ForObjectDetection(t.Deimv2Config(
@@ -77,6 +83,8 @@ def recipes() -> dict[str, Recipe]:
             backbone_config=hgnet(STAGES[1:]), hidden_size=32, **RT)), processor("PPDocLayoutV4", size=LARGER)),
         "rf_detr": (lambda: t.RfDetrForObjectDetection(t.RfDetrConfig(backbone_config=WINDOWED, **LIGHT)),
             processor("RfDetr", size=LARGER)),
+        "detr_padded": (lambda: t.DetrForObjectDetection(t.DetrConfig(
+            backbone_config=resnet(), **DETR)), processor("Detr", **padded)),
         "table_transformer": (lambda: t.TableTransformerForObjectDetection(t.TableTransformerConfig(
             backbone_config=resnet(), **DETR)), processor("Detr", size=EDGES)),
     }  # fmt: skip

@@ -65,6 +65,9 @@ def recipes() -> dict[str, Recipe]:
             image_size=64, patch_size=16, out_indices=[1, 2, 3, 4], use_auxiliary_head=False, **FOUR)), square("Beit")),
         "data2vec_semantic": (lambda: t.Data2VecVisionForSemanticSegmentation(t.Data2VecVisionConfig(
             image_size=64, out_indices=[1, 2, 3, 4], use_auxiliary_head=False, **FOUR)), square("Beit")),
+        "detr_masks_padded": (lambda: t.DetrForSegmentation(t.DetrConfig(
+            backbone_config=resnet(), **{**DETR, "encoder_attention_heads": 8, "decoder_attention_heads": 8})),
+            processor("Detr", size={"max_height": 96, "max_width": 96}, pad_size=LARGER)),
         "dpt_semantic": (lambda: t.DPTForSemanticSegmentation(t.DPTConfig(use_auxiliary_head=False, **DPT)),
             square("DPT")),
         "eomt": (lambda: t.EomtForUniversalSegmentation(t.EomtConfig(**{**EOMT, "mlp_ratio": 2})), eomt),

@@ -131,13 +131,16 @@ def elsewhere(card: Card) -> CorruptFiles:
 
 
 class Front:
-    """From a picture (n, 3, h, w) to what the model takes."""
+    """From a picture (n, 3, h, w), and what its family makes besides, to what the model takes. Most families make
+    nothing; DETRs that take pictures of one size are told by 1 and 0 (n, h, w) what of them is the picture."""
 
     def __init__(self, torch: Any, model: Any, card: Card) -> None:
         self.torch = torch
 
-    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
-        return {"pixel_values": picture}
+    def __call__(self, picture: Any, beside: Any) -> dict[str, Any]:
+        if beside is None:
+            return {"pixel_values": picture}
+        return {"pixel_values": picture * beside[:, None], "pixel_mask": beside}
 
 
 class Patches(Front):
@@ -148,7 +151,7 @@ class Patches(Front):
         self.torch = torch
         self.side = int(model.config.vision_config.patch_size)
 
-    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
+    def __call__(self, picture: Any, beside: Any) -> dict[str, Any]:
         count, channels, height, width = picture.shape
         high, wide = height // self.side, width // self.side
         pieces = picture.reshape(count, channels, high, self.side, wide, self.side).permute(0, 2, 4, 3, 5, 1)
@@ -160,7 +163,7 @@ class Patches(Front):
 
 
 class Told(Front):
-    """OneFormer is told in words what to do; ``subtask`` (n, 1) are places in MaskKind."""
+    """OneFormer is told in words what to do; ``beside`` (n, 1) are places in MaskKind."""
 
     def __init__(self, torch: Any, model: Any, card: Card) -> None:
         """
@@ -181,8 +184,8 @@ class Told(Front):
         found = tokenizer(words, padding="max_length", max_length=length, return_tensors="pt")
         self.tokens = found["input_ids"]
 
-    def __call__(self, picture: Any, subtask: Any) -> dict[str, Any]:
-        return {"pixel_values": picture, "task_inputs": self.tokens.to(picture.device)[subtask[:, 0]]}
+    def __call__(self, picture: Any, beside: Any) -> dict[str, Any]:
+        return {"pixel_values": picture, "task_inputs": self.tokens.to(picture.device)[beside[:, 0]]}
 
 
 FRONTS: Mapping[str, type[Front]] = {"siglip2": Patches, "oneformer": Told}
@@ -198,8 +201,8 @@ def wrapped(torch: Any, model: Any, front: Front, choices: tuple[tuple[str, ...]
             super().__init__()
             self.model = model
 
-        def forward(self, picture: Any = None, subtask: Any = None, **processed: Any) -> tuple[Any, ...]:
-            given = processed if picture is None else front(picture, subtask)
+        def forward(self, picture: Any = None, beside: Any = None, **processed: Any) -> tuple[Any, ...]:
+            given = processed if picture is None else front(picture, beside)
             answered = self.model(**given, return_dict=True)
             for names in choices:
                 if all(answered.get(name) is not None for name in names):
