@@ -224,6 +224,10 @@ def test_what_is_no_model_or_several_is_refused_with_what_to_do(tmp_path: Path) 
             BadOptions, match=rf"'{path.name}' is no model that saccade reads: \.onnx.*Export it to ONNX"
         ):
             library.add("m", path)
+    for name, told in {"best.zip": "Unpack it", "model.safetensors": "Add the folder in which it lies"}.items():
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(BadOptions, match=told):
+            library.add("m", tmp_path / name)
     for name in ("model.onnx", "model_quantized.onnx"):
         onnx_file(tmp_path / "several" / name)
     with pytest.raises(BadOptions, match=r"holds 2 models \(model\.onnx, model_quantized\.onnx\)\. Add one of them"):

@@ -134,7 +134,7 @@ class Library:
         if not entries:
             raise BadOptions(
                 f"'{path.name}' is no model that saccade reads: .onnx, .xml with its .bin, .pdmodel with its "
-                ".pdiparams, .tflite, .pt, or a folder as on the Hugging Face Hub. Export it to ONNX where it was made."
+                f".pdiparams, .tflite, .pt, or a folder as on the Hugging Face Hub. {instead(path)}"
             )
         if len(entries) > 1:
             names = ", ".join(entry.path.name for entry in entries[:5]) + (", …" if len(entries) > 5 else "")
@@ -269,6 +269,15 @@ def placed(source: Path, target: Path, files: Sequence[Path] = ()) -> None:
         else:
             draft.unlink(missing_ok=True)
         raise
+
+
+def instead(path: Path) -> str:
+    """What to do with a file that is no model."""
+    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        return "Unpack it, and add what is in it."
+    if path.suffix.lower() == ".safetensors":
+        return "Add the folder in which it lies, with its config.json."
+    return "Export it to ONNX where it was made."
 
 
 def unneeded(files: Sequence[Path]) -> Callable[[str, list[str]], list[str]]:
