@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from tests.clients.environments import node_folder, run_node
 from tests.clients.houses import Served, canned
-from tests.clients.pictures import photo
 
 pytestmark = pytest.mark.heavy
 
@@ -41,13 +40,6 @@ def node(script: str, *arguments: str) -> Any:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with canned(tmp_path_factory.mktemp("house"), max_body_bytes=4 << 20, default_model=DETR) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "cats.jpg"
-    path.write_bytes(photo())
-    return path
 
 
 def test_item_03_all_three_tasks_make_the_round_trip(house: Served, picture: Path) -> None:

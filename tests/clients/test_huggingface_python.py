@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.clients.environments import environment, run
 from tests.clients.houses import Served, canned
-from tests.clients.pictures import noise, photo
+from tests.clients.pictures import noise
 
 pytestmark = pytest.mark.heavy
 
@@ -35,13 +35,6 @@ def client(version: str, script: str, *arguments: str, **variables: str) -> Any:
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with canned(tmp_path_factory.mktemp("house"), max_body_bytes=4 << 20, default_model=DETR) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "cats.jpg"
-    path.write_bytes(photo())
-    return path
 
 
 ROUND_TRIP = """

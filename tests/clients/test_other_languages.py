@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from tests.clients.environments import environment, node_folder, run, run_node
 from tests.clients.houses import Served, canned
-from tests.clients.pictures import photo
 
 pytestmark = pytest.mark.heavy
 
@@ -187,13 +186,6 @@ INSTALLED = {
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with canned(tmp_path_factory.mktemp("house"), max_body_bytes=LIMIT) as served:
         yield served
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("picture") / "cats.jpg"
-    path.write_bytes(photo())
-    return path
 
 
 def check(answers: Any) -> None:
