@@ -104,7 +104,9 @@ def test_an_unknown_processor_is_refused_by_name() -> None:
         ("Eomt", {"do_split_image": True}, "cuts a picture into several"),
         ("DPT", {"do_pad": True}, "pads with the mean colour"),
         ("Sapiens2", {"do_pad": True}, "pads its pictures"),
-        ("MaskFormer", {"pad_size": {"height": 800, "width": 800}, "do_pad": True}, "pads with the mean colour"),
+        ("MaskFormer", {"pad_size": {"height": 800, "width": 800}, "do_pad": False}, "pads with the mean colour"),
+        ("Mask2Former", {"pad_size": {"height": 800, "width": 800}}, "pads with the mean colour"),
+        ("RfDetr", {"pad_size": {"height": 800, "width": 800}}, "pads with the mean colour"),
         ("PPLCNet", {"resample": 3}, "otherwise than bilinearly"),
     ],
 )

@@ -44,6 +44,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Json] = {}
 
 
+MASK = "pixel_mask"
+"""The input of DETRs that tells which pixels are the picture's, (n, h, w) of 0 and 1."""
+
+
 class Pixels(msgspec.Struct, frozen=True, kw_only=True):
     """A graph input that takes pictures: families hand over raw pixels, the runtime puts the arithmetic into the graph.
 

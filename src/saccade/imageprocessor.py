@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from saccade.card import Pixels
+from saccade.card import MASK, Pixels
 from saccade.errors import TooLarge, UnsupportedModel
 from saccade.ops import antialias
 from saccade.ops.resize import Frame
@@ -94,7 +94,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "ConditionalDetr": DETR,
     "DeformableDetr": DETR,
     "Yolos": DETR,
-    "RfDetr": kind(BILINEAR, SHORT_800, IMAGENET, square=False),
+    "RfDetr": kind(BILINEAR, SHORT_800, IMAGENET, square=False, do_pad=True),
     "RTDetr": kind(BILINEAR, square(640), IMAGENET, square=False, do_normalize=False),
     "Mask2Former": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
     "MaskFormer": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
@@ -128,10 +128,10 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
 """Those whose pictures torchvision resizes."""
 MASKED = frozenset({"Detr", "ConditionalDetr", "DeformableDetr"})
-"""Those whose models are told which pixels are the picture's where it is padded to one size (``pad_size``)."""
-MASK = "pixel_mask"
-"""The input that tells it, (1, h, w) of 0 and 1. What is padded is 0 after the arithmetic, or as near to it as bytes
-come; a graph that was made here makes it 0."""
+"""Those whose models are told which pixels are the picture's where it is padded to one size (``pad_size``). What is
+padded is 0 after the arithmetic, or as near to it as bytes come; a graph that was made here makes it 0."""
+PADDING = frozenset({"Mask2Former", "MaskFormer"})
+"""Those that pad to ``pad_size`` whatever ``do_pad`` says."""
 
 Size = tuple[int, int]
 
@@ -159,7 +159,7 @@ class ImageProcessor:
         prepared = self.padded(inside)
         hw, input_hw = size_of(image_rgb), size_of(prepared)
         tensors: dict[str, NDArray[Any]] = {"": prepared[None]}
-        if self.padding and self.kind in MASKED:
+        if self.masks:
             tensors[MASK] = np.zeros((1, *input_hw), np.int64)
             tensors[MASK][:, : inside.shape[0], : inside.shape[1]] = 1
         return tensors, Frame(hw, input_hw, input_hw[1] / hw[1], input_hw[0] / hw[0])
@@ -218,6 +218,11 @@ class ImageProcessor:
             return None
         edge = self.facts["size"]
         return edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
+
+    @property
+    def masks(self) -> bool:
+        """Whether :data:`MASK` is told."""
+        return self.kind in MASKED and self.padding is not None
 
     def padded(self, image_rgb: ByteArray) -> ByteArray:
         """Filled up at the right and the bottom, to be black before the arithmetic or after it.
@@ -309,7 +314,7 @@ def unsupported(name: str, facts: Mapping[str, Any]) -> None:
         raise UnsupportedModel("The model resizes otherwise than bilinearly with torchvision, which is not done here.")
     if name == "Sapiens2" and facts["do_pad"]:
         raise UnsupportedModel("The model pads its pictures (do_pad of Sapiens2), which is not done here.")
-    if facts.get("pad_size") and facts["do_pad"] and name not in MASKED:
+    if facts.get("pad_size") and (facts["do_pad"] or name in PADDING) and name not in MASKED:
         raise UnsupportedModel("The model pads with the mean colour (pad_size), which is not done here.")
 
 

@@ -152,6 +152,30 @@ def test_a_second_input_is_found_by_its_name(opened: Opener) -> None:
     np.testing.assert_array_equal(output, normalised(picture(1, 1), Pixels()) * 2)
 
 
+@pytest.mark.parametrize(("sides", "counted"), [(("mh", "mw"), 5 * 7), ((64, 64), 64 * 64)])
+def test_a_graph_that_wants_a_mask_gets_one_of_the_whole_picture_where_nothing_is_padded(
+    opened: Opener, sides: Sequence[int | str], counted: int
+) -> None:
+    """As DETRs are exported, whose masks some exporters leave at 64 by 64 pixels."""
+    nodes = [
+        helper.make_node("ReduceSum", ["pixel_mask", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "zero"], ["seen"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], axes=[1], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["none"]),
+        helper.make_node("Add", ["none", "seen"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
+        helper.make_tensor("zero", TensorProto.FLOAT, [1], [0.0]),
+    ]
+    session = opened(nodes, {**FREE, "pixel_mask": ("n", *sides)}, {"": IMAGENET}, constants=constants)
+    (output,) = session.run({"": picture(count=2)})
+    assert output.shape == (2, 5, 7)
+    assert set(output.flat) == {counted}
+    (output,) = session.run({"": picture(), "pixel_mask": np.zeros((1, 64, 64), np.int64)})
+    assert set(output.flat) == {0}
+
+
 def test_outputs_belong_to_the_caller(opened: Opener) -> None:
     session = opened(IDENTITY, FREE)
     (first,) = session.run({"x": np.ones((1, 3, 2, 2), np.float32)})

@@ -729,6 +729,22 @@ def test_a_ready_graph_of_a_size_that_no_picture_is_brought_to_is_refused(
         Local([tmp_path]).find("m")
 
 
+@pytest.mark.parametrize(("facts", "fits"), [({}, False), ({"do_pad": False}, True)])
+def test_a_ready_graph_that_cannot_be_told_what_is_padded_is_refused(
+    tmp_path: Path, facts: dict[str, object], fits: bool
+) -> None:
+    folder = hub_folder(tmp_path / "m", "DetrForObjectDetection")
+    onnx_file(folder / "model.onnx", hw=("h", "w"))
+    size = {"height": 640, "width": 640}
+    processor = {"image_processor_type": "DetrImageProcessor", "size": size, "pad_size": size, **facts}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    if fits:
+        assert Local([tmp_path]).find("m") is not None
+        return
+    with pytest.raises(UnsupportedModel, match=r"pads pictures \(pad_size\), and its graph model\.onnx has no input"):
+        Local([tmp_path]).find("m")
+
+
 @pytest.mark.parametrize("hw", [("h", "w"), (640, "w")])
 def test_a_ready_graph_of_any_size_takes_pictures_as_they_are_prepared(
     tmp_path: Path, hw: tuple[int | str, int | str]

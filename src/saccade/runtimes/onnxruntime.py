@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.card import Card, Pixels
+from saccade.card import MASK, Card, Pixels
 from saccade.discover import nvidia_driver
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
 from saccade.ops.grids import Grids
 from saccade.runtimes.graph_files import together, unread
-from saccade.runtimes.session import Compute, Session, cut_off, filled_up, suited
+from saccade.runtimes.session import Compute, Session, cut_off, filled_up, masked, suited
 
 TYPES: dict[str, str] = {
     "tensor(float)": "float32",
@@ -137,6 +137,8 @@ class OnnxSession:
         """
         if self.session is None:
             raise RunFailed(f"The model '{self.name}' is closed.")
+        if (mask := self.inputs.get(MASK)) is not None:
+            tensors = masked(tensors, mask.shape)
         feeds: dict[str, NDArray[Any]] = {}
         for name, tensor in tensors.items():
             given = self.inputs.get(name) if name else self.image

@@ -26,7 +26,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.card import Card, Pixels
+from saccade.card import MASK, Card, Pixels
 from saccade.discover import trim
 from saccade.errors import CorruptFiles, Overloaded, RunFailed, UnsupportedModel, short_of
 from saccade.ops.branches import deferred
@@ -45,7 +45,7 @@ from saccade.runtimes.openvino_graph import (
 )
 from saccade.runtimes.openvino_grids import Part, without_ends
 from saccade.runtimes.openvino_tokens import with_full_steps
-from saccade.runtimes.session import Compute, Session, cut_off
+from saccade.runtimes.session import Compute, Session, cut_off, masked
 
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -180,6 +180,8 @@ class OpenVinoSession:
 
     def _feeds(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """One contiguous array of the graph's type per input, in the graph's order."""
+        if (mask := self._by_name.get(MASK)) is not None:
+            tensors = masked(tensors, mask.sizes)
         feeds: list[NDArray[Any] | None] = [None] * len(self._inputs)
         for name, tensor in tensors.items():
             given = self._by_name.get(name) if name else self._image

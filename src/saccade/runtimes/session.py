@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.card import Card, Pixels
+from saccade.card import MASK, Card, Pixels
 from saccade.ops.grids import Grids
 
 
@@ -70,6 +70,15 @@ def filled_up(tensor: NDArray[Any], shape: Sequence[object]) -> NDArray[Any]:
     if not isinstance(wanted, int) or wanted <= len(tensor):
         return tensor
     return np.concatenate([tensor, np.zeros((wanted - len(tensor), *tensor.shape[1:]), tensor.dtype)])
+
+
+def masked(tensors: Mapping[str, NDArray[Any]], shape: Sequence[object]) -> Mapping[str, NDArray[Any]]:
+    """The tensors with a mask of this shape, as exports of DETRs take it also where nothing is padded."""
+    picture = tensors.get("")
+    if MASK in tensors or picture is None or len(shape) != 3:
+        return tensors
+    sides = [side if isinstance(side, int) else size for side, size in zip(shape[1:], picture.shape[1:3], strict=True)]
+    return {**tensors, MASK: np.ones((len(picture), *sides), np.int64)}
 
 
 def cut_off(

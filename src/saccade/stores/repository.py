@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from saccade import imageprocessor
-from saccade.card import Json
+from saccade.card import MASK, Json
 from saccade.errors import CorruptFiles, UnsupportedModel
 from saccade.stores import architectures, graph, recognise
 from saccade.stores import labels as shared
@@ -68,6 +68,7 @@ def read(folder: Path, name: str) -> Repository:
         preprocessor = {"pretrained_cfg": config["pretrained_cfg"]}
     if header is not None and preprocessor is not None:
         check_size(header, files[0].name, preprocessor, name)
+        check_mask(header, files[0].name, preprocessor, name)
     return Repository(
         architecture=known,
         runtime=runtime,
@@ -156,6 +157,21 @@ def check_size(header: graph.Header, file: str, preprocessor: Mapping[str, Any],
         raise UnsupportedModel(
             f"The graph {file} of '{name}' takes pictures of {hw[0]}×{hw[1]} pixels, and its {PREPROCESSOR} makes "
             f"them {made[0]}×{made[1]}. Write the graph's size there, or export the graph anew for this or any size."
+        )
+
+
+def check_mask(header: graph.Header, file: str, preprocessor: Mapping[str, Any], name: str) -> None:
+    """Raises UnsupportedModel if pictures are padded and a ready graph cannot be told where: boxes would be off."""
+    if MASK in [port.name for port in header.inputs]:
+        return
+    try:
+        masks = imageprocessor.of(preprocessor).masks
+    except UnsupportedModel:  # its family tells, or knows better
+        return
+    if masks:
+        raise UnsupportedModel(
+            f"The {PREPROCESSOR} of '{name}' pads pictures (pad_size), and its graph {file} has no input {MASK} that "
+            f"tells where. Leave it out, so that a graph is made of {PLAIN}, or export it anew with that input."
         )
 
 
