@@ -642,6 +642,22 @@ def test_an_adapter_without_its_model_says_how_it_becomes_one(tmp_path: Path, co
         assert Local([tmp_path]).find("runs/lora") is not None
 
 
+def test_an_adapter_hides_no_model_beside_it_or_inside_it(tmp_path: Path) -> None:
+    for name in ("run", "run/checkpoint-500", "exported"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    store = Local([tmp_path])
+    assert [*store.problems()] == ["exported", "run"]
+    hub_folder(tmp_path / "run" / "merged")
+    onnx_file(tmp_path / "exported" / "yolo.onnx")
+    assert {card.name for card in store.cards()} == {"run/merged", "exported/yolo"}
+    assert "merge_and_unload()" in store.problems()["run/checkpoint-500"].message
+    assert [card.name for card in Local([tmp_path / "run"]).cards()] == ["merged"]
+    (tmp_path / "exported" / "yolo.onnx").unlink()
+    shutil.copy(tmp_path / "run" / "merged" / "model.safetensors", tmp_path / "exported")
+    assert "merge_and_unload()" in store.problems()["exported"].message, "weights alone are no model"
+
+
 def test_a_checkpoint_of_which_nothing_says_how_pictures_are_prepared_is_not_guessed_at(tmp_path: Path) -> None:
     folder = hub_folder(tmp_path / "m")
     (folder / "preprocessor_config.json").unlink()

@@ -220,7 +220,7 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
     if os.path.isfile(path):
         stamps[path.parent] = modified(path.parent)
         yield from (entry for entry in folder_entries(path.parent, "", {}, DEPTH) if entry.path == path)
-    elif is_repository(path):
+    elif is_repository(path) or is_adapter(path, stamps):
         stamps[path] = modified(path)
         yield Entry(name=path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     else:
@@ -230,13 +230,21 @@ def root(path: Path, stamps: dict[Path, int]) -> Iterator[Entry]:
 def is_repository(folder: Path) -> bool:
     """Whether a folder is one model of the Hub: other programs, too, write a config.json beside graphs."""
     if not os.path.isfile(folder / repository.CONFIG):
-        return os.path.isfile(folder / repository.ADAPTER)
+        return False
     try:
         config = json.loads((folder / repository.CONFIG).read_bytes())
         others = any(PurePosixPath(name).suffix.lower() in GRAPHS for name in os.listdir(folder))
     except (OSError, ValueError, RecursionError):
         return True
     return not others or (isinstance(config, dict) and any(key in config for key in repository.TELLING))
+
+
+def is_adapter(folder: Path, stamps: dict[Path, int]) -> bool:
+    """Whether a folder is an adapter and no more: a graph may lie beside it, or what it was merged into inside it."""
+    if not os.path.isfile(folder / repository.ADAPTER):
+        return False
+    inside = folder_entries(folder, "", stamps, DEPTH)
+    return not any(entry.kind in GRAPHS or os.path.isfile(entry.path / repository.CONFIG) for entry in inside)
 
 
 def folder_entries(folder: Path, prefix: str, stamps: dict[Path, int], depth: int) -> Iterator[Entry]:
@@ -268,7 +276,7 @@ def subfolder(path: Path, prefix: str, beside_it: set[str], stamps: dict[Path, i
     """What one folder inside another holds: a model in it, an export, a cached repository, or more models."""
     if path.name.startswith(CACHE_PREFIX):
         yield from cached(path, stamps)
-    elif is_repository(path):
+    elif is_repository(path) or is_adapter(path, stamps):
         stamps[path] = modified(path)
         yield Entry(name=prefix + path.name, path=path, kind="", sidecar=beside(path.parent, path.name))
     elif (end := next((end for end in EXPORTS if path.name.endswith(end)), None)) is not None:

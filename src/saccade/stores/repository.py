@@ -53,7 +53,8 @@ def read(folder: Path, name: str) -> Repository:
         CorruptFiles: a file is missing, damaged or cut off.
         UnsupportedModel: no family reads its architecture, or its weights are pickles.
     """
-    if (folder / ADAPTER).is_file() and not any((folder / file).is_file() for file in (*GRAPHS, SHARDED, PLAIN)):
+    is_whole = (folder / CONFIG).is_file() and any((folder / file).is_file() for file in (*GRAPHS, SHARDED, PLAIN))
+    if (folder / ADAPTER).is_file() and not is_whole:
         raise UnsupportedModel(
             f"'{name}' holds an adapter (PEFT), which only changes another model. Merge the two with "
             "merge_and_unload(), save what comes of it with save_pretrained(), and the image processor beside it."
