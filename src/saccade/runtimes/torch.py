@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
-from saccade.errors import RunFailed, first_line
+from saccade.errors import RunFailed, first_line, short_of
 from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute, Session
 from saccade.runtimes.transformers import libraries, module
@@ -49,7 +49,9 @@ class TorchSession:
             except (RuntimeError, ValueError, TypeError, IndexError) as error:
                 shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (*pictures, *others.values()))
                 reason = first_line(error)
-                raise RunFailed(f"The model '{self._name}' failed on an input of shape {shapes}: {reason}") from None
+                raise short_of(error) or RunFailed(
+                    f"The model '{self._name}' failed on an input of shape {shapes}: {reason}"
+                ) from None
             return [output.float().cpu().numpy() for output in outputs]
 
     def _given(self, tensor: NDArray[Any], name: str) -> Any:
