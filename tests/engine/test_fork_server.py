@@ -21,7 +21,7 @@ import pytest
 from tests.engine.shelf import Shelf, picture, running
 
 from saccade.call import Call
-from saccade.engine import Engine, Rules
+from saccade.engine import Engine, Rules, fork_server
 from saccade.engine.fork_server import ForkServer, Parent
 from saccade.engine.fork_server_process import NUMBER
 from saccade.engine.fresh import Fresh
@@ -159,6 +159,8 @@ def test_the_process_is_let_go_when_no_worker_is_needed_and_comes_back_for_the_n
                 await asyncio.sleep(0.02)
             assert not engine.info()["fork_server"]
             assert engine.info()["fork_server_bytes"] == 0
+            await asyncio.sleep(0.5)
+            assert not others(engine), "it came back although nobody needs it"
             await asyncio.gather(engine.load("n"), engine.load("o"))
             assert all(map(is_copy, pids(engine)))
             assert await settled(engine) != first
@@ -188,6 +190,27 @@ def test_the_process_stays_as_long_as_workers_are_needed(run: Run, monkeypatch: 
                 await engine.unload("m")
                 await engine.load("m")
             assert others(engine) == {there}
+
+    run(main())
+
+
+def test_the_process_stays_while_a_worker_is_made_of_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.engine.fork_server.REST_S", 0.2)
+
+    async def slow(parent: Parent) -> Fresh:
+        await asyncio.sleep(1)
+        return await copy(parent)
+
+    copy = fork_server._copy
+    monkeypatch.setattr(fork_server, "_copy", slow)
+
+    async def main() -> None:
+        server = ForkServer("simulated")
+        server.start()
+        worker = await server.worker()
+        assert isinstance(worker.process, Adopted)
+        await worker.end()
+        await server.close()
 
     run(main())
 
