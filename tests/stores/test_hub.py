@@ -205,12 +205,36 @@ def test_pickles_and_unknown_architectures_are_refused_before_weights_travel(tmp
     llama = contents(hub_folder(tmp_path / "llama", "LlamaForCausalLM"))
     fake.repositories["me/llama"] = {**llama, "model.safetensors": weights}
     fake.repositories["me/empty"] = {"README.md": b"x"}
+    fake.repositories["me/adapter"] = {**source, "adapter_config.json": b"{}", "adapter_model.safetensors": weights}
     hub = Hub(tmp_path / "home", endpoint=fake.url)
-    for name, words in (("me/pickled", "any code"), ("me/llama", "LlamaForCausalLM"), ("me/empty", r"no config\.json")):
+    for name, words in (
+        ("me/pickled", "any code"),
+        ("me/llama", "LlamaForCausalLM"),
+        ("me/empty", r"no config\.json"),
+        ("me/adapter", r"holds an adapter \(PEFT\)"),
+    ):
         with pytest.raises(UnsupportedModel, match=words):
             hub.pull(name)
     assert "model.safetensors" not in fake.asked
     assert "pytorch_model.bin" not in fake.asked
+
+
+def test_a_checkpoint_without_its_processor_is_refused_before_weights_travel(tmp_path: Path, fake: Fake) -> None:
+    files = contents(hub_folder(tmp_path / "source"))
+    del files["preprocessor_config.json"]
+    fake.repositories["owner/vit"] = files
+    hub = Hub(tmp_path / "home", endpoint=fake.url)
+    with pytest.raises(CorruptFiles, match="'owner/vit' has no preprocessor_config"):
+        hub.pull("owner/vit")
+    assert fake.asked == ["config.json"]
+    assert hub.find("owner/vit") is None
+    config = json.loads(files["config.json"])
+    for name, beside in {
+        "timm": {"config.json": json.dumps({**config, "pretrained_cfg": {}}).encode()},
+        "ready": {"model.onnx": onnx_file(tmp_path / "model.onnx").read_bytes()},
+    }.items():
+        fake.repositories[f"owner/{name}"] = {**files, **beside}
+        assert hub.pull(f"owner/{name}").name == f"owner/{name}"
 
 
 def test_bytes_that_differ_from_the_listed_hash_are_refused(tmp_path: Path, fake: Fake) -> None:

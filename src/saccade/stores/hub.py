@@ -110,6 +110,8 @@ class Hub:
         draft.mkdir(parents=True, exist_ok=True)
         single = lone_graph(listed)
         graphs = repository.GRAPHS
+        if single is None and repository.ADAPTER in listed and listed.keys().isdisjoint(repository.WEIGHTS):
+            raise repository.adapter(ref)
         if single is None:
             self.some(repo, facts.sha, FACTS, listed, draft, progress)
             if supported(ref, draft).words:
@@ -119,6 +121,8 @@ class Hub:
         if wanted == (repository.SHARDED,):
             table = self.file(repo, facts.sha, listed[repository.SHARDED], draft, silent)
             wanted = shards(ref, repository.document(table, ref), listed)
+        if single is None and wanted[0] not in graphs:
+            check_prepared(ref, draft)
         for name in wanted:
             self.file(repo, facts.sha, listed[name], draft, progress)
         shutil.rmtree(draft / ".cache", ignore_errors=True)
@@ -209,6 +213,12 @@ def supported(ref: str, draft: Path) -> architectures.Architecture:
             f"'{ref}' has no {repository.CONFIG} and not exactly one ONNX file, so that nothing says how to read it."
         )
     return repository.architecture(repository.document(draft / repository.CONFIG, ref), ref)
+
+
+def check_prepared(ref: str, draft: Path) -> None:
+    """Raises CorruptFiles before the weights travel, if nothing says how pictures are prepared for them."""
+    if repository.processor(draft, ref, repository.document(draft / repository.CONFIG, ref))[1] is None:
+        raise repository.unprepared(ref)
 
 
 def weights(ref: str, listed: Mapping[str, Any], graphs: tuple[str, ...] = repository.GRAPHS) -> tuple[str, ...]:

@@ -373,14 +373,9 @@ def read(entry: Entry, files: tuple[tuple[str, int, int], ...]) -> Card:
 
 
 def prepared(card: Card) -> Card:
-    """Raises CorruptFiles if nothing says how the pictures of a checkpoint are prepared: a guess would be answered, and
-    be wrong for most."""
+    """Raises CorruptFiles if nothing says how the pictures of a checkpoint are prepared."""
     if card.runtime == "torch" and card.config.get("preprocessor") is None:
-        raise CorruptFiles(
-            f"'{card.name}' has no {repository.PREPROCESSOR}, which says how its pictures are prepared. Save that of "
-            "the model that it was trained from beside its config.json: "
-            "AutoImageProcessor.from_pretrained(MODEL).save_pretrained(FOLDER)."
-        )
+        raise repository.unprepared(card.name)
     return card
 
 

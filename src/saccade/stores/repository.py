@@ -19,6 +19,7 @@ GRAPHS: tuple[str, ...] = ("openvino_model.xml", "onnx/model.onnx", "model.onnx"
 """Ready graphs, best first; they open faster than weights that must be converted."""
 PLAIN = "model.safetensors"
 SHARDED = "model.safetensors.index.json"
+WEIGHTS = (*GRAPHS, SHARDED, PLAIN)
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 CONFIG, PREPROCESSOR, PROCESSOR = "config.json", "preprocessor_config.json", "processor_config.json"
 ADAPTER = "adapter_config.json"
@@ -53,20 +54,15 @@ def read(folder: Path, name: str) -> Repository:
         CorruptFiles: a file is missing, damaged or cut off.
         UnsupportedModel: no family reads its architecture, or its weights are pickles.
     """
-    is_whole = (folder / CONFIG).is_file() and any((folder / file).is_file() for file in (*GRAPHS, SHARDED, PLAIN))
+    is_whole = (folder / CONFIG).is_file() and any((folder / file).is_file() for file in WEIGHTS)
     if (folder / ADAPTER).is_file() and not is_whole:
-        raise UnsupportedModel(
-            f"'{name}' holds an adapter (PEFT), which only changes another model. Merge the two with "
-            "merge_and_unload(), save what comes of it with save_pretrained(), and the image processor beside it."
-        )
+        raise adapter(name)
     config = document(folder / CONFIG, name)
     known = architecture(config, name)
     runtime, files, header = weights(folder, name, () if known.words else GRAPHS)
-    extra, preprocessor = processor(folder, name)
+    extra, preprocessor = processor(folder, name, config)
     tokens = [folder / file for file in TOKENIZER if known.words and (folder / file).is_file()]
     names: list[Json] = [*architectures.named(config)]
-    if preprocessor is None and "pretrained_cfg" in config:
-        preprocessor = {"pretrained_cfg": config["pretrained_cfg"]}
     if header is not None and preprocessor is not None:
         check_size(header, files[0].name, preprocessor, name)
         check_mask(header, files[0].name, preprocessor, name)
@@ -95,14 +91,32 @@ def architecture(config: Mapping[str, Any], name: str) -> architectures.Architec
     raise UnsupportedModel(f"'{name}' is of the architecture {what}, {why or 'which no family reads'}.")
 
 
-def processor(folder: Path, name: str) -> tuple[tuple[Path, ...], dict[str, Any] | None]:
-    """How pictures are prepared, and the file that says so: of its own, or the one of pictures and texts together."""
+def processor(folder: Path, name: str, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], dict[str, Any] | None]:
+    """How pictures are prepared, and the file that says so: of its own, or the one of pictures and texts together;
+    timm says it in the configuration."""
     path = folder / PREPROCESSOR
     if path.is_file():
         return (path,), document(path, name)
     path = folder / PROCESSOR
     found = document(path, name).get("image_processor") if path.is_file() else None
-    return ((path,), found) if isinstance(found, dict) else ((), None)
+    if isinstance(found, dict):
+        return (path,), found
+    return (), {"pretrained_cfg": config["pretrained_cfg"]} if "pretrained_cfg" in config else None
+
+
+def adapter(name: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"'{name}' holds an adapter (PEFT), which only changes another model. Merge the two with "
+        "merge_and_unload(), save what comes of it with save_pretrained(), and the image processor beside it."
+    )
+
+
+def unprepared(name: str) -> CorruptFiles:
+    """Nothing says how the pictures of a checkpoint are prepared: a guess would be answered, and be wrong for most."""
+    return CorruptFiles(
+        f"'{name}' has no {PREPROCESSOR}, which says how its pictures are prepared. Save that of the model that it was "
+        "trained from beside its config.json: AutoImageProcessor.from_pretrained(MODEL).save_pretrained(FOLDER)."
+    )
 
 
 def weights(
