@@ -227,7 +227,9 @@ def test_the_graph_of_a_checkpoint_that_was_written_over_is_deleted(data: Path, 
     noted = msgspec.structs.replace(card, revision="v1")
     for one in (card, larger, noted, written_over):
         converter.convert(one)
-    kept = {converter.folder(one) for one in (larger, noted, written_over)}
+    elsewhere = msgspec.structs.replace(card, revision="ba9876543210", files=("/other/vit/model.safetensors",))
+    converter.convert(elsewhere)
+    kept = {converter.folder(one) for one in (larger, noted, written_over, elsewhere)}
     assert set((tmp_path / "graphs").iterdir()) == kept
 
 

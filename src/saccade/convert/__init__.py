@@ -85,9 +85,8 @@ class Converter:
         if card.runtime != CHECKPOINT or card.family == OWN_PROCESSOR:
             return card
         folder = self.folder(card)
-        try:
-            outcome = msgspec.json.decode((folder / REPORT).read_bytes(), type=Outcome)
-        except (OSError, msgspec.MsgspecError):
+        outcome = reported(folder)
+        if outcome is None:
             return None
         if outcome.report is None and outcome.version != saccade.__version__:
             return None
@@ -124,6 +123,7 @@ class Converter:
             )
             if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
                 raise self._lacking(card, outcome.extra) if self._is_lacking(outcome.error) else error_of(outcome, card)
+            outcome = msgspec.structs.replace(outcome, origin=card.files[0])
             (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
             Path(draft).rename(folder)
             Path(draft).mkdir()
@@ -139,9 +139,11 @@ class Converter:
         shutil.rmtree(self.folder(card), ignore_errors=True)
 
     def outdated(self, card: Card) -> list[Path]:
-        """The graphs of what the files of this model were before."""
+        """The graphs of what the files of this model were before; another of its name, which lies elsewhere, keeps its
+        own."""
         written = re.compile(re.escape(card.name.replace("/", "--")) + r"-[0-9a-f]{12}-\d+")
-        return [path for path in self.home.iterdir() if written.fullmatch(path.name) and path != self.folder(card)]
+        others = [path for path in self.home.iterdir() if written.fullmatch(path.name) and path != self.folder(card)]
+        return [path for path in others if (old := reported(path)) is not None and old.origin == card.files[0]]
 
     def folder(self, card: Card) -> Path:
         """Where the graph of a checkpoint lies; a revision may be what somebody wrote beside it, and is no path."""
@@ -213,6 +215,14 @@ class Converter:
             f"The Python of 'converter_python' has not all that converting '{card.name}' needs. Install it there, in a "
             f"checkout of saccade: pip install '.[{extra or 'transformers'}]'"
         )
+
+
+def reported(folder: Path) -> Outcome | None:
+    """What came of a checkpoint whose graph would lie in this folder, if that is known."""
+    try:
+        return msgspec.json.decode((folder / REPORT).read_bytes(), type=Outcome)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def failed(card: Card, code: int, said: str) -> str:

@@ -81,7 +81,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """A report, or the error's class and sentence. ``version`` is the saccade that came to it: another one tries again
-    what failed. ``unfed``: the checkpoint does not take pictures as its family prepares them."""
+    what failed. ``unfed``: the checkpoint does not take pictures as its family prepares them. ``origin`` is where it
+    lies."""
 
     report: Report | None = None
     error: str | None = None
@@ -89,6 +90,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     extra: str | None = None
     unfed: bool = False
     version: str = saccade.__version__
+    origin: str = ""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
