@@ -178,15 +178,18 @@ def timed(model: Model, tensors: Any) -> tuple[list[NDArray[Any]], float]:
 
 
 def output_error(expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float | None:
-    """The worst output's error; None if shapes differ, as those of graphs do that choose their objects themselves."""
+    """The worst output's error; None if shapes differ, as those of graphs do that choose their objects themselves.
+
+    Whole numbers are counts or classes, which are no nearer to one than to another.
+    """
     if [one.shape for one in expected] != [other.shape for other in found]:
         return None
-    worst = 0.0
+    errors = []
     for one, other in zip(expected, found, strict=True):
-        if one.size:
+        if one.size and one.dtype.kind == "f":
             error = float(np.sqrt(np.mean(np.square(one.astype(np.float64) - other.astype(np.float64)))))
-            worst = max(worst, error / max(float(one.std()), 1e-9))
-    return worst
+            errors.append(error / max(float(one.std()), 1e-9))
+    return max(errors, default=None)
 
 
 class Tally:

@@ -1,4 +1,4 @@
-"""A detector that costs nothing, and photos for it."""
+"""Models that cost nothing, and photos for them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,30 @@ def detector(path: Path, dynamic: bool = False) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     facts = {"task": "detect", "names": str(NAMES), "stride": "32", "imgsz": f"[{SIDE}, {SIDE}]", "license": "MIT"}
+    helper.set_model_props(model, facts)
+    onnx.save(model, path)
+    return path
+
+
+def mapper(path: Path, task: str) -> Path:
+    """A graph of the mean of red, green and blue at each pixel: as "depth" 0 … 1, as "semantic" whether above 0.5."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    depth = task == "depth"
+    nodes = [helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1], keepdims=int(depth))]
+    last = helper.make_node("Identity", ["mean"], ["output0"])
+    if not depth:
+        nodes.append(helper.make_node("Greater", ["mean", "half"], ["above"]))
+        last = helper.make_node("Cast", ["above"], ["output0"], to=TensorProto.UINT8)
+    kind, shape = (TensorProto.FLOAT, [1, 1, SIDE, SIDE]) if depth else (TensorProto.UINT8, [1, SIDE, SIDE])
+    graph = helper.make_graph(
+        [*nodes, last],
+        task,
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("output0", kind, shape)],
+        [] if depth else [constant("half", np.array(0.5, np.float32))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    facts = {"task": task, "names": str(NAMES), "stride": "32", "imgsz": f"[{SIDE}, {SIDE}]", "license": "MIT"}
     helper.set_model_props(model, facts)
     onnx.save(model, path)
     return path

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from lamps import Typed, detector, photo
+from lamps import Typed, detector, mapper, photo
 
 from saccade import media
 
@@ -33,6 +33,20 @@ def test_a_photo_is_answered_with_its_objects(typed: Typed, models: Path, photos
     assert "160×120" in told.stdout
     assert "1 lamp" in told.stdout
     assert "40  20  120  100" in told.stdout
+
+
+def test_a_depth_map_is_told_by_its_range(typed: Typed, tmp_path: Path) -> None:
+    mapper(tmp_path / "deep" / "deep.onnx", "depth")
+    picture = np.zeros((120, 160, 3), np.uint8)
+    picture[:, 80:] = 204
+    cv2.imwrite(str(tmp_path / "photo.png"), picture)
+    told = typed("predict", "photo.png", "-m", "deep", "--models", tmp_path / "deep", "--precision", "f32")
+    assert told.exit_code == 0, told.output
+    assert "depth from 0 to 0.8" in told.stdout
+    assert "score" not in told.stdout
+    told = typed("predict", "photo.png", "-m", "deep", "--models", tmp_path / "deep", "--precision", "f32", "--json")
+    (item,) = found(told.stdout)[0]["results"]
+    assert (item["name"], item["min"], item["max"]) == ("depth", 0, pytest.approx(0.8))
 
 
 def test_of_many_photos_a_line_is_shown_of_each_and_the_boxes_of_the_first_five(

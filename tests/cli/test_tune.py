@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from lamps import Typed
+import pytest
+from lamps import Typed, mapper
 from msgspec.structs import replace
 
 from saccade import media
@@ -104,6 +105,16 @@ def test_verify_compares_the_two_precisions(typed: Typed, models: Path, photos: 
     assert "photos/" not in own
     assert "outputs' error" not in own
     assert "They agree." in shown
+
+
+@pytest.mark.parametrize("task", ["depth", "semantic"])
+def test_verify_counts_the_pixels_of_maps_and_no_objects(typed: Typed, tmp_path: Path, task: str) -> None:
+    shown = typed("verify", "map", "--models", mapper(tmp_path / "map" / "map.onnx", task).parent).stdout
+    assert "equal pixels" in shown
+    assert "found by both" not in shown
+    assert "only by" not in shown
+    # Classes are no nearer to one than to another.
+    assert ("outputs' error" in shown) == (task == "depth")
 
 
 def test_verify_leaves_out_the_videos_that_lie_beside_the_pictures(typed: Typed, models: Path, photos: Path) -> None:

@@ -392,7 +392,7 @@ class _Table(Printer):
             f"[bold]{escape(printable(found.source))}[/bold]{frame}  {width}×{height}  "
             f"{escape(printable(_summary(items)))}  [dim]{spent:.0f} ms[/dim]{escape(printable(saved))}"
         )
-        if items and found.frame is None and self._details > 0:
+        if items and "min" not in items[0] and found.frame is None and self._details > 0:
             self._details -= 1
             self.console.print(_rows(items))
 
@@ -432,6 +432,8 @@ def _document(found: Found) -> dict[str, Any]:
 def _summary(items: list[dict[str, Any]]) -> str:
     if not items:
         return "nothing found"
+    if "min" in items[0]:
+        return f"depth from {items[0]['min']:.3g} to {items[0]['max']:.3g}"
     if "box" not in items[0]:
         return f"{items[0]['name']} ({items[0]['confidence']:.2f})"
     return ", ".join(f"{count} {name}" for name, count in Counter(item["name"] for item in items).most_common())

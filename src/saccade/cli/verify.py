@@ -78,10 +78,12 @@ def _print(report: Report) -> None:
     different = report.difference
     pictures = ("" if report.own_pictures else "drawn ") + ("picture" if report.images == 1 else "pictures")
     click.echo(f"{report.model}: {report.precision} against f32 on {report.images} {pictures}")
+    objects = [different.matched, different.missing, different.extra]
+    both, exact, fast = objects if different.pixel_share is None else [None] * 3
     rows: list[tuple[str, float | None, str]] = [
-        ("found by both", different.matched, "{:.0f}"),
-        ("only by f32", different.missing, "{:.0f}"),
-        (f"only by {report.precision}", different.extra, "{:.0f}"),
+        ("found by both", both, "{:.0f}"),
+        ("only by f32", exact, "{:.0f}"),
+        (f"only by {report.precision}", fast, "{:.0f}"),
         ("best score among those", different.unmatched_score, "{:.3f}"),
         ("score, largest difference", different.score_max, "{:.4f}"),
         ("score, mean difference", different.score_mean, "{:.4f}"),
