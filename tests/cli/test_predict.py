@@ -234,6 +234,20 @@ def test_saved_pictures_show_what_was_found(typed: Typed, models: Path, photos: 
     assert np.ptp(dark.astype(int)) < 10
 
 
+def test_saved_pictures_of_classes_keep_their_holes(typed: Typed, tmp_path: Path) -> None:
+    mapper(tmp_path / "map" / "map.onnx", "semantic")
+    picture = np.full((64, 64, 3), 230, np.uint8)
+    picture[16:48, 16:48] = 0
+    cv2.imwrite(str(tmp_path / "photo.png"), picture)
+    words = ("-m", "map", "--models", tmp_path / "map", "--classes", "1", "--save", "--json")
+    told = typed("predict", "photo.png", *words)
+    (item,) = found(told.stdout)[0]["results"]
+    assert len(item["segments"]["x"]) >= 4
+    drawn = cv2.imread(found(told.stdout)[0]["saved"]).astype(int)
+    assert np.ptp(drawn[30:34, 30:34], axis=2).max() < 12  # not tinted
+    assert np.ptp(drawn[4:8, 30:34], axis=2).min() > 30
+
+
 def test_saving_needs_no_name_of_a_folder(typed: Typed, models: Path, film: Path, tmp_path: Path) -> None:
     assert typed("predict", film, "-m", "lamps", "--models", models, "--save").exit_code == 0
     assert media.reel((tmp_path / "predictions" / "film.mp4").read_bytes()).frame_count == 10

@@ -188,6 +188,22 @@ def test_the_other_dialects_ask_semantic_models_for_outlines() -> None:
     assert YoloV1().parse(incoming, semantic_desk()).calls[0].options.mask_form == "polygon"
 
 
+@pytest.mark.parametrize("family", ["semantic", "yolo_maps"])
+def test_a_sidecar_or_the_catalogue_says_by_the_family_that_a_model_is_semantic(family: str) -> None:
+    desk = Desk(msgspec.structs.replace(card("yolo11n", "segment"), family=family))
+    ask = Platform().parse(call(), desk)
+    assert (ask.calls[0].options.mask_form, ask.task) == ("rle", "semantic")
+    depth = Desk(msgspec.structs.replace(card("yolo11n", "depth"), family=family))
+    assert Platform().parse(call(), depth).task == "depth"
+
+
+@pytest.mark.parametrize("dialect", [Platform(), Hub(), YoloV1()], ids=lambda dialect: dialect.name)
+def test_semantic_maps_are_drawn_with_their_holes(dialect: Dialect) -> None:
+    words = {"model": "yolo11n", "annotated": "true", "format": "coco"}
+    incoming = form("/", words, {"file": photo()}, match={"model": "yolo11n"})
+    assert dialect.parse(incoming, semantic_desk()).calls[0].options.mask_form == "rle"
+
+
 @pytest.mark.parametrize("form", ["coco", "yolo", "geojson", "csv"])
 def test_an_export_of_a_semantic_model_is_made_of_outlines(form: str) -> None:
     ask = Platform().parse(call({"format": form}), semantic_desk())

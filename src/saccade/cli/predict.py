@@ -93,6 +93,7 @@ def COMMAND(
         nvidia_driver()
 
     options = Options(
+        mask_form="crop",
         classes=_ids(classes),
         candidate_labels=tuple(label.strip() for words in labels for label in words.split(",")) or None,
         **{name: value for name, value in chosen.items() if value is not None},
@@ -276,8 +277,9 @@ def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Fou
         if media.kind(data) in ("video", "animation"):
             return _video(model, source, data, look, place)
         image_rgb = media.decode(data).rgb
-        answer = model.predict(image_rgb, look.options)
-        return [Found(source.name, answer, saved=_save(image_rgb, answer, place) if place else None)]
+        exact = model.predict(image_rgb, look.options)
+        answer = _outlined(exact)
+        return [Found(source.name, answer, saved=_save(_drawn(image_rgb, exact, answer), place) if place else None)]
     except (CallError, RunFailed) as error:
         return [Found(source.name, error=media.with_videos(error.message))]
 
@@ -285,7 +287,6 @@ def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Fou
 def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | None) -> Iterator[Found]:
     """One Found per processed frame; the annotated video grows alongside."""
     from saccade import media
-    from saccade.ops.draw import draw
 
     tracker = _tracker() if look.track else None
     number = 0
@@ -295,11 +296,12 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
         look.bar.frames(source.name, data, look.stride)
         with media.VideoWriter(target, fps=reel.fps / look.stride) if target else nullcontext(None) as film:
             for number, image_rgb in enumerate(media.frames(data, look.stride), 1):
-                answer = model.predict(image_rgb, look.options)
+                exact = model.predict(image_rgb, look.options)
+                answer = _outlined(exact)
                 if tracker is not None:
                     answer = tracker(answer)
                 if film is not None:
-                    film.write(draw(image_rgb, answer.result))
+                    film.write(_drawn(image_rgb, exact, answer))
                 saved = film.path if film is not None else None
                 yield Found(source.name, answer, frame=number * look.stride - 1, first=number == 1, saved=saved)
         if not number:
@@ -320,10 +322,29 @@ def _tracker() -> Callable[[Answer], Answer]:
     return lambda answer: replace(answer, result=tracker.update(answer.result))
 
 
-def _save(image_rgb: ByteArray, answer: Answer, place: Path) -> Path:
-    from saccade.ops.draw import draw, jpeg
+def _outlined(exact: Answer) -> Answer:
+    """The answer with its masks as outlines, which is how they are told."""
+    from msgspec.structs import replace
 
-    picture = jpeg(draw(image_rgb, answer.result))
+    from saccade.ops.masks import rendered
+    from saccade.results import Masks
+
+    return replace(exact, result=rendered(exact.result, "polygon")) if isinstance(exact.result, Masks) else exact
+
+
+def _drawn(image_rgb: ByteArray, exact: Answer, told: Answer) -> ByteArray:
+    """The picture with what was found; of semantic maps with their holes, which outlines do not have."""
+    from saccade.ops.draw import draw
+    from saccade.results import Masks
+
+    semantic = isinstance(exact.result, Masks) and exact.result.kind == "semantic"
+    return draw(image_rgb, (exact if semantic else told).result)
+
+
+def _save(drawn: ByteArray, place: Path) -> Path:
+    from saccade.ops.draw import jpeg
+
+    picture = jpeg(drawn)
     again, target = 1, place.with_name(f"{place.name}.jpg")
     while True:
         try:

@@ -21,6 +21,8 @@ from saccade.results import MaskForm
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 EVENTS = "text/event-stream"
+SEMANTIC = ("semantic", "yolo_maps")
+"""Families that give every pixel a class, when the task is "segment"."""
 PICTURES = frozenset((*FILES, *ADDRESSES))
 
 
@@ -129,7 +131,7 @@ def ask(
         model=card.name,
         media=picture.data,
         media_url=picture.url,
-        options=_options(wanted, face, card, shape),
+        options=_options(wanted, face, card, annotate or (shape == "platform" and wanted.export is None)),
         clip=clip,
         annotate=annotate,
     )
@@ -161,15 +163,18 @@ def is_semantic(card: Card) -> bool:
     metadata, config = card.config.get("metadata"), card.config.get("config")
     if isinstance(metadata, dict) and metadata.get("task") == "semantic":
         return True
+    if card.task == "segment" and card.family in SEMANTIC:
+        return True
     names = config.get("architectures") if isinstance(config, dict) else None
     return isinstance(names, list) and any("SemanticSegmentation" in str(name) for name in names)
 
 
-def _options(wanted: Arguments, face: Face, card: Card, shape: Response) -> Options:
+def _options(wanted: Arguments, face: Face, card: Card, exact: bool) -> Options:
+    """``exact``: semantic maps are needed with their holes, which outlines do not have."""
     if card.task == "zero-shot-classify" and wanted.candidate_labels is None:
         raise BadOptions("This model needs to be told what to look for: send candidate_labels=cat,dog.")
     labels = card.task in ("classify", "zero-shot-classify")
-    form: MaskForm = "rle" if shape == "platform" and is_semantic(card) and not wanted.export else "polygon"
+    form: MaskForm = "rle" if exact and is_semantic(card) else "polygon"
     return Options(
         conf=None if labels else wanted.conf,
         iou=None if labels else wanted.iou,
