@@ -527,6 +527,18 @@ def test_exports() -> None:
             told(YoloV1(), call({"format": labels_have_no}), answer(LABELS))
 
 
+@pytest.mark.parametrize("points", [0, 1, 2])
+def test_what_has_no_outline_is_exported_as_its_box(points: int) -> None:
+    """Readers of label files take a row of two points for a box, or refuse all rows."""
+    (outline,) = SEGMENT.polygons
+    thin = dataclasses.replace(SEGMENT, polygons=(outline[:points],))
+    (row,) = told(YoloV1(), call({"format": "yolo", "decimals": "3"}), answer(thin)).body.decode().splitlines()
+    assert row == "0 0.098 0.156 0.506 0.156 0.506 0.499 0.098 0.499"
+    (feature,) = json.loads(told(YoloV1(), call({"format": "geojson"}), answer(thin)).body)["features"]
+    corners = [[58.5, 117.0], [303.6, 117.0], [303.6, 374.0], [58.5, 374.0], [58.5, 117.0]]
+    assert np.allclose(feature["geometry"]["coordinates"][0], corners, atol=1e-3)
+
+
 @pytest.mark.parametrize("result", EVERYTHING, ids=lambda result: type(result).__name__)
 @pytest.mark.parametrize("response", ["l1", "l2", "hub"])
 def test_every_result_is_rendered_or_refused_clearly(result: Any, response: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -80,7 +80,7 @@ def _yolo(frames: Frames, decimals: int | None) -> Iterator[str]:
     for _, item in _items(frames, Style(None, normalize=True)):
         box = item["box"]
         if "segments" in item or "x3" in box:
-            numbers = _ring(item)
+            numbers = _area(item)
         else:
             width, height = box["x2"] - box["x1"], box["y2"] - box["y1"]
             numbers = [box["x1"] + width / 2, box["y1"] + height / 2, width, height]
@@ -91,12 +91,12 @@ def _yolo(frames: Frames, decimals: int | None) -> Iterator[str]:
 
 def _features(frames: Frames, decimals: int | None) -> Iterator[dict[str, Any]]:
     for frame, item in _items(frames, Style(decimals)):
-        ring = _ring(item)
+        ring = _area(item)
         points = [list(point) for point in zip(ring[0::2], ring[1::2], strict=True)]
         properties = {"frame": frame} | {key: item[key] for key in ("name", "class", "confidence")}
         if "track_id" in item:
             properties["track_id"] = item["track_id"]
-        geometry = {"type": "Polygon", "coordinates": [[*points, points[0]]]} if points else None
+        geometry = {"type": "Polygon", "coordinates": [[*points, points[0]]]}
         yield {"type": "Feature", "geometry": geometry, "properties": properties}
 
 
@@ -124,8 +124,16 @@ def _ring(item: Item) -> list[float]:
         segments = item["segments"]
         return [value for point in zip(segments["x"], segments["y"], strict=True) for value in point]
     box = item["box"]
-    if "x3" in box:
-        return list(box.values())
+    return list(box.values()) if "x3" in box else _corners(box)
+
+
+def _area(item: Item) -> list[float]:
+    """The outline, or the box where that has less than three points: readers refuse the whole file for one such."""
+    ring = _ring(item)
+    return ring if len(ring) >= 6 else _corners(item["box"])
+
+
+def _corners(box: Mapping[str, float]) -> list[float]:
     return [box["x1"], box["y1"], box["x2"], box["y1"], box["x2"], box["y2"], box["x1"], box["y2"]]
 
 
