@@ -251,7 +251,9 @@ def test_a_server_that_is_gone_is_told_once_and_found_again(page: Page, house: S
 def programs(page: Page) -> dict[tuple[str, str], str]:
     """What the copy button puts into the clipboard for every API and language."""
     found = {}
-    apis = list(page.get_by_role("tablist", name="API").first.get_by_role("tab").all_inner_texts())
+    tabs = page.get_by_role("tablist", name="API").first.get_by_role("tab")
+    tabs.first.wait_for()
+    apis = list(tabs.all_inner_texts())
     for api in apis:
         page.get_by_role("tab", name=api, exact=True).first.click()
         for language in ("Python", "JavaScript", "cURL"):
