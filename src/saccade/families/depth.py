@@ -11,6 +11,7 @@ from saccade import imageprocessor
 from saccade.call import Options
 from saccade.card import Card, Pixels
 from saccade.families.family import Prepared, Tensor, as_float32
+from saccade.ops import maps
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Depth, FloatArray
 
@@ -24,7 +25,7 @@ class DepthEstimator:
     def __init__(self, card: Card) -> None:
         config = card.config.get("preprocessor")
         self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "DPT", card.input_hw)
-        self.filter = cv2.INTER_LINEAR if self.processor.kind in BILINEAR else cv2.INTER_CUBIC
+        self.resized = maps.bilinear if self.processor.kind in BILINEAR else bicubic
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()
@@ -34,12 +35,12 @@ class DepthEstimator:
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Depth:
         plane = as_float32(outputs[0])
-        return Depth(depth=resized(plane.reshape(plane.shape[-2:]), frame.image_hw, self.filter))
+        return Depth(depth=self.resized(plane.reshape(plane.shape[-2:]), frame.image_hw))
 
 
 FAMILY = DepthEstimator
 
 
-def resized(plane: FloatArray, hw: tuple[int, int], filter: int) -> FloatArray:
-    """As ``torch.nn.functional.interpolate(align_corners=False)``, whose kernels OpenCV shares."""
-    return np.asarray(cv2.resize(plane, (hw[1], hw[0]), interpolation=filter), np.float32)
+def bicubic(plane: FloatArray, hw: tuple[int, int]) -> FloatArray:
+    """As ``torch.nn.functional.interpolate(mode="bicubic", align_corners=False)``, whose kernel OpenCV shares."""
+    return np.asarray(cv2.resize(plane, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC), np.float32)

@@ -18,7 +18,7 @@ from saccade.families.semantic import semantic_masks
 from saccade.families.yolo import Yolo
 from saccade.ops import maps
 from saccade.ops.masks import chosen
-from saccade.ops.resize import Frame, Size
+from saccade.ops.resize import Frame, Size, fitted
 from saccade.results import ByteArray, Depth, FloatArray, IntArray, Masks
 
 
@@ -61,7 +61,7 @@ class YoloMaps(Yolo):
         if self.card.task == "depth":
             return Depth(depth=maps.stretched(as_float32(answer[0]), frame.image_hw))
         top, left = int(frame.pad_y), int(frame.pad_x)
-        height, width = round(frame.image_hw[0] * frame.gain_y), round(frame.image_hw[1] * frame.gain_x)
+        height, width = fitted(frame.image_hw, frame.input_hw)
         inside = answer[:, top : top + height, left : left + width]
         ids = strongest(as_float32(inside), frame.image_hw) if logits else maps.nearest(inside[0], frame.image_hw)
         return self.segments(ids.astype(np.int32))
