@@ -18,7 +18,6 @@ from tests.convert.graphs import Graphs, python
 import saccade
 from saccade.card import Card
 from saccade.convert import START, Converter
-from saccade.convert.agreement import agreement
 from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, SetupError
 from saccade.stores.local import Local
 from saccade.stores.store import silent
@@ -281,7 +280,3 @@ def test_what_is_no_checkpoint_needs_no_conversion(data: Path, tmp_path: Path) -
     assert card is not None
     graph = msgspec.structs.replace(card, runtime="openvino")
     assert Converter(tmp_path).convert(graph, silent) is graph
-
-
-def test_two_empty_answers_agree() -> None:
-    assert agreement([]).share == 1.0

@@ -14,6 +14,8 @@ from saccade.results import Boxes, Crop, Depth, FloatArray, Labels, Masks, Orien
 
 SCORE = 0.05
 IOU = 0.9
+MOST = float(np.finfo(np.float32).max)
+"""How far what is no number is from one."""
 
 
 class Numbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +44,19 @@ def numbers(references: Sequence[Sequence[NDArray[Any]]], outputs: Sequence[Sequ
     for reference, output in pairs:
         if reference.shape != output.shape:
             raise RunFailed(f"An output has the shape {output.shape}, the checkpoint's has {reference.shape}.")
-    error = max(float(np.abs(reference - output).max()) for reference, output in pairs)
-    return Numbers(largest_error=error, largest_value=max(float(np.abs(reference).max()) for reference, _ in pairs))
+    finite = [reference[np.isfinite(reference)] for reference, _ in pairs]
+    return Numbers(
+        largest_error=max(difference(reference, output) for reference, output in pairs),
+        largest_value=max(float(np.abs(reference).max(initial=0.0)) for reference in finite),
+    )
+
+
+def difference(reference: NDArray[Any], output: NDArray[Any]) -> float:
+    """The largest between two numbers at the same place; those that are infinite, or none, on both sides are equal."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.nan_to_num(np.abs(reference - output), nan=MOST, posinf=MOST)
+    same = (reference == output) | (np.isnan(reference) & np.isnan(output))
+    return float(np.where(same, 0.0, apart).max(initial=0.0))
 
 
 def agreement(pairs: Sequence[tuple[Result, Result]]) -> Agreement:
@@ -97,7 +110,7 @@ def objects(
     classes: NDArray[Any], scores: FloatArray, other_classes: NDArray[Any], other_scores: FloatArray, ious: FloatArray
 ) -> tuple[float, float, float]:
     """Greedy pairs of equal class and overlap; an object that only one side has counts against both."""
-    allowed = (classes[:, None] == other_classes[None, :]) * ious
+    allowed = np.nan_to_num((classes[:, None] == other_classes[None, :]) * ious)
     matched = worst = 0.0
     for index in np.argsort(-scores, kind="stable"):
         if not allowed.shape[1]:
