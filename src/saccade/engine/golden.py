@@ -18,7 +18,8 @@ from saccade.ops.branches import as_floats
 from saccade.results import ByteArray
 
 TOLERANCE = 0.05
-"""How far the mean and the spread of an output may move, relative to the spread at load time."""
+"""How far the mean and the spread of an output may move, relative to the spread at load time, or to the mean where that
+is 0."""
 
 
 def picture(height: int = 480, width: int = 640) -> ByteArray:
@@ -59,7 +60,8 @@ def blindness(before: Sequence[tuple[float, float]], now: Sequence[tuple[float, 
     for index, ((mean, spread), (new_mean, new_spread)) in enumerate(zip(before, now, strict=True)):
         if not np.isfinite(new_mean) and np.isfinite(mean):
             return f"output {index} is not a number any more"
-        allowed = TOLERANCE * spread + 1e-6 * (1.0 + abs(mean))
+        # A single number has no spread; the same graph compiled for one call or for several rounds it differently.
+        allowed = TOLERANCE * (spread or abs(mean)) + 1e-6 * (1.0 + abs(mean))
         if abs(new_mean - mean) > allowed or abs(new_spread - spread) > allowed:
             return f"output {index} has another mean and spread than when the model was loaded"
     return None
