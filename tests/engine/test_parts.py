@@ -155,7 +155,7 @@ class Answering:
         await asyncio.sleep(0.2)
         self.closed = True
 
-    async def check(self) -> None: ...
+    async def check(self, patience_s: float) -> None: ...
 
     def send(self, job: Job, data: bytes) -> None:
         self.id = job.id

@@ -269,6 +269,23 @@ def test_a_worker_that_went_blind_is_replaced(run: Run) -> None:
     run(main())
 
 
+def test_a_slow_model_that_is_busy_has_time_to_look_at_its_picture(run: Run) -> None:
+    """Whatever a call may take; it was ended in the midst of its calls, again and again."""
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 500, "parallel": 1}), hang_s=1.2, check_s=0.0) as engine:
+            await asyncio.gather(*(engine.predict(call(n)) for n in range(4)))
+            (before,) = pids(engine)
+            force_setattr(engine.rules, "check_s", 0.1)
+            for _ in range(3):
+                answers = await asyncio.gather(*(engine.predict(call(n)) for n in range(4)))
+                assert [brightness(answer) for answer in answers] == [0, 1, 2, 3]
+            assert pids(engine) == [before]
+            assert engine.info()["models"][0]["crashes"] == 0
+
+    run(main())
+
+
 @pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="only here a running process is given a limit")
 def test_a_worker_that_gets_no_thread_to_look_at_its_picture_goes_on(run: Run) -> None:
     async def main() -> None:

@@ -48,8 +48,9 @@ class Link(Protocol):
     def grant(self, job_id: int, frames: int) -> None:
         """Lets a video go on by so many frames."""
 
-    async def check(self) -> str | None:
-        """Whether the model still sees what it saw when it was loaded; in words what is wrong, or None."""
+    async def check(self, patience_s: float) -> str | None:
+        """Whether the model still sees what it saw when it was loaded; in words what is wrong, also that it did not
+        look within ``patience_s``, or None."""
 
     def kill(self) -> None:
         """Ends the replica at once, where that is possible; ``close`` is still called."""

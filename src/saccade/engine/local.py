@@ -58,7 +58,7 @@ class LocalLink:
         """See the contract."""
         self._opened.grant(job_id, frames)
 
-    async def check(self) -> str | None:
+    async def check(self, patience_s: float) -> str | None:
         """See the contract."""
         return await asyncio.to_thread(self._opened.check)
 

@@ -114,7 +114,7 @@ class ProcessLink(asyncio.Protocol):
         """See the contract."""
         self._write(wire.Grant(job_id, frames))
 
-    async def check(self) -> str | None:
+    async def check(self, patience_s: float) -> str | None:
         """See the contract."""
         if self._checked is None:
             self._checked = self._loop.create_future()
@@ -124,9 +124,9 @@ class ProcessLink(asyncio.Protocol):
             while since <= self._woke_at:
                 since = time.monotonic()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._hang_s):
+                    async with asyncio.timeout(patience_s):
                         return await asyncio.shield(self._checked)
-            return f"it did not look at a picture within {self._hang_s:g} s"
+            return f"it did not look at a picture within {patience_s:g} s"
         finally:
             if self._checked is not None and self._checked.done():
                 self._checked = None

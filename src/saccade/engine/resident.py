@@ -104,6 +104,11 @@ class Resident:
         """Whether calls wait or are in a replica."""
         return bool(len(self.line) or len(self.clips) or self.in_flight)
 
+    @property
+    def _patience_s(self) -> float:
+        """How long a replica may take for one picture."""
+        return max(self._rules.hang_s, SLOW * (self.line.pace.service_s or 0.0))
+
     def facts(self) -> list[dict[str, str | int | float]]:
         """One line per replica, for /info."""
         return [
@@ -217,10 +222,9 @@ class Resident:
         if now - self._tended_at > SLEPT_S:
             self._woke_at = now
         self._tended_at = now
-        limit_s = max(self._rules.hang_s, SLOW * (self.line.pace.service_s or 0.0))
         for link, flying in tuple(self._flying.items()):
             waits = [entry.sent for entry in flying.values() if entry.frames is None]
-            if waits and now - max(self._woke_at, min(waits)) > limit_s:
+            if waits and now - max(self._woke_at, min(waits)) > self._patience_s:
                 self._start(self._replace(link, "it hung in a call"))
             elif 0 < self._rules.worker_memory_bytes < link.memory_bytes and now > self._renew_from:
                 self._renew_from = now + RENEW_PAUSE_S
@@ -455,7 +459,7 @@ class Resident:
         await self._close_link(link)
 
     async def _look_at(self, link: Link) -> None:
-        wrong = await link.check()
+        wrong = await link.check(self._patience_s)
         if wrong is not None and link in self._flying:
             await self._replace(link, f"it sees otherwise than when it was loaded: {wrong}")
 
