@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import socket
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from collections import Counter
 from typing import Any, ClassVar
 
@@ -21,9 +25,11 @@ from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
 from saccade.engine.fork_server import ForkServer
+from saccade.engine.fresh import Fresh, reached
 from saccade.engine.hands import Hands
 from saccade.engine.job import Done, Job, Reply
 from saccade.engine.link import OnLost, OnReply
+from saccade.engine.murmur import Murmur
 from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
@@ -228,6 +234,45 @@ def test_a_model_that_was_opened_too_late_is_closed_whoever_puts_it_away_meanwhi
     asyncio.run(main())
 
 
+class Stillborn(ForkServer):
+    """One whose workers have ended before anybody could tell them what to open."""
+
+    async def worker(self) -> Fresh:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        fresh = await reached(subprocess.Popen([sys.executable, "-c", ""]), ours, Murmur())
+        await fresh.gone.wait()
+        return fresh
+
+
+def test_nobody_listens_to_a_worker_that_ended_before_it_was_asked_for_anything() -> None:
+    async def main() -> None:
+        link = linked(lambda *_: None, Stillborn(""))
+        with pytest.raises(RunFailed, match="died while it opened the model"):
+            await link.open()
+        await link.close()
+        seen, link = weakref.ref(link), None  # type: ignore[assignment]
+        await asyncio.sleep(0)
+        gc.collect()
+        assert seen() is None, "it would be listened to for as long as the server runs"
+
+    asyncio.run(main())
+
+
+def linked(on_reply: OnReply, forks: ForkServer) -> ProcessLink:
+    return ProcessLink(
+        CARD,
+        Compute(),
+        Duty(),
+        on_reply,
+        lambda *_: None,
+        forks=forks,
+        decode_s=1.0,
+        hang_s=1.0,
+        memory_bytes=0,
+    )
+
+
 @pytest.mark.parametrize("cut", [1, 7, 8, 64 << 10, 1 << 20])
 def test_answers_come_out_as_they_went_in_however_they_are_cut(cut: int) -> None:
     """A large one held up the event loop for seconds: with every part all before it were copied."""
@@ -235,17 +280,7 @@ def test_answers_come_out_as_they_went_in_however_they_are_cut(cut: int) -> None
 
     async def main() -> None:
         seen: list[Reply] = []
-        link = ProcessLink(
-            CARD,
-            Compute(),
-            Duty(),
-            lambda _, reply: seen.append(reply),
-            lambda *_: None,
-            forks=ForkServer(""),
-            decode_s=1.0,
-            hang_s=1.0,
-            memory_bytes=0,
-        )
+        link = linked(lambda _, reply: seen.append(reply), ForkServer(""))
         whole = b"".join(
             wire.packed(wire.of_reply(Done(number, answer(1, scores=count)))) for number, count in enumerate(counts)
         )

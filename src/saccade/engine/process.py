@@ -95,10 +95,10 @@ class ProcessLink(asyncio.Protocol):
         self._alive = fresh.ready
         self._pulse_at = self._felt_at = time.monotonic()
         self._process, self._murmur = fresh.process, fresh.murmur
+        self._listen()
         self._transport = fresh.hand_over(self)
         self._write(wire.Hello(wire.VERSION, os.getpid()))
         self._write(self._order)
-        self._listen()
         await self._opened
         self._warm = True
 
