@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import ctypes.util
 import gc
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -466,11 +468,14 @@ def test_the_model_used_longest_ago_makes_room(run: Run) -> None:
 
 def test_a_model_that_is_idle_makes_room_before_one_that_works(run: Run) -> None:
     async def main() -> None:
-        library = Shelf(a={"mib": 60, "ms": 1500}, b={"mib": 60}, c={"mib": 60})
-        async with running(library, isolate=True, memory_bytes=350 << 20, min_residency_s=0) as engine:
+        library = Shelf(a={"mib": 60, "hang_after": 2}, b={"mib": 60}, c={"mib": 60})
+        rules = {"memory_bytes": 350 << 20, "min_residency_s": 0, "hang_s": 600.0, "check_s": 0.0}
+        async with running(library, isolate=True, **rules) as engine:
             await engine.load("a")
-            works = asyncio.create_task(engine.predict(call("a")))
-            await asyncio.sleep(0.1)
+            works = asyncio.create_task(engine.predict(call("a")))  # until it is ended
+            while not engine.info()["in_flight_calls"]:
+                await asyncio.sleep(0.01)
+            worker = engine.info()["models"][0]["replicas"][0]["pid"]
             await engine.predict(call("b"))
             await engine.predict(call("c"))
             assert (engine.state("a"), engine.state("b")) == ("warm", "cold")
@@ -626,9 +631,10 @@ def test_draining_finishes_what_was_accepted_and_takes_no_more(run: Run, isolate
     async def main() -> None:
         async with running(Shelf(m={"ms": 30, "load_ms": 100}), isolate=isolate) as engine:
             calls = [asyncio.create_task(engine.predict(call(brightness=n))) for n in range(10)]
-            await asyncio.sleep(0.01)
+            while engine.state("m") == "cold":  # they are looking it up, and not accepted yet
+                await asyncio.sleep(0.001)
             draining = asyncio.create_task(engine.drain())
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
             with pytest.raises(Stopped):
                 await engine.predict(call())
             answers = await asyncio.gather(*calls)

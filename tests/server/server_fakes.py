@@ -126,7 +126,7 @@ class EchoEngine:
                 if b"bug" in call.media and index == 2:
                     raise ZeroDivisionError("secret text of a bug")
                 self.served += 1
-                yield answer(f"frame {index}", call.model)
+                yield answer(f"frame {index}" + " " * (100_000 if b"large" in call.media else 0), call.model)
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled += 1
             raise

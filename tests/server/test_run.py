@@ -767,12 +767,12 @@ def test_who_takes_nothing_of_an_answer_is_let_go_and_so_is_what_was_made_for_it
             line = stack.enter_context(socket.socket())
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             line.connect((at.hostname, at.port))
-            body = b"video endless" + bytes(1000)
+            body = b"video endless large" + bytes(1000)
             line.sendall(b"POST /plain/one?stream=1 HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
             lines.append(line)
-        assert waited(lambda: "saccade_inflight_requests 3.0" in httpx.get(server.url + "/metrics").text)
+        assert waited(lambda: "saccade_inflight_requests 3.0" in httpx.get(server.url + "/metrics").text, 60)
         # What the server's system holds for each of them is filled first; then the server has patience for two seconds.
-        assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 20)
+        assert waited(lambda: "saccade_inflight_requests 0.0" in httpx.get(server.url + "/metrics").text, 60)
 
 
 def test_a_slow_reader_who_takes_a_little_at_a_time_gets_all_of_it(server: Process) -> None:
