@@ -479,7 +479,9 @@ def test_a_model_that_is_idle_makes_room_before_one_that_works(run: Run) -> None
             await engine.predict(call("b"))
             await engine.predict(call("c"))
             assert (engine.state("a"), engine.state("b")) == ("warm", "cold")
-            await works
+            assert not works.done()
+            works.cancel()
+            os.kill(worker, signal.SIGKILL)
 
     run(main())
 
@@ -566,6 +568,20 @@ def test_a_model_in_torch_needs_room_for_torch_too(run: Run) -> None:
         async with running(library, isolate=False, memory_bytes=450 << 20, pins=("a",)) as engine:
             with pytest.raises(Overloaded, match="no room"):
                 await engine.predict(call("b"))
+
+    run(main())
+
+
+def test_every_replica_of_a_model_that_was_never_open_needs_room(run: Run) -> None:
+    async def main() -> None:
+        rules = {"memory_bytes": 300 << 20, "pins": ("a",)}
+        for replicas in (1, 3):
+            async with running(Shelf(a={}, b={}), isolate=False, replicas=replicas, **rules) as engine:
+                if replicas == 1:
+                    assert (await engine.predict(call("b"))).model == "b"
+                    continue
+                with pytest.raises(Overloaded, match="no room"):
+                    await engine.predict(call("b"))
 
     run(main())
 

@@ -227,9 +227,9 @@ class Residency:
         card = await aside(lambda: self._ready(asked))
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
-            await self._make_room(card)
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
+            await self._make_room(card, replicas)
             resident = Resident(card, self._rules, self._connect, self._room, replicas)
             try:
                 async with asyncio.timeout(self._rules.load_timeout_s):
@@ -269,13 +269,13 @@ class Residency:
         if not same:
             raise Changed(f"The files of the model '{card.name}' changed while it was opened. Try again.")
 
-    async def _make_room(self, card: Card) -> None:
+    async def _make_room(self, card: Card, replicas: int) -> None:
         """Puts away what was used longest ago until the model fits, after those that are leaving anyway.
 
         Raises:
             Overloaded: what is in memory may not leave yet.
         """
-        need = self._needs.get(card.name, guessed(card))
+        need = self._needs.get(card.name, guessed(card) * replicas)
         if self._retiring and self._lacks(need):
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
         while self._lacks(need):
@@ -329,7 +329,7 @@ class Residency:
 
 
 def guessed(card: Card) -> int:
-    """The bytes that a model may need that was never open."""
+    """The bytes that one replica of a model may need that was never open."""
     return int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES + (TORCH_BYTES if card.runtime == "torch" else 0)
 
 
