@@ -55,13 +55,14 @@ class Waiting:
         self.loop = asyncio.new_event_loop()
         self.line = Line("m", limit, Counts())
         self.number = 0
+        self.room = 10
 
     def come(self, caller: str, priority: int = 0, patience_s: float = 60.0) -> Entry:
         self.number += 1
         now = time.monotonic()
         call = Call(model="m", media=b"", caller=caller, priority=priority)
         entry = Entry(self.number, call, self.loop.create_future(), now, now + patience_s)
-        self.line.admit(entry, slots=2, busy=2, room=10)
+        self.line.admit(entry, slots=2, busy=2, room=self.room)
         return entry
 
     def order(self) -> list[str]:
@@ -87,6 +88,17 @@ def test_a_higher_priority_goes_first_and_a_call_that_was_put_back_before_its_ca
     waiting.line.put_back(second)
     assert waiting.line.take() is second
     assert len(waiting.line) == 2
+
+
+def test_calls_that_were_put_back_go_before_those_that_never_had_their_turn() -> None:
+    waiting = Waiting()
+    for caller in "abcd":
+        waiting.come(caller)
+    sent = [waiting.line.take(), waiting.line.take()]
+    for entry in reversed(sent):
+        assert entry is not None
+        waiting.line.put_back(entry)
+    assert "".join(waiting.order()) == "abcd"
 
 
 def test_a_call_is_not_refused_as_late_for_the_flood_of_another_caller_that_it_goes_before() -> None:
@@ -124,6 +136,14 @@ def test_a_caller_alone_fills_three_quarters_of_a_line() -> None:
     with pytest.raises(Overloaded, match="You have 48 calls waiting"):
         waiting.come("a")
     waiting.come("b")
+
+
+def test_who_comes_when_all_lines_together_are_full_is_told_that() -> None:
+    """It was told that its model has no calls waiting, which is as many as may."""
+    waiting = Waiting()
+    waiting.room = 0
+    with pytest.raises(Overloaded, match=r"^As many calls wait for all models together as may\."):
+        waiting.come("a")
 
 
 def test_a_call_that_left_is_taken_out_once() -> None:
@@ -208,6 +228,114 @@ def test_a_call_whose_caller_leaves_while_the_answer_comes_is_counted() -> None:
         assert (counts.accepted, counts.answered, counts.cancelled) == (2, 1, 1)
         assert not resident.busy
         await resident.retire()
+
+    asyncio.run(main())
+
+
+class Mortal(Answering):
+    """One that may die of a call, and takes several."""
+
+    slots = 4
+
+    def __init__(self, on_reply: OnReply, on_lost: OnLost, openings: asyncio.Semaphore) -> None:
+        super().__init__(on_reply)
+        self._on_lost = on_lost
+        self._openings = openings
+        self.alive = False
+        self.jobs: list[int] = []
+
+    async def open(self) -> None:
+        await self._openings.acquire()
+        self.alive = True
+
+    def send(self, job: Job, data: bytes) -> None:
+        self.jobs.append(job.id)
+
+    def dies(self, of: Entry | None = None) -> None:
+        self.alive = False
+        self.culprit = None if of is None else (of.id, TooLarge("The image takes longer than 20 s to decode."))  # type: ignore[assignment]
+        self._on_lost(self, "it ended itself")
+
+    def answers(self) -> None:
+        for number in self.jobs:
+            self._on_reply(self, Done(number, answer()))
+
+
+class Mortals:
+    """A model and its replicas, of which so many may be opened."""
+
+    def __init__(self, openings: int = 100, **rules: Any) -> None:
+        self.openings = asyncio.Semaphore(openings)
+        self.links: list[Mortal] = []
+        self.resident = Resident(CARD, Rules(**rules), self._connect, room=lambda: 10)
+
+    def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Mortal:
+        self.links.append(Mortal(on_reply, on_lost, self.openings))
+        return self.links[-1]
+
+    def asked(self) -> Entry:
+        return self.resident.submit(Call(model="m", media=b""), time.monotonic() + 60)
+
+    async def up(self, count: int = 1) -> list[Mortal]:
+        """Those that live, once there are so many."""
+        async with asyncio.timeout(20):
+            while len(alive := [link for link in self.links if link.alive]) != count:
+                await asyncio.sleep(0.01)
+        return alive
+
+
+def test_images_that_end_one_worker_after_another_fail_alone() -> None:
+    """A call that happened to be beside two of them was given up, and five in a row were taken for the model's end."""
+
+    async def main() -> None:
+        model = Mortals()
+        await model.resident.load()
+        innocent = model.asked()
+        for _ in range(7):
+            guilty = model.asked()
+            (link,) = await model.up()
+            link.dies(of=guilty)
+            with pytest.raises(TooLarge):
+                await guilty.answer
+        (link,) = await model.up()
+        link.answers()
+        assert (await asyncio.wait_for(innocent.answer, 5)).model == ""
+        assert model.resident.state == "warm"
+        counts = model.resident.counts
+        assert (counts.accepted, counts.answered, counts.failed, counts.crashes) == (8, 1, 7, 7)
+        await model.resident.retire()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_beside_two_ends_that_nobody_explains_is_given_up() -> None:
+    async def main() -> None:
+        model = Mortals()
+        await model.resident.load()
+        asked = model.asked()
+        for _ in range(2):
+            (link,) = await model.up()
+            link.dies()
+        with pytest.raises(RunFailed, match="died while it ran this call: it ended itself"):
+            await asked.answer
+        await model.resident.retire()
+
+    asyncio.run(main())
+
+
+def test_a_replica_that_is_lost_while_the_others_are_opened_is_replaced() -> None:
+    async def main() -> None:
+        model = Mortals(openings=1, replicas=3)
+        loading = asyncio.create_task(model.resident.load())
+        (first,) = await model.up()
+        first.dies()
+        for _ in range(3):
+            model.openings.release()
+        await loading
+        await model.up(3)
+        await asyncio.sleep(0)
+        assert len(model.resident.facts()) == 3
+        await model.resident.retire()
 
     asyncio.run(main())
 

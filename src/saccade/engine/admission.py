@@ -128,8 +128,9 @@ class Line:
         self._length += 1
 
     def put_back(self, entry: Entry) -> None:
-        """Puts an entry that was already sent once in front of its caller's others."""
+        """Puts an entry that was already sent once in front of all others of its priority: it has had its turn."""
         self._place(entry).appendleft(entry)
+        self._levels[entry.call.priority].move_to_end(entry.call.caller, last=False)
         self._length += 1
 
     def take(self) -> Entry | None:
@@ -173,8 +174,10 @@ class Line:
     def _objection(self, entry: Entry, slots: int, busy: int, room: int) -> str | None:
         if busy < slots and not self._length:
             return None
-        if self._length >= self.limit or room < 1:
+        if self._length >= self.limit:
             return f"The model '{self.name}' has {self._length} calls waiting, which is as many as may. Try again."
+        if room < 1:
+            return "As many calls wait for all models together as may. Try again."
         caller = entry.call.caller
         held = sum(len(level[caller]) for level in self._levels.values() if caller in level)
         most = min(int(self.limit * GREED), int((self.limit - self._length) * SHARE))
