@@ -35,7 +35,7 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.errors import Overloaded, RunFailed
+from saccade.errors import Overloaded, RunFailed, TooLarge
 from saccade.results import Labels
 from saccade.runtimes.session import Compute
 

@@ -134,6 +134,8 @@ class Resident:
         self.state = "warm"
         self.loaded_at = self.last_used = time.monotonic()
         self.load_s = self.loaded_at - begun
+        for _ in range(self.wanted - len(self._flying)):  # lost while the others were opened
+            self._start(self._revive())
 
     def submit(self, call: Call, deadline: float) -> Entry:
         """Takes a call into the line and starts it if it can be started.
@@ -352,7 +354,8 @@ class Resident:
         self._leaving.discard(link)
         self.counts.crashes += 1
         lived_s = time.monotonic() - self._born.pop(link, 0.0)
-        self._fruitless = 0 if lived_s > LONG_LIFE_S else self._fruitless + 1
+        if link.culprit is None:  # else one call is to blame, and not the model
+            self._fruitless = 0 if lived_s > LONG_LIFE_S else self._fruitless + 1
         for entry in reversed(flying.values()):
             self._again(entry, link, reason)
         if self._fruitless >= FRUITLESS:
@@ -364,11 +367,14 @@ class Resident:
 
     def _again(self, entry: Entry, link: Link, reason: str) -> None:
         """Puts a call of a lost replica back into the line, unless it is to blame or has had its chances."""
-        if link.culprit is not None and link.culprit[0] == entry.id:
-            self._end(entry, link.culprit[1])
-        elif entry.answer.done():
+        if link.culprit is not None:
+            if link.culprit[0] == entry.id:
+                self._end(entry, link.culprit[1])
+                return
+            entry.attempts -= 1  # another call is known to be to blame
+        if entry.answer.done():
             return
-        elif self.state != "warm" or entry.attempts >= (PATIENCE if link.killed else ATTEMPTS):
+        if self.state != "warm" or entry.attempts >= (PATIENCE if link.killed else ATTEMPTS):
             self._end(entry, RunFailed(f"The worker of '{self.card.name}' died while it ran this call: {reason}."))
         else:
             self.counts.retried += 1
