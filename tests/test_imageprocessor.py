@@ -115,6 +115,12 @@ def test_what_would_make_other_pixels_here_is_refused(kind: str, facts: dict[str
         imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts})
 
 
+def test_a_size_to_pad_to_says_nothing_where_nothing_is_padded() -> None:
+    for written in (False, None):
+        config = {"image_processor_type": "ViTImageProcessor", "pad_size": {"height": 800, "width": 800}}
+        assert imageprocessor.of({**config, "do_pad": written}).padding is None
+
+
 def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:
     config = {
         "image_processor_type": "ConditionalDetrImageProcessor",
@@ -146,6 +152,9 @@ def test_one_pixel_and_extreme_ribbons_come_through() -> None:
         for hw in ((1, 1), (1, 3000), (3000, 1)):
             prepared, _ = processor(np.zeros((*hw, 3), np.uint8))
             assert min(prepared[""].shape) >= 1
+    patches = {"size": {"height": 518, "width": 518}, "keep_aspect_ratio": True, "ensure_multiple_of": 14}
+    processor = imageprocessor.of({"image_processor_type": "DPTImageProcessor", **patches})
+    assert processor(np.zeros((1, 600, 3), np.uint8))[0][""].shape == (1, 14, 518, 3)
 
 
 def test_a_ribbon_of_which_everything_is_kept_is_refused_before_it_is_enlarged() -> None:

@@ -71,6 +71,7 @@ def depth(*values: float) -> Depth:
         (boxes((LEFT, 0.9, 1)), boxes((LEFT, 0.9, 2)), 0.0),
         (boxes((LEFT, 0.9, 1)), boxes((LEFT, 0.8, 1)), 0.0),
         (boxes((LEFT, 0.9, 1)), boxes((LEFT, 0.9, 1), (LEFT, 0.9, 1)), 2 / 3),
+        (boxes((LEFT, 0.9, 1), (LEFT, 0.9, 1)), boxes((LEFT, 0.9, 1)), 2 / 3),
         (boxes((LEFT, 0.9, 1), (RIGHT, 0.1, 2)), boxes((LEFT, 0.9, 1)), 1.8 / 1.9),
         (boxes((LEFT, 0.9, 1)), boxes(), 0.0),
         (boxes(), boxes((LEFT, 0.9, 1)), 0.0),

@@ -18,7 +18,14 @@ PLACES = 7
 
 
 def attention(
-    points: tuple[int, int], stacked: bool, turned: bool = False, wider: int = 0, places: int = PLACES
+    points: tuple[int, int],
+    stacked: bool,
+    turned: bool = False,
+    wider: int = 0,
+    places: int = PLACES,
+    kept: bool = False,
+    weigh: Any = opset.multiply,
+    shared: bool = False,
 ) -> Any:
     """As models write it: two levels of two heads with three channels are sampled, joined, weighed and added up."""
     inputs, samples = [], []
@@ -33,9 +40,9 @@ def attention(
         joined = opset.reshape(opset.concat(samples, -2), np.array([2, 3, places, sum(points)]), False)
     else:
         joined = opset.concat(samples, -1)
-    weights = opset.parameter([2, 1, places, sum(points)], np.float32)
-    product = opset.multiply(weights, joined) if turned else opset.multiply(joined, weights)
-    total = opset.reduce_sum(product, np.array([-1 - wider]), False)
+    weights = opset.parameter([sum(points)] if shared else [2, 1, places, sum(points)], np.float32)
+    product = weigh(weights, joined) if turned else weigh(joined, weights)
+    total = opset.reduce_sum(product, np.array([-1 - wider]), kept)
     return openvino.Model([total], [*inputs, weights], "attention")
 
 
@@ -76,8 +83,17 @@ def test_of_many_places_every_point_is_sampled_by_itself(points: tuple[int, int]
     np.testing.assert_allclose(answers(graph), expected, atol=1e-6)
 
 
-def test_another_sum_stays_as_it_is() -> None:
-    graph = attention((4, 4), stacked=True, wider=1)
+@pytest.mark.parametrize(
+    "graph",
+    [
+        attention((4, 4), stacked=True, wider=1),
+        attention((4, 4), stacked=True, kept=True),
+        attention((4, 4), stacked=False, weigh=opset.add),
+        attention((4, 4), stacked=False, shared=True),
+    ],
+    ids=["over places", "axis kept", "added to", "weights of one place for all"],
+)
+def test_another_sum_stays_as_it_is(graph: Any) -> None:
     before = kinds(graph)
     assert without_stacks(graph) == 0
     assert kinds(graph) == before

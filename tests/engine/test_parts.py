@@ -111,6 +111,8 @@ def test_a_call_is_not_refused_as_late_for_the_flood_of_another_caller_that_it_g
         waiting.come("a", patience_s=5.0)
     with pytest.raises(Overloaded, match="has 41 calls before yours"):
         waiting.come("b", priority=-1, patience_s=5.0)
+    with pytest.raises(Overloaded, match="has 2 calls before yours"):
+        waiting.come("c", patience_s=2.0)
     assert waiting.order()[:2] == ["a", "b"]
 
 
@@ -131,8 +133,8 @@ def test_two_callers_that_flood_a_line_leave_room_for_a_third() -> None:
 
 def test_a_caller_alone_fills_three_quarters_of_a_line() -> None:
     waiting = Waiting(limit=64)
-    for _ in range(48):
-        waiting.come("a")
+    for number in range(48):
+        waiting.come("a", priority=-(number % 3))  # everybody may step back
     with pytest.raises(Overloaded, match="You have 48 calls waiting"):
         waiting.come("a")
     waiting.come("b")
@@ -435,6 +437,8 @@ def test_the_time_to_come_back_grows_with_the_line() -> None:
     with pytest.raises(Overloaded) as raised:
         waiting.come("anonymous")
     assert raised.value.retry_after_s == pytest.approx(3.0)
+    waiting.line.pace.note(11.0)
+    assert waiting.line.retry_after_s(2) == pytest.approx(6.0), "one slow call says little about the next"
 
 
 def test_the_cache_keeps_what_was_used_last_and_stays_within_its_bytes() -> None:
