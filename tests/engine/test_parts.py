@@ -244,10 +244,13 @@ class Mortal(Answering):
         self._on_lost = on_lost
         self._openings = openings
         self.alive = False
+        self.fault: RunFailed | None = None
         self.jobs: list[int] = []
 
     async def open(self) -> None:
         await self._openings.acquire()
+        if self.fault is not None:
+            raise self.fault
         self.alive = True
 
     def send(self, job: Job, data: bytes) -> None:
@@ -268,11 +271,14 @@ class Mortals:
 
     def __init__(self, openings: int = 100, **rules: Any) -> None:
         self.openings = asyncio.Semaphore(openings)
+        self.broken = False
         self.links: list[Mortal] = []
         self.resident = Resident(CARD, Rules(**rules), self._connect, room=lambda: 10)
 
     def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Mortal:
         self.links.append(Mortal(on_reply, on_lost, self.openings))
+        if self.broken:
+            self.links[-1].fault = RunFailed("The weights are gone.")
         return self.links[-1]
 
     def asked(self) -> Entry:
@@ -337,6 +343,78 @@ def test_a_replica_that_is_lost_while_the_others_are_opened_is_replaced() -> Non
         await model.up(3)
         await asyncio.sleep(0)
         assert len(model.resident.facts()) == 3
+        await model.resident.retire()
+
+    asyncio.run(main())
+
+
+def test_a_replica_that_is_renewed_takes_calls_until_the_next_is_there() -> None:
+    """They waited for as long as opening the model takes."""
+
+    async def main() -> None:
+        model = Mortals(openings=1, worker_memory_bytes=1000)
+        await model.resident.load()
+        (old,) = await model.up()
+        old.memory_bytes = 1001
+        model.resident.tend()
+        async with asyncio.timeout(20):
+            while len(model.links) < 2:
+                await asyncio.sleep(0)
+        model.resident.tend()
+        first = model.asked()
+        assert old.jobs == [first.id]
+        model.openings.release()
+        _, new = await model.up(2)
+        await asyncio.sleep(0)
+        second = model.asked()
+        assert new.jobs == [second.id]
+        assert not old.closed, "it has a call"
+        old.answers()
+        await first.answer
+        async with asyncio.timeout(20):
+            while not old.closed:
+                await asyncio.sleep(0.01)
+        new.answers()
+        await second.answer
+        assert (len(model.links), len(model.resident.facts()), model.resident.counts.crashes) == (2, 1, 0)
+        await model.resident.retire()
+
+    asyncio.run(main())
+
+
+def test_calls_of_a_lost_replica_go_to_the_other_one_at_once_and_in_their_order() -> None:
+    async def main() -> None:
+        model = Mortals(openings=2, replicas=2)
+        await model.resident.load()
+        first, second = await model.up(2)
+        asked = [model.asked() for _ in range(4)]
+        assert [len(first.jobs), len(second.jobs)] == [2, 2]
+        first.dies()
+        assert second.jobs == [asked[1].id, asked[3].id, asked[0].id, asked[2].id]
+        second.answers()
+        await asyncio.gather(*(entry.answer for entry in asked))
+        await model.resident.close(RunFailed("The test is over."))
+
+    asyncio.run(main())
+
+
+def test_a_model_of_which_no_replica_can_be_opened_any_more_fails_for_those_who_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saccade.engine.resident.BACK_OFF_S", (0.001, 0.01))
+
+    async def main() -> None:
+        model = Mortals()
+        await model.resident.load()
+        asked = model.asked()
+        model.broken = True
+        (link,) = await model.up()
+        link.dies()
+        with pytest.raises(RunFailed, match="weights are gone"):
+            await asyncio.wait_for(asked.answer, 5)
+        assert model.resident.state == "failed"
+        with pytest.raises(RunFailed, match="weights are gone"):
+            model.asked()
         await model.resident.retire()
 
     asyncio.run(main())

@@ -78,6 +78,7 @@ class Resident:
         self._room = room
         self._flying: dict[Link, dict[int, Entry]] = {}
         self._leaving: set[Link] = set()
+        self._renewing: set[Link] = set()
         self._ending: set[Link] = set()
         self._coming = 0
         self._fruitless = 0
@@ -186,7 +187,7 @@ class Resident:
         Raises:
             ModelError, SetupError: a further one cannot be opened; those that are up go on.
         """
-        staying = [link for link in self._flying if link not in self._leaving]
+        staying = [link for link in self._flying if link not in self._leaving | self._renewing]
         for _ in range(replicas - len(staying) - self._coming):
             await self._add()
             self._pump()
@@ -350,8 +351,9 @@ class Resident:
         if flying is None:
             return
         log.warning("a worker of '%s' was lost: %s", self.card.name, reason)
-        replaced = link in self._leaving  # another is here or on its way, or none is wanted
+        replaced = link in self._leaving | self._renewing  # another is here or on its way, or none is wanted
         self._leaving.discard(link)
+        self._renewing.discard(link)
         self.counts.crashes += 1
         lived_s = time.monotonic() - self._born.pop(link, 0.0)
         if link.culprit is None:  # else one call is to blame, and not the model
@@ -438,20 +440,22 @@ class Resident:
             await self._close_link(link)
 
     async def _renew(self, link: Link, reason: str) -> None:
-        """Brings a fresh replica first, then lets the old one finish and leave."""
-        if link in self._leaving or link not in self._flying or self.state != "warm":
+        """Brings a fresh replica first, while the old one still takes calls, then lets that finish and leave."""
+        if link in self._leaving | self._renewing or link not in self._flying or self.state != "warm":
             return
         log.warning("a worker of '%s' is renewed: %s", self.card.name, reason)
-        self._leaving.add(link)
+        self._renewing.add(link)
         try:
             with self._on_its_way():
                 await self._add()
         except (Error, OSError) as error:
             log.warning("the worker of '%s' could not be renewed: %s", self.card.name, error)
-            self._leaving.discard(link)
+            self._renewing.discard(link)
             if link not in self._flying:  # it was lost meanwhile
                 self._start(self._revive())
             return
+        self._renewing.discard(link)
+        self._leaving.add(link)
         self._pump()
         await self._depart(link)
 
