@@ -115,6 +115,15 @@ def test_what_would_make_other_pixels_here_is_refused(kind: str, facts: dict[str
         imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts})
 
 
+def test_perceivers_that_crop_nothing_see_all_of_the_picture() -> None:
+    half = np.zeros((300, 600, 3), np.uint8)
+    half[:, :150] = 255
+    config = {"image_processor_type": "PerceiverImageProcessor"}
+    for crops, white in ((True, 0.0), (False, 0.25)):
+        seen = imageprocessor.of({**config, "do_center_crop": crops})(half)[0][""]
+        assert seen.mean() / 255 == pytest.approx(white, abs=0.01)
+
+
 def test_a_size_to_pad_to_says_nothing_where_nothing_is_padded() -> None:
     for written in (False, None):
         config = {"image_processor_type": "ViTImageProcessor", "pad_size": {"height": 800, "width": 800}}
@@ -152,6 +161,8 @@ def test_one_pixel_and_extreme_ribbons_come_through() -> None:
         for hw in ((1, 1), (1, 3000), (3000, 1)):
             prepared, _ = processor(np.zeros((*hw, 3), np.uint8))
             assert min(prepared[""].shape) >= 1
+    exact = imageprocessor.of({"image_processor_type": "GLPNImageProcessor"})
+    assert exact(np.zeros((1, 3000, 3), np.uint8))[0][""].shape == (1, 32, 2976, 3)
     patches = {"size": {"height": 518, "width": 518}, "keep_aspect_ratio": True, "ensure_multiple_of": 14}
     processor = imageprocessor.of({"image_processor_type": "DPTImageProcessor", **patches})
     assert processor(np.zeros((1, 600, 3), np.uint8))[0][""].shape == (1, 14, 518, 3)

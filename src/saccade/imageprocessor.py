@@ -281,8 +281,6 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
         return timm(config)
     defaults = KINDS[name]
     facts = {**defaults, **{key: value for key, value in config.items() if value is not None}}
-    if name in ("Detr", "ConditionalDetr", "DeformableDetr", "Yolos") and "size" not in config:
-        facts["max_size"] = None
     if name == "MobileViT":
         facts["do_normalize"] = False
     if name in ("PPLCNet", "PPOCRV5ServerDet"):

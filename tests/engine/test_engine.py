@@ -780,6 +780,24 @@ def test_a_video_is_counted_once_whether_it_ends_is_left_or_is_late(run: Run, is
     run(main())
 
 
+def test_a_replica_answers_two_videos_at_one_time_and_others_wait(run: Run, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 20}), isolate=False) as engine:
+            await engine.load("m")
+            films = [engine.stream(Call(model="m", media=film, clip=Clip())) for _ in range(4)]
+            first = [asyncio.create_task(anext(one)) for one in films]
+            await asyncio.wait(first[:2])
+            assert counted(engine, "in_flight", "queued") == (2, 2)
+            assert brightness(await engine.predict(call(brightness=3))) == 3, "an image does not wait for them"
+            for one, task in zip(films, first, strict=True):
+                await task
+                assert len([answer async for answer in one]) == 11
+
+    run(main())
+
+
 def test_a_slow_reader_of_a_video_holds_it_back(run: Run, isolate: bool, data: Path) -> None:
     film = (data / "videos" / "car-detection.mp4").read_bytes()
 
@@ -841,8 +859,9 @@ def test_a_preloaded_model_stays_whatever_it_was_called(run: Run) -> None:
         library.cards_by_name["alias"] = library.cards_by_name["pin"]
         settings = {"pins": ("alias",), "min_residency_s": 0, "memory_bytes": 150 << 20}
         async with running(library, isolate=False, **settings) as engine:
-            with pytest.raises(Overloaded, match="no room"):
+            with pytest.raises(Overloaded, match="no room") as raised:
                 await engine.predict(call("other"))
+            assert raised.value.retry_after_s == 60, "there is nothing to wait for"
             assert [model["name"] for model in engine.info()["models"]] == ["pin"]
 
     run(main())

@@ -467,6 +467,16 @@ def test_nobody_listens_to_a_worker_that_ended_before_it_was_asked_for_anything(
     asyncio.run(main())
 
 
+def test_what_a_worker_holds_is_what_its_last_pulse_told() -> None:
+    async def main() -> None:
+        link = linked(lambda *_: None, ForkServer(""))
+        for message in (wire.Opened(3, 1000), wire.Pulse(2000), wire.Pulse(1500)):
+            link.data_received(wire.packed(message))
+        assert (link.slots, link.opened_bytes, link.memory_bytes) == (3, 1000, 1500)
+
+    asyncio.run(main())
+
+
 def linked(on_reply: OnReply, forks: ForkServer) -> ProcessLink:
     return ProcessLink(
         CARD,

@@ -31,16 +31,22 @@ def test_an_answer_given_by_one_server_is_found_by_another() -> None:
         asyncio.run(main(url))
 
 
-def test_an_unreachable_redis_is_an_empty_cache() -> None:
+def test_an_unreachable_redis_is_an_empty_cache_of_which_the_log_tells_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     pytest.importorskip("redis")
+    monkeypatch.setattr("saccade.engine.redis.PAUSE_S", 0.0)
 
     async def main() -> None:
-        shelf = RedisShelf(f"redis://127.0.0.1:{services.free_port()}/0", 60.0)
+        shelf = RedisShelf(f"redis://:secret@127.0.0.1:{services.free_port()}/0", 60.0)
         await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
         assert await shelf.get(b"k") is None
         await shelf.close()
 
     asyncio.run(main())
+    (told,) = (record.message for record in caplog.records)
+    assert told.startswith("the shared cache cannot be used")
+    assert "secret" not in told
 
 
 def test_a_redis_that_hangs_holds_nobody_up_for_long() -> None:

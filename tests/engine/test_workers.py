@@ -225,6 +225,18 @@ def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> 
     run(main())
 
 
+def test_a_video_is_not_taken_for_hung_because_it_is_long(run: Run, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 500}), hang_s=1.2, check_s=0.0) as engine:
+            await engine.load("m")
+            assert len([one async for one in engine.stream(Call(model="m", media=film, clip=Clip()))]) == 12
+            assert engine.info()["models"][0]["crashes"] == 0
+
+    run(main())
+
+
 def test_a_worker_that_is_stopped_is_noticed_by_its_pulse(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={}), hang_s=1.0) as engine:
