@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from saccade import imageprocessor
+from saccade.card import Pixels
 from saccade.errors import TooLarge, UnsupportedModel
 from saccade.results import ByteArray
 
@@ -124,6 +125,13 @@ def test_perceivers_that_crop_nothing_see_all_of_the_picture() -> None:
         assert seen.mean() / 255 == pytest.approx(white, abs=0.01)
 
 
+def test_choices_that_a_processor_does_not_know_change_nothing() -> None:
+    flips = imageprocessor.of({"image_processor_type": "MobileViTImageProcessor", "do_normalize": True})
+    assert flips.pixels()[""] == Pixels(order="BGR", scale=1 / 255)
+    levit = imageprocessor.of({"image_processor_type": "LevitImageProcessor", "size": {"height": 192, "width": 160}})
+    assert levit.target((300, 500)) == (192, 160)
+
+
 def test_a_size_to_pad_to_says_nothing_where_nothing_is_padded() -> None:
     for written in (False, None):
         config = {"image_processor_type": "ViTImageProcessor", "pad_size": {"height": 800, "width": 800}}
@@ -144,8 +152,9 @@ def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:
     assert (pixels[mask == 1] == 200).all()
     assert {tuple(pixel) for pixel in pixels[mask == 0].tolist()} == {(124, 116, 104)}, "the mean colour"
     assert [*imageprocessor.of({**config, "do_pad": False})(np.zeros((20, 40, 3), np.uint8))[0]] == [""]
-    with pytest.raises(TooLarge, match="pads pictures to 64x48"):
-        imageprocessor.of({**config, "size": {"shortest_edge": 50}})(np.zeros((20, 40, 3), np.uint8))
+    for side in (40, 50):  # as 80 by 40, and 100 by 50
+        with pytest.raises(TooLarge, match="pads pictures to 64x48"):
+            imageprocessor.of({**config, "size": {"shortest_edge": side}})(np.zeros((20, 40, 3), np.uint8))
 
 
 def test_a_model_of_grey_pictures_is_refused() -> None:

@@ -79,6 +79,7 @@ def depth(*values: float) -> Depth:
         (boxes((LEFT, 0.9, 1)), boxes(((float("nan"),) * 4, 0.9, 1)), 0.0),
         (boxes((LEFT, 0.9, 1)), boxes(((float("nan"),) * 4, 0.1, 1), (LEFT, 0.9, 1)), 1.8 / 1.9),
         (boxes((LEFT, 0.9, 1), ((0, 0, 100, 96), 0.5, 1)), boxes(((0, 0, 100, 96), 0.5, 1), (LEFT, 0.9, 1)), 1.0),
+        (boxes(((0, 0, 100, 96), 0.5, 1), (LEFT, 0.9, 1)), boxes((LEFT, 0.9, 1)), 1.8 / 2.3),
         (oriented((LEFT, 0.9, 1)), oriented((LEFT, 0.9, 1)), 1.0),
         (oriented((LEFT, 0.9, 1)), oriented((RIGHT, 0.9, 1)), 0.0),
         (oriented(), oriented(), 1.0),

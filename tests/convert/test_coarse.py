@@ -60,6 +60,15 @@ def test_masks_are_multiplied_small_and_features_shrunk_once_a_size() -> None:
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
+def test_masks_of_pictures_of_any_size_stay_as_they_are() -> None:
+    graph = between_layers()
+    features, queries = graph.inputs
+    graph.reshape({features: [1, CHANNELS, -1, -1], queries: [1, QUERIES, CHANNELS]})
+    before = kinds(graph)
+    assert shrunk_first(graph) == 0
+    assert kinds(graph) == before
+
+
 @pytest.mark.parametrize(
     "graph",
     [

@@ -367,7 +367,8 @@ def test_a_replica_that_is_renewed_takes_calls_until_the_next_is_there() -> None
         _, new = await model.up(2)
         await asyncio.sleep(0)
         second = model.asked()
-        assert new.jobs == [second.id]
+        third = model.asked()
+        assert new.jobs == [second.id, third.id]
         assert not old.closed, "it has a call"
         old.answers()
         await first.answer
@@ -375,8 +376,33 @@ def test_a_replica_that_is_renewed_takes_calls_until_the_next_is_there() -> None
             while not old.closed:
                 await asyncio.sleep(0.01)
         new.answers()
-        await second.answer
+        await asyncio.gather(second.answer, third.answer)
+        new.memory_bytes = 1001
+        model.resident.tend()
+        await asyncio.sleep(0)  # it simply is so large, and is not opened again and again
         assert (len(model.links), len(model.resident.facts()), model.resident.counts.crashes) == (2, 1, 0)
+        await model.resident.retire()
+
+    asyncio.run(main())
+
+
+def test_a_replica_that_could_not_be_renewed_is_replaced_when_it_is_lost() -> None:
+    async def main() -> None:
+        model = Mortals(worker_memory_bytes=1000)
+        await model.resident.load()
+        (old,) = await model.up()
+        old.memory_bytes, model.broken = 1001, True
+        model.resident.tend()
+        async with asyncio.timeout(20):
+            while not model.links[-1].closed:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        model.broken = False
+        asked = model.asked()
+        old.dies()
+        (new,) = await model.up()
+        new.answers()
+        await asyncio.wait_for(asked.answer, 5)
         await model.resident.retire()
 
     asyncio.run(main())
@@ -584,7 +610,10 @@ def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
 
         async def put(self, key: bytes, answer: Answer) -> None: ...
 
-        async def close(self) -> None: ...
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
 
     async def main() -> None:
         shelf = Shelf()
@@ -592,6 +621,8 @@ def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
         assert await cache.get(b"k") is not None
         assert await cache.get(b"k") is not None, "the other process may be gone by now"
         assert shelf.asked == 1
+        await cache.close()
+        assert shelf.closed
 
     asyncio.run(main())
 

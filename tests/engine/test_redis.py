@@ -12,7 +12,7 @@ from tests.engine.test_wire import RESULTS, equal
 
 import services
 from saccade.call import Answer, Call
-from saccade.engine.redis import RedisShelf
+from saccade.engine.redis import PREFIX, RedisShelf
 
 
 @pytest.mark.heavy
@@ -26,6 +26,24 @@ def test_an_answer_given_by_one_server_is_found_by_another() -> None:
             assert (first.cached, second.cached) == (False, True)
             assert equal(first.result, second.result)
             assert other.state("m") == "cold"
+
+    with services.redis() as url:
+        asyncio.run(main(url))
+
+
+@pytest.mark.heavy
+def test_what_cannot_be_read_in_redis_is_passed_over_and_the_rest_is_not() -> None:
+    client = pytest.importorskip("redis.asyncio")
+
+    async def main(url: str) -> None:
+        other, shelf = client.Redis.from_url(url), RedisShelf(url, 60.0)
+        await other.set(PREFIX + b"k", b"of somebody else")
+        assert await shelf.get(b"k") is None
+        await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
+        assert await shelf.get(b"k") is not None
+        assert 50_000 < await other.pttl(PREFIX + b"k") <= 60_000
+        await shelf.close()
+        await other.aclose()
 
     with services.redis() as url:
         asyncio.run(main(url))
