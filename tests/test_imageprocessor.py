@@ -132,6 +132,12 @@ def test_choices_that_a_processor_does_not_know_change_nothing() -> None:
     assert levit.target((300, 500)) == (192, 160)
 
 
+def test_a_pair_of_sizes_is_the_height_and_the_width() -> None:
+    for written in ([100, 200], {"height": 100, "width": 200}):
+        processor = imageprocessor.of({"image_processor_type": "ViTImageProcessor", "size": written})
+        assert processor.target((300, 500)) == (100, 200)
+
+
 def test_a_size_to_pad_to_says_nothing_where_nothing_is_padded() -> None:
     for written in (False, None):
         config = {"image_processor_type": "ViTImageProcessor", "pad_size": {"height": 800, "width": 800}}

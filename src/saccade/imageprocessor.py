@@ -456,8 +456,6 @@ def convnext_crop(hw: Size, facts: Mapping[str, Any]) -> Size | None:
 
 def pplcnet(hw: Size, facts: Mapping[str, Any]) -> Size:
     """The shorter side becomes ``resize_short``; both are rounded, then up to whole multiples."""
-    if facts["resize_short"] is None:
-        return plain(hw, facts)
     step, scale = facts["size_divisor"] or 1, facts["resize_short"] / min(hw)
     return math.ceil(round(hw[0] * scale) / step) * step, math.ceil(round(hw[1] * scale) / step) * step
 

@@ -102,10 +102,10 @@ def test_answers_agree_in_what_both_have_alike(expected: Result, found: Result, 
 
 
 def test_sure_answers_weigh_more_and_the_worst_score_is_told() -> None:
-    pairs = [(labels(a=0.9), labels(a=0.9)), (labels(a=0.1), labels(a=0.2)), (depth(1, 2), depth(1, 2))]
+    pairs = [(labels(a=0.8, b=0.1), labels(a=0.8, b=0.1)), (labels(a=0.1), labels(a=0.2)), (depth(1, 2), depth(1, 2))]
     found = agreement(pairs)
     assert (found.share, found.score) == (pytest.approx(1.9 / 2.0), pytest.approx(0.1))
-    assert found.compared == 3
+    assert found.compared == 4
 
 
 def test_two_empty_answers_agree() -> None:

@@ -903,6 +903,27 @@ def test_a_call_whose_model_was_still_being_looked_up_is_not_taken_after_the_dra
     run(main())
 
 
+def test_a_caller_who_leaves_while_a_model_is_looked_up_disturbs_nobody(run: Run) -> None:
+    async def main() -> None:
+        library, found = Shelf(m={}), threading.Event()
+        look_up = library.card
+
+        def slowly(ref: str) -> Any:
+            found.wait(30)
+            return look_up(ref)
+
+        library.card = slowly  # type: ignore[method-assign]
+        async with running(library, isolate=False) as engine:
+            leaves, stays = (asyncio.create_task(engine.predict(call(brightness=n))) for n in (1, 2))
+            await asyncio.sleep(0.05)
+            leaves.cancel()
+            await asyncio.wait({leaves})
+            found.set()
+            assert brightness(await stays) == 2
+
+    run(main())
+
+
 def test_a_model_whose_files_are_gone_leaves_memory_though_nobody_asks_for_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

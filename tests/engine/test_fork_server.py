@@ -392,6 +392,42 @@ def test_answers_are_told_from_one_another_however_they_come(run: Run) -> None:
     run(main())
 
 
+def test_who_waits_for_a_copy_hears_at_once_that_the_process_has_ended(run: Run) -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        parent = Parent(subprocess.Popen(["true"]), ours)
+        await asyncio.get_running_loop().create_connection(lambda: parent, sock=ours)
+        murmur = Murmur()
+        with theirs:
+            theirs.sendall(NUMBER.pack(0))
+            order = asyncio.create_task(parent.copied(theirs, murmur))
+            while not parent._ordered:
+                await asyncio.sleep(0)
+        with pytest.raises(ConnectionResetError):
+            await order
+        murmur.close()
+        await parent.end()
+
+    run(main())
+
+
+def test_a_process_that_lived_long_is_followed_by_another_one_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.engine.fork_server.BACK_OFF_S", (60.0, 60.0))
+    monkeypatch.setattr("saccade.engine.fork_server.LONG_LIFE_S", 0.0)
+
+    async def main() -> None:
+        async with running(Shelf(), fork_workers=True) as engine:
+            dead = await settled(engine)
+            os.kill(dead, signal.SIGKILL)
+            while dead in others(engine):
+                await asyncio.sleep(0.01)
+            assert await settled(engine) != dead
+
+    run(main())
+
+
 def test_a_process_that_hangs_is_replaced_and_holds_up_one_load(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saccade.engine.fork_server.FORK_S", 0.5)
 

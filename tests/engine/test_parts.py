@@ -148,6 +148,13 @@ def test_who_comes_when_all_lines_together_are_full_is_told_that() -> None:
         waiting.come("a")
 
 
+def test_in_the_shortest_line_there_is_room_for_one() -> None:
+    waiting = Waiting(limit=1)
+    waiting.come("a")
+    with pytest.raises(Overloaded, match="has 1 calls waiting"):
+        waiting.come("b")
+
+
 def test_a_call_that_left_is_taken_out_once() -> None:
     waiting = Waiting()
     first, second = waiting.come("a"), waiting.come("a")
@@ -602,15 +609,14 @@ def test_the_cache_holds_no_more_than_it_counts() -> None:
 
 def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
     class Shelf:
-        asked = 0
+        asked, closed, kept = 0, False, b""
 
         async def get(self, key: bytes) -> Answer | None:
             self.asked += 1
             return answer() if self.asked == 1 else None
 
-        async def put(self, key: bytes, answer: Answer) -> None: ...
-
-        closed = False
+        async def put(self, key: bytes, answer: Answer) -> None:
+            self.kept = key
 
         async def close(self) -> None:
             self.closed = True
@@ -621,6 +627,8 @@ def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
         assert await cache.get(b"k") is not None
         assert await cache.get(b"k") is not None, "the other process may be gone by now"
         assert shelf.asked == 1
+        await cache.put(b"other", answer())
+        assert shelf.kept == b"other"
         await cache.close()
         assert shelf.closed
 
@@ -708,6 +716,34 @@ def test_one_who_left_is_not_run_and_a_closed_batcher_refuses() -> None:
     batcher.close()
     with pytest.raises(RunFailed, match="closed"):
         batcher.run({"": np.zeros((1, 1))}, lambda: True)
+
+
+def test_who_waits_for_a_batch_when_the_model_is_closed_is_told() -> None:
+    begun, gate = threading.Event(), threading.Event()
+    told: list[str] = []
+
+    def run(tensors: Any) -> list[Any]:
+        begun.set()
+        gate.wait(20)
+        return [tensors[""]]
+
+    def asks() -> None:
+        try:
+            batcher.run({"": np.zeros((1, 1))}, lambda: True)
+        except RunFailed as error:
+            told.append(error.message)
+            gate.set()
+
+    batcher = Batcher(run, 4)
+    threads = [threading.Thread(target=asks, daemon=True) for _ in range(2)]
+    threads[0].start()
+    assert begun.wait(20)
+    threads[1].start()
+    while not batcher._entries:
+        time.sleep(0.001)
+    batcher.close()
+    threads[1].join(5)
+    assert told == ["The call was given up before its turn."]
 
 
 def test_outputs_that_cannot_be_told_apart_are_run_alone() -> None:

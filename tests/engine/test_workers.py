@@ -365,6 +365,50 @@ def test_an_image_that_decodes_too_long_fails_alone(run: Run) -> None:
     run(main())
 
 
+def test_a_slow_model_is_not_taken_for_an_image_that_decodes_too_long(run: Run, data: Path) -> None:
+    film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 2500}), decode_s=1.0, check_s=0.0) as engine:
+            await engine.load("m")
+            assert brightness(await engine.predict(call(7))) == 7
+            asked = Call(model="m", media=film, clip=Clip(stride=6))
+            assert len([answer async for answer in engine.stream(asked)]) == 2
+            assert engine.info()["models"][0]["crashes"] == 0
+
+    run(main())
+
+
+def test_large_answers_that_are_ready_together_do_not_get_mixed_up(run: Run) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
+    pictures = [bytes(cv2.imencode(".bmp", noise + np.uint8(shade))[1]) for shade in range(8)]
+
+    async def main() -> None:
+        async with running(Shelf(m={}), threads=4, check_s=0.0) as engine:
+            calls = [Call(model="m", media=picture, annotate=True) for picture in pictures * 4]
+            answers = await asyncio.gather(*(engine.predict(one) for one in calls))
+            assert engine.info()["models"][0]["crashes"] == 0
+            for one, answer in zip(calls, answers, strict=True):
+                assert answer.annotated == answers[calls.index(one)].annotated
+            assert len({answer.annotated for answer in answers}) == len(pictures)
+            assert min(len(answer.annotated or b"") for answer in answers) > 500_000
+
+    run(main())
+
+
+def test_a_worker_that_is_asked_to_leave_does_so_and_is_not_waited_for(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.engine.process.FAREWELL_S", 50.0)
+
+    async def main() -> None:
+        async with running(Shelf(m={})) as engine:
+            await engine.load("m")
+            assert await asyncio.wait_for(engine.unload("m"), 40)
+
+    run(main())
+
+
 def test_no_worker_outlives_a_killed_front(tmp_path: Path) -> None:
     script = tmp_path / "front.py"
     script.write_text(
