@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, save
 
 from saccade.card import Card, Pixels
 from saccade.errors import RunFailed
-from saccade.runtimes.onnxruntime import TYPES, CudaSession, Input, OnnxSession, eye_of, normalised
+from saccade.runtimes.onnxruntime import TYPES, CudaSession, Input, OnnxSession, _providers, eye_of, normalised
 from saccade.runtimes.session import Compute
 
 CARD = Card(name="toy", task="classify", family="none", runtime="onnxruntime")
@@ -45,6 +46,15 @@ def test_pictures_reach_the_graph_in_its_own_floats(tmp_path: Path, kind: int, p
     assert output.dtype == (np.float32 if kind == TensorProto.FLOAT else np.float16)
     wanted = normalised(images, pixels)
     np.testing.assert_allclose(output, wanted, rtol=1e-6 if kind == TensorProto.FLOAT else 1e-3, atol=1e-6)
+
+
+def test_the_references_numbers_are_not_rounded_on_a_card() -> None:
+    library = ModuleType("onnxruntime")
+    library.get_available_providers = lambda: ["CUDAExecutionProvider"]  # type: ignore[attr-defined]
+    for precision, rounds in (("f32", 0), ("auto", 1)):
+        compute = Compute(precision=precision, device="cuda")  # type: ignore[arg-type]
+        (name, options), last = _providers(library, compute, CARD)
+        assert (name, options["use_tf32"], last) == ("CUDAExecutionProvider", rounds, "CPUExecutionProvider")
 
 
 def test_a_closed_session_says_so(tmp_path: Path) -> None:

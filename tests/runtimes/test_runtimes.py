@@ -104,6 +104,14 @@ def test_rows_that_are_no_images_are_all_kept(opened: Opener) -> None:
     assert output.shape == (35, 3)
 
 
+def test_of_an_output_of_another_length_nothing_is_cut_off_where_a_batch_was_filled(opened: Opener) -> None:
+    nodes = (helper.make_node("Reshape", ["x", "shape"], ["y"]),)
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [-1, 3])
+    session = opened(nodes, {"x": (4, 3, 5, 7)}, {"": Pixels()}, constants=[shape])
+    (output,) = session.run({"": picture()})
+    assert output.shape == (140, 3)
+
+
 def test_a_float_input_goes_through_as_it_is(opened: Opener) -> None:
     session = opened(IDENTITY, FREE)
     tensor = np.random.default_rng(0).standard_normal((1, 3, 4, 6)).astype(np.float32)
@@ -350,15 +358,39 @@ def test_damaged_files_are_told_apart_without_a_path(name: str, content: bytes, 
     assert str(tmp_path) not in raised.value.message
 
 
-def test_operations_that_openvino_cannot_read_are_named(tmp_path: Path) -> None:
-    nodes = [helper.make_node("Frobnicate", ["x"], ["y"], domain="org.example")]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 4, 4]) for name in "xy"]
-    domains = [helper.make_opsetid("", 17), helper.make_opsetid("org.example", 1)]
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("domain", ["", "org.example"])
+def test_operations_that_a_runtime_does_not_know_are_named(name: str, domain: str, tmp_path: Path) -> None:
+    """ONNX Runtime's were taken for damaged files."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    nodes = [helper.make_node("Frobnicate", ["x"], ["y"], domain=domain)]
+    ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 3, 4, 4]) for end in "xy"]
+    domains = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
     graph = helper.make_graph(nodes, "odd", ends[:1], ends[1:])
     save(helper.make_model(graph, opset_imports=domains, ir_version=8), tmp_path / "odd.onnx")
-    card = Card(name="odd", task="classify", family="none", runtime="openvino", files=(str(tmp_path / "odd.onnx"),))
-    with pytest.raises(UnsupportedModel, match=r"cannot read: org\.example\.Frobnicate\. Export it again"):
-        runtimes.find("openvino")(card, {}, HALF)
+    card = Card(name="odd", task="classify", family="none", runtime=name, files=(str(tmp_path / "odd.onnx"),))
+    wanted = r"org\.example\.Frobnicate" if domain else "Frobnicate"
+    with pytest.raises(UnsupportedModel, match=rf"(cannot read|does not have): {wanted}\b.*\. Export it again"):
+        runtimes.find(name)(card, {}, HALF)
+
+
+def test_graphs_of_a_later_onnx_than_the_runtime_knows_are_not_called_damaged(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    ends = [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 3, 4, 4]) for end in "xy"]
+    graph = helper.make_graph(IDENTITY, "late", ends[:1], ends[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 99)], ir_version=8), tmp_path / "late.onnx")
+    card = Card(
+        name="late", task="classify", family="none", runtime="onnxruntime", files=(str(tmp_path / "late.onnx"),)
+    )
+    with pytest.raises(UnsupportedModel, match="'late' uses operations that this ONNX Runtime does not have"):
+        runtimes.find("onnxruntime")(card, {}, HALF)
+
+
+def test_a_graph_of_two_pictures_does_not_take_one_for_the_other(opened: Opener) -> None:
+    nodes = (helper.make_node("Add", ["a", "b"], ["y"]),)
+    with pytest.raises(UnsupportedModel, match="no image input"):
+        opened(nodes, {"a": (1, 3, 4, 4), "b": (1, 3, 4, 4)}, {"": IMAGENET})
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnxruntime"])

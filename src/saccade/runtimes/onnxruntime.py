@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import io
+import re
 import sys
 import threading
 from collections.abc import Mapping
@@ -40,6 +41,9 @@ TYPES: dict[str, str] = {
 }
 SILENT = 4
 """Only fatal messages: what goes wrong is told by the errors here, without paths."""
+
+UNREAD = re.compile(r"No Op registered for ([\w.]{1,200})|error: ([\w.:]{1,200})\(-?\d+\) is not a registered")
+"""Where ONNX Runtime names an operation that it does not know."""
 
 _opening = threading.Lock()
 
@@ -332,9 +336,13 @@ def _image_input(inputs: Mapping[str, Input]) -> Input | None:
 
 
 def _told(error: Exception, card: Card) -> CorruptFiles | UnsupportedModel:
-    kind = type(error).__name__
-    if kind in ("NotImplemented", "NotImplementedError") or "opset" in str(error):
-        return UnsupportedModel(f"The graph of '{card.name}' uses operations that this ONNX Runtime does not have.")
+    kind, told = type(error).__name__, UNREAD.search(str(error))
+    if told or kind in ("NotImplemented", "NotImplementedError") or "opset" in str(error):
+        which = (told[1] or told[2]).replace(":", ".") if told else ""
+        return UnsupportedModel(
+            f"The graph of '{card.name}' uses operations that this ONNX Runtime does not have"
+            + (f": {which}. Export it again with standard ONNX operators alone." if which else ".")
+        )
     return CorruptFiles(
         f"The files of the model '{card.name}' cannot be read as an ONNX graph: they are damaged or incomplete. "
         "Add or pull the model again."
