@@ -244,6 +244,14 @@ def of_openvino(opened: Opener, **given: Any) -> Session:
     return session
 
 
+def test_every_call_that_is_alone_has_all_threads(opened: Opener) -> None:
+    session = of_openvino(opened, shapes=0)
+    for _ in range(3):
+        session.run({"x": np.ones((1, 3, 16, 16), np.float32)})
+    lanes = session._lanes  # type: ignore[attr-defined]
+    assert (lanes.lone._runs, lanes.many._runs) == (3, 0)
+
+
 def test_shapes_that_come_no_more_give_their_memory_back_and_answer_alike_when_they_do(opened: Opener) -> None:
     session = of_openvino(opened, shapes=2)
     large, small = (np.random.default_rng(3).random((1, 3, edge, edge), np.float32) for edge in (1024, 16))
