@@ -108,6 +108,25 @@ def test_the_callers_key_is_asked_for_here_and_stays_here(houses: tuple[House, H
     asked(near, key, "DELETE", "/v1/endpoints/door")
 
 
+@pytest.mark.parametrize("allowed", [("*",), ("http://site.test",), ("http://other.test",)])
+def test_which_pages_may_call_an_endpoint_in_a_region_is_told_here(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+    page = {"origin": "http://site.test", "sec-fetch-site": "cross-site"}
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    wanted = None if "other" in allowed[0] else page["origin"]
+    with pair(tmp_path, cors_origins=allowed) as (near, _, key):
+        asked(near, key, "POST", "/v1/endpoints", {"name": "shop", "model": "cars", "region": "far"})
+        settled(near, key, "shop")
+        address = f"{near.url}/endpoints/shop"
+        granted = CLIENT.options(address, headers={**page, **asks})
+        files = {"file": ("a.ppm", PICTURE)}
+        answered = CLIENT.post(address, headers={**page, "x-api-key": key}, files=files)
+        refused = CLIENT.post(address, headers={**page, "x-api-key": "wrong"}, files=files)
+    assert [answer.status_code for answer in (granted, answered, refused)] == [204, 200, 401]
+    for answer in (granted, answered, refused):
+        assert answer.headers.get("access-control-allow-origin") == wanted
+        assert len(answer.headers.get_list("vary")) <= 1
+
+
 @pytest.mark.parametrize("model", ["cars", "patient"])
 def test_every_image_of_a_request_that_a_region_answers_is_a_call(houses: tuple[House, House, str], model: str) -> None:
     near, _, key = houses

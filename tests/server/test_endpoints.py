@@ -304,6 +304,17 @@ def test_a_page_of_another_site_may_call_an_endpoint_at_the_platforms_address(ho
     assert (gone.status_code, "seen" in gone.json()["error"]) == (404, True)
 
 
+@pytest.mark.parametrize("path", ["/endpoints/nobody", "/api/deployments/acme/nobody/predict"])
+def test_a_page_of_another_site_learns_that_an_endpoint_is_gone(home: Home, path: str) -> None:
+    page = {"origin": "http://site.test", "sec-fetch-site": "cross-site"}
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key"}
+    granted = CLIENT.options(home.house.url + path, headers={**page, **asks})
+    assert (granted.status_code, granted.headers["access-control-allow-origin"]) == (204, page["origin"])
+    assert granted.headers["access-control-allow-headers"] == "x-api-key"
+    gone = CLIENT.post(home.house.url + path, headers={**page, "x-api-key": home.admin}, content=PICTURE)
+    assert (gone.status_code, gone.headers["access-control-allow-origin"]) == (404, page["origin"])
+
+
 def test_the_platforms_address_of_an_endpoint_speaks_the_platforms_words_whatever_is_sent(home: Home) -> None:
     home.started("worded")
     address = f"{home.house.url}/api/deployments/acme/worded/predict"

@@ -217,18 +217,26 @@ class Nowhere:
         self._shared = shared
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """404 or 503, in words that every API's clients find; at the Platform's address in its own."""
+        """404 or 503, in words that every API's clients find; at the Platform's address in its own. A browser may ask
+        all the same, for it shows no page an answer to what it was not allowed to send."""
         head, received = incoming_of(scope), time.perf_counter()
-        text = self._why.message
-        told = {"error": text} if head.path == PLATFORM_PATH else {"error": text, "message": text}
-        body = msgspec.json.encode(told)
+        origins, error = self._shared.settings.cors_origins, type(self._why).__name__
         extra = [(b"x-request-id", head.request_id.encode("latin-1"))]
-        later = tuple(answering.come_back(self._why).items())
-        refusal = Outgoing(status_of(self._why), body, headers=later)
-        outgoing = await held_back(refusal, self._why, head, self._shared.settings)
+        if head.method == "OPTIONS":
+            outgoing, error = Outgoing(status=204, media_type="text/plain"), ""
+            extra += answering.preflight(head.headers, origins)
+        else:
+            outgoing = await held_back(self._refusal(head.path), self._why, head, self._shared.settings)
+            extra += answering.cors_headers(head.headers.get("origin", ""), origins)
         size = await answering.send_answer(send, outgoing, extra)
         head = msgspec.structs.replace(head, path=address_of(self._name, head.path))
-        self._shared.note_unserved(head, received, outgoing.status, size, type(self._why).__name__)
+        self._shared.note_unserved(head, received, outgoing.status, size, error)
+
+    def _refusal(self, path: str) -> Outgoing:
+        text = self._why.message
+        told = {"error": text} if path == PLATFORM_PATH else {"error": text, "message": text}
+        later = tuple(answering.come_back(self._why).items())
+        return Outgoing(status_of(self._why), msgspec.json.encode(told), headers=later)
 
 
 class DedicatedEngine:

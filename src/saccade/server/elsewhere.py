@@ -23,6 +23,7 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import ASKED, Plan, Record
 from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 from saccade.server import answering
+from saccade.server.answering import HeaderList
 from saccade.server.app import UNSEEN, chosen, held_back, incoming_of, priority_of
 from saccade.server.body import Body, Departed
 from saccade.server.regions import measured
@@ -60,6 +61,9 @@ OWN = {
     *("upgrade", "host", "authorization", "x-api-key", "cookie", "set-cookie", MARK),
 }
 """Headers of one connection, and those that say who is calling: neither is passed on."""
+
+PAGES = (b"access-control", b"vary")
+"""Headers that say which pages may read an answer: that is told by the server that they called."""
 
 
 class KeyRefused(Unreachable):
@@ -356,7 +360,8 @@ class Passing:
         """One request. The endpoint's own pages are answered here: in the region they would be told to this server,
         which may do there what its callers may not."""
         head, begun = incoming_of(scope), time.perf_counter()
-        if self._app.is_house(head.method, head.path) and head.path != HEALTH:
+        extra = answering.cors_headers(head.headers.get("origin", ""), self._app.settings.cors_origins)
+        if head.method == "OPTIONS" or (self._app.is_house(head.method, head.path) and head.path != HEALTH):
             await self._app(scope, receive, send)
             return
         status, error_name, reason, images = 500, "", "", 1
@@ -372,7 +377,7 @@ class Passing:
                 images = await self._images(head, await body.opened(content))
                 ticket = await self._app.gate.take(caller, [self._plan.model] * images)
             try:
-                status = await self._relay(scope, content, send, head)
+                status = await self._relay(scope, content, send, head, extra)
             except Exception:
                 if ticket is not None:
                     self._app.gate.count(await self._app.gate.give_back(ticket), ())
@@ -385,7 +390,8 @@ class Passing:
             error_name, reason = type(error).__name__, error.message
             outgoing = await held_back(self._refusal(error, head), error, head, self._app.settings)
             status = outgoing.status
-            await answering.send_answer(send, outgoing, [(b"x-request-id", head.request_id.encode("latin-1"))])
+            extra.append((b"x-request-id", head.request_id.encode("latin-1")))
+            await answering.send_answer(send, outgoing, extra)
         except Departed:
             status, error_name = 499, "Departed"
         finally:
@@ -410,7 +416,7 @@ class Passing:
         except Error:
             return 1
 
-    async def _relay(self, scope: Scope, content: bytes, send: Send, head: Incoming) -> int:
+    async def _relay(self, scope: Scope, content: bytes, send: Send, head: Incoming, extra: HeaderList) -> int:
         region = self._regions.region(self._plan.region)
         address = _address(region, f"/endpoints/{quote(self._name)}{quote(head.path)}")
         query = scope.get("query_string", b"").decode("latin-1")
@@ -427,7 +433,7 @@ class Passing:
         except httpx.HTTPError as error:
             raise _unreachable(region.name) from error
         try:
-            return await _stream_back(answer, send)
+            return await _stream_back(answer, send, extra)
         finally:
             await answer.aclose()
 
@@ -439,10 +445,11 @@ class Passing:
         return Outgoing(503, msgspec.json.encode({"error": error.message}))
 
 
-async def _stream_back(answer: httpx.Response, send: Send) -> int:
-    """The answer as it comes; one that breaks off in the middle breaks off here, too."""
-    pairs = [(name.lower(), value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in OWN]
-    await send({"type": "http.response.start", "status": answer.status_code, "headers": pairs})
+async def _stream_back(answer: httpx.Response, send: Send, extra: HeaderList) -> int:
+    """The answer as it comes, with headers of this server; one that breaks off in the middle breaks off here, too."""
+    pairs = [(name.lower(), value) for name, value in answer.headers.raw]
+    kept = [(name, value) for name, value in pairs if name.decode("latin-1") not in OWN and not name.startswith(PAGES)]
+    await send({"type": "http.response.start", "status": answer.status_code, "headers": kept + extra})
     async for chunk in answer.aiter_raw():
         await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b"", "more_body": False})
