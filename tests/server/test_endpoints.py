@@ -289,6 +289,29 @@ def test_the_platforms_words_for_names_sizes_and_overviews(home: Home) -> None:
     home.ask("DELETE", at)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_replacement_in_the_platforms_words_takes_its_project_and_name_along(home: Home, running: bool) -> None:
+    at, name = "/api/deployments/acme", f"shown-{running}".lower()
+    home.ask("POST", at, {"deployment": name, "project": "retail", "model": "cars", "name": "Cars"})
+    settled(home.house, home.admin, name)
+    if not running:
+        home.ask("PATCH", f"{at}/{name}", {"action": "stop"})
+
+    def shown() -> tuple[str, str, str]:
+        told = home.ask("GET", f"{at}/{name}")["deployment"]
+        return told["project"], told["model"], told["name"]
+
+    missing = {"action": "replace", "project": "zoo", "model": "nothing", "name": "Nothing"}
+    assert home.status("PATCH", f"{at}/{name}", missing)[0] == 404
+    assert shown() == ("retail", "cars", "Cars")
+    home.ask("PATCH", f"{at}/{name}", {"action": "replace", "project": "zoo", "model": "birds", "name": "Birds"})
+    assert shown() == ("zoo", "birds", "Birds")
+    assert home.ask("GET", f"{at}?model=zoo/birds")["total"] == 1
+    home.ask("PATCH", f"{at}/{name}", {"action": "replace", "project": "retail", "model": "cars"})
+    assert shown() == ("retail", "cars", "Birds")
+    home.ask("DELETE", f"{at}/{name}")
+
+
 def test_a_page_of_another_site_may_call_an_endpoint_at_the_platforms_address(home: Home) -> None:
     home.started("seen")
     address = f"{home.house.url}/api/deployments/acme/seen/predict"

@@ -247,15 +247,16 @@ class Fleet:
         """
         return await self._to_the_end(self._stop(name))
 
-    async def replace(self, name: str, model: str) -> Record:
+    async def replace(self, name: str, model: str, *, title: str = "", project: str = "") -> Record:
         """Puts another model behind the same URL; the old one serves until the new one is healthy.
 
-        One that has failed is started with it in the background, one that is stopped stays so.
+        One that has failed is started with it in the background, one that is stopped stays so. ``title`` and
+        ``project`` change with the model, if they are given.
 
         Raises:
             Error: the new model cannot serve; the old one goes on.
         """
-        return await self._to_the_end(self._replace(name, model))
+        return await self._to_the_end(self._replace(name, model, title, project))
 
     async def resize(self, name: str, plan: Plan) -> Record:
         """Another number of replicas, memory, idle time or limit, without an outage."""
@@ -364,16 +365,18 @@ class Fleet:
             raise
         await self._tell(name, state="stopped")
 
-    async def _replace(self, name: str, model: str) -> Record:
+    async def _replace(self, name: str, model: str, title: str, project: str) -> Record:
         async with self._lock(name):
             record = await self.current(name)
             plan = replace(record.plan, model=model)
+            words = {"title": title, "project": project}
+            fields: dict[str, Any] = {"plan": plan, **{word: text for word, text in words.items() if text}}
             card = await aside(lambda: self._resolve(plan))
             running = self._running.get(name)
             if running is None:
                 failed = record.state == "failed"
                 fresh: dict[str, Any] = {"state": "deploying", "reason": ""} if failed else {}
-                await self._save(name, plan=plan, **fresh)
+                await self._save(name, **fields, **fresh)
                 if failed:
                     self._spawn(self._start(name))
                 return self.record(name)
@@ -384,7 +387,7 @@ class Fleet:
                 self.figures(name).note("ERROR", f"Replacing the model by {model} failed: {_words(error)}")
                 await self._tell(name, state="ready")
                 raise
-            await self._tell(name, plan=plan, state="ready", revision=running.revision, started=time.time())
+            await self._tell(name, **fields, state="ready", revision=running.revision, started=time.time())
             self.figures(name).note("INFO", f"The model is now {model}.")
         return self.record(name)
 

@@ -486,9 +486,9 @@ class ClusterFleet(Fleet):
             await self._ledger.ask("forget", id)
         return left
 
-    async def _replace(self, name: str, model: str) -> Record:
+    async def _replace(self, name: str, model: str, title: str, project: str) -> Record:
         await self._look()
-        return await super()._replace(name, model)
+        return await super()._replace(name, model, title, project)
 
     async def _resize(self, name: str, plan: Plan) -> Record:
         await self._look()

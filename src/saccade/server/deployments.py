@@ -332,6 +332,9 @@ class Deployments:
                 return await self._up(name)
             case "stop":
                 return await self._fleet.stop(name)
+            case "replace" if change.model and isinstance(change, PlatformChange):
+                title, project = change.name or "", change.project
+                return await self._fleet.replace(name, change.model, title=title, project=project)
             case "replace" if change.model:
                 return await self._fleet.replace(name, change.model)
             case "resize":
