@@ -96,14 +96,14 @@ def test_classes_of_pixels_are_drawn_and_listed_with_their_shares(page: Page, ho
     expect(page.locator(".list li.active")).to_have_text("sky25%")
 
 
-def test_a_depth_map_is_shown_with_the_values_of_black_and_white(page: Page, house: Served, photo: Path) -> None:
+def test_a_depth_map_is_shown_with_the_range_of_its_values(page: Page, house: Served, photo: Path) -> None:
     shape = list(Image.open(photo).size[::-1])
     data = base64.b64encode(cv2.imencode(".png", np.full(shape, 99, np.uint8))[1].tobytes()).decode()
     depth = {"shape": shape, "encoding": "png", "data": data, "min": 0.70312, "max": 9.99, "bits": 8}
     image = {"shape": shape, "speed": {"preprocess": 1, "inference": 1, "postprocess": 1}, "depth": depth}
     page.route("**/predict", lambda route: route.fulfill(json={"images": [image], "metadata": {"imageCount": 1}}))
     look(page, house, photo)
-    said = "Depth map: black is 0.703, white is 9.99, as the model measures."
+    said = "Depth map: 0.703 to 9.99 (white), as the model measures."
     expect(page.locator(".timing [role=status]")).to_have_text(said)
     expect(page.locator(".stage img")).to_have_attribute("src", f"data:image/png;base64,{data}")
 

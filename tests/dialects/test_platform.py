@@ -37,6 +37,7 @@ from saccade.dialects.hub import Hub
 from saccade.dialects.platform import Platform
 from saccade.dialects.yolo_v1 import YoloV1
 from saccade.engine.cache import key_of
+from saccade.results import Depth
 
 MATCH = {"owner": "some-body", "project": "some-project", "model": "yolo11n"}
 PATH = "/api/models/some-body/some-project/yolo11n/predict"
@@ -140,7 +141,7 @@ def test_tracking_ids_are_shown() -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 12, 16])
-def test_depth_is_a_grey_picture_with_its_range(bits: int) -> None:
+def test_depth_is_a_grey_picture_from_nothing_to_the_farthest(bits: int) -> None:
     desk = Desk(card("yolo11n", "depth"))
     body = json.loads(told(Platform(), call({"bits": str(bits)}), answer(DEPTH, (2, 2)), desk=desk).body)
     depth = body["images"][0]["depth"]
@@ -152,8 +153,30 @@ def test_depth_is_a_grey_picture_with_its_range(bits: int) -> None:
         "bits": bits,
     }
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(depth["data"]), np.uint8), cv2.IMREAD_UNCHANGED)
-    most = 2**bits - 1
-    assert pixels.tolist() == [[0, round(most / 4)], [round(most / 2), most]]
+    assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+    # As the Platform's documentation reads it, and its command does.
+    read = pixels * depth["max"] / (255.0 if bits == 8 else 65535.0)
+    assert np.abs(read - DEPTH.depth).max() <= 0.5 * 5.0 / (2**bits - 1) + 1e-4
+    assert pixels[1, 1] == (255 if bits == 8 else 65535)
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_where_no_depth_is_known_its_picture_is_black(bits: int) -> None:
+    desk, holes = Desk(card("yolo11n", "depth")), Depth(np.array([[np.nan, np.inf, 0, -1, 1e-9, 2]], np.float32))
+    body = json.loads(told(Platform(), call({"bits": str(bits)}), answer(holes, (1, 6)), desk=desk).body)
+    depth = body["images"][0]["depth"]
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(depth["data"]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (pixels > 0).tolist() == [[False, False, False, False, True, True]]
+    assert (depth["min"], depth["max"]) == (pytest.approx(1e-9), 2.0)
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, np.nan])
+def test_a_picture_without_any_depth_is_black(value: float) -> None:
+    nothing = answer(Depth(np.full((2, 3), value, np.float32)), (2, 3))
+    body = json.loads(told(Platform(), call(), nothing, desk=Desk(card("yolo11n", "depth"))).body)
+    depth = body["images"][0]["depth"]
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(depth["data"]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert (pixels.tolist(), depth["min"], depth["max"]) == ([[0] * 3] * 2, 0.0, 0.0)
 
 
 SEMANTICS: list[dict[str, Json]] = [

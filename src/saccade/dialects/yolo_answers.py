@@ -37,6 +37,7 @@ HUB_VERSION = {
 
 PLATFORM_VERSION = {"python": PYTHON, "saccade": saccade.__version__}
 DONE = "Inference complete."
+WHITE, WHITE_16 = 255, 65535
 NO_CLASS = 255
 
 _sorted = msgspec.json.Encoder(order="sorted")
@@ -146,12 +147,16 @@ def _headers(ask: YoloAsk, answers: Sequence[Answer]) -> tuple[tuple[str, str], 
 
 
 def _depth(depth: NDArray[np.float32], bits: int) -> dict[str, Any]:
-    """A grey PNG of 0 … 2^bits-1 from the nearest to the farthest finite value; 12 bits lie in 16-bit pixels."""
-    finite = np.isfinite(depth)
-    low, high = (float(depth[finite].min()), float(depth[finite].max())) if finite.any() else (0.0, 0.0)
-    span = high - low or 1.0
-    scaled = np.rint((np.nan_to_num(depth, nan=low, posinf=high, neginf=low) - low) / span * (2**bits - 1))
-    pixels = scaled.astype(np.uint8 if bits == 8 else np.uint16)
+    """A grey PNG as the Platform documents it: depth = pixel * max / 255, or 65535 in one of 16 bits, and 0 is none.
+
+    Twelve bits are as many steps of the whole range of 16.
+    """
+    known = np.isfinite(depth) & (depth > 0)
+    low, high = (float(depth[known].min()), float(depth[known].max())) if known.any() else (0.0, 0.0)
+    steps, white, kind = 2**bits - 1, WHITE if bits == 8 else WHITE_16, np.uint8 if bits == 8 else np.uint16
+    # What is nearest is seen all the same, so that it is never nothing.
+    parts = np.maximum(np.rint(np.where(known, depth, high) / (high or 1.0) * steps), 1) / steps
+    pixels = np.where(known, np.rint(parts * white), 0).astype(kind)
     return {"shape": list(depth.shape), "encoding": "png", "data": _png(pixels), "min": low, "max": high, "bits": bits}
 
 

@@ -218,7 +218,7 @@ class Image(Struct):
 
 
 class DepthMap(Struct):
-    """Depth as a grey PNG; ``min`` is black and ``max`` white."""
+    """A grey PNG: depth is pixel * max / 255, or / 65535 with more than 8 bits; 0 is where none is known."""
 
     shape: Pair
     encoding: str

@@ -341,7 +341,7 @@ function passing({ status = 0 }) {
 function summary(items, frame) {
   if (!frame) return "";
   // Some models tell distances, others nearness.
-  if (frame.depth) return `Depth map: black is ${frame.depth.min.toPrecision(3)}, white is ${frame.depth.max.toPrecision(3)}, as the model measures.`;
+  if (frame.depth) return `Depth map: ${frame.depth.min.toPrecision(3)} to ${frame.depth.max.toPrecision(3)} (white), as the model measures.`;
   if (!items.length) return (frame.results ?? []).length ? "Nothing above this confidence." : "Nothing found.";
   if (frame.semantic_mask) return `${many(items.length, "class", "classes")}, most of it ${apart(items[0].name)} (${percent(items[0].pixel_ratio)}).`;
   if (!items[0].box) return `${apart(items[0].name)} (${percent(items[0].confidence)})`;
