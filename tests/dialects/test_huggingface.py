@@ -253,6 +253,18 @@ def test_a_forms_empty_file_gives_way_to_the_image_that_was_sent() -> None:
         assert ask("/models/detr", body, content_type="multipart/form-data; boundary=b").calls[0].media == JPEG
 
 
+def test_a_form_with_several_images_is_told_that_the_first_alone_was_looked_at() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n%b\r\n'
+    for images, warning in (
+        ((JPEG, JPEG + b"second"), "only the first of 2 files was looked at; a list in `inputs` may hold several"),
+        ((b"", JPEG), ""),
+    ):
+        body = b"".join(part % image for image in images) + b"--b--\r\n"
+        found = ask("/models/detr", body, content_type="multipart/form-data; boundary=b")
+        assert found.calls[0].media == JPEG
+        assert found.warning.removeprefix("parameters; ") == warning
+
+
 @pytest.mark.parametrize("filename", ["", '; filename="parameters"'])
 def test_a_forms_part_of_parameters_is_no_image_even_if_it_has_a_files_name(filename: str) -> None:
     part = f'--b\r\nContent-Disposition: form-data; name="parameters"{filename}\r\n\r\n{{"threshold":0.125}}\r\n'

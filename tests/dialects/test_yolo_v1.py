@@ -503,6 +503,19 @@ def test_arguments_that_mean_nothing_are_named_in_a_header() -> None:
     assert "X-Ignored-Arguments" not in dict(told(YoloV1(), call({"size": "640"}), answer(BOXES)).headers)
 
 
+def test_pictures_beside_the_one_that_is_looked_at_are_named_in_the_same_header() -> None:
+    text = base64.b64encode(photo()).decode()
+    cases = (
+        (call(files={"image": photo(), "file": photo(), "photo2": photo(), "img": b""}), "file, photo2"),
+        (call({"confidance": "0.9"}, files={"image": photo(), "image[]": photo(16, 6)}), "confidance, image[]"),
+        (posted(PATH, {"images": [text, text]}, MATCH), "images"),
+        (posted(PATH, {"images": [text]}, MATCH), None),
+    )
+    for incoming, names in cases:
+        headers = dict(told(YoloV1(), incoming, answer(BOXES)).headers)
+        assert headers.get("X-Ignored-Arguments") == names
+
+
 def test_a_video_is_answered_frame_by_frame_though_the_first_generation_had_no_words_for_it() -> None:
     incoming = call(files={"image": b"GIF89a" + bytes(20)})
     body = json.loads(told(YoloV1(), incoming, answer(BOXES), answer(NOTHING)).body)

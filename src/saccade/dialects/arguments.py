@@ -7,7 +7,7 @@ name for it wins over its aliases. Ranges are those of the documents and are the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -133,9 +133,10 @@ class Words(msgspec.Struct, frozen=True):
         """Whether any of these names is there at all."""
         return any(name in source for name in names for source in (self.form, self.query, self.body))
 
-    def unknown(self) -> tuple[str, ...]:
-        """Names that mean nothing here, as far as a header can hold them: a slip such as ``confidance`` shows there."""
-        names = {name for source in (self.form, self.query, self.body) for name in source} - KNOWN
+    def unknown(self, unseen: Iterable[str] = ()) -> tuple[str, ...]:
+        """Names that mean nothing here, and those of pictures that nobody looks at, as far as a header can hold them: a
+        slip such as ``confidance`` shows there."""
+        names = {name for source in (self.form, self.query, self.body) for name in source} - KNOWN | {*unseen}
         return tuple(sorted(filter(PLAIN_NAME.fullmatch, names)))[:MAX_IGNORED]
 
     def members(self, name: str) -> list[Value]:

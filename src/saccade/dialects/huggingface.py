@@ -260,12 +260,14 @@ def _may_load(incoming: Incoming, content: Content | None) -> bool:
 
 
 def _warning(task: Task, content: Content) -> str:
-    """What the caller said in vain, "" if nothing."""
+    """What the caller said or sent in vain, "" if nothing."""
     told = []
     if unknown := ignored(task, content.parameters):
         told.append(f"ignored, unknown to {WORDS[task][0]}: {', '.join(unknown[:8])}")
     if strayed := misplaced(task, content):
         told.append(f"ignored, because not in `parameters`: {', '.join(strayed)}")
+    if content.unseen:
+        told.append(f"only the first of {content.unseen + 1} files was looked at; a list in `inputs` may hold several")
     return f"parameters; {'; '.join(told)}" if told else ""
 
 

@@ -82,13 +82,15 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class Content:
     """What a body held. ``shape`` says how the answer is wrapped: bare, a list per image, or Vertex predictions.
-    ``flaw`` tells what is wrong with a body that was taken for a picture although it begins as JSON does."""
+    ``flaw`` tells what is wrong with a body that was taken for a picture although it begins as JSON does; ``unseen``
+    how many more files came in a form."""
 
     pictures: tuple[Picture, ...]
     shape: Shape = "one"
     parameters: Mapping[str, Value] = field(default_factory=dict)
     switches: Mapping[str, Value] = field(default_factory=dict)
     flaw: str = ""
+    unseen: int = 0
 
 
 def content_of(incoming: Incoming) -> Content:
@@ -162,7 +164,8 @@ def _from_form(form: inputs.Form) -> Content:
         picture = Picture(chosen or b"")
     else:
         raise BadInput("The form holds no image: send it as a file, for example curl -F file=@photo.jpg")
-    return Content((picture,), "one", parameters, {**fields, **switches})
+    unseen = max(0, sum(map(bool, pictures)) - 1)
+    return Content((picture,), "one", parameters, {**fields, **switches}, unseen=unseen)
 
 
 def _said(pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:

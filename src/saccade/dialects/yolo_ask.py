@@ -27,19 +27,22 @@ PICTURES = frozenset((*FILES, *ADDRESSES))
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """What to look at: bytes, or an address that the server may fetch; ``part`` is the name under which it came."""
+    """What to look at: bytes, or an address that the server may fetch; ``part`` is the name under which it came, and
+    ``unseen`` those of the pictures that came beside it."""
 
     data: bytes = b""
     url: str | None = None
     part: str = ""
+    unseen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class YoloAsk(Ask):
     """What the answer needs to know of the request.
 
-    ``named`` is the model as the caller named it; ``ignored`` are arguments that mean nothing here; ``alive_s`` is the
-    server's age in seconds when the request came, which was at ``began`` on the ``perf_counter`` clock.
+    ``named`` is the model as the caller named it; ``ignored`` are arguments that mean nothing here, and pictures that
+    are not looked at; ``alive_s`` is the server's age in seconds when the request came, which was at ``began`` on the
+    ``perf_counter`` clock.
     """
 
     shape: Response
@@ -145,7 +148,7 @@ def ask(
         named=named,
         task=task_of(card),
         labels=card.labels,
-        ignored=words.unknown(),
+        ignored=words.unknown(picture.unseen),
         began=began,
         alive_s=desk.uptime_s(),
     )
@@ -210,7 +213,8 @@ def _in_form(form: inputs.Form, words: Words, files: Sequence[str]) -> Picture |
     sent = [(name, data) for name in files if (data := form.file(name, f"{name}[]")) is not None]
     for name, data in sent:
         if data:
-            return Picture(data, part=name)
+            unseen = tuple(file.name for file in form.files if file.data and file.data is not data)
+            return Picture(data, part=name, unseen=unseen)
     if form.files and not sent:
         found = inputs.quoted(form.files[0].name)
         raise BadInput(
@@ -230,13 +234,16 @@ def _written(words: Words, files: Sequence[str]) -> Picture | None:
     name, value = found
     if inputs.are_numbers(value.get("data") if isinstance(value, dict) else value):
         raise BadInput(inputs.NUMBERS)
+    unseen: tuple[str, ...] = ()
     if isinstance(value, list):
+        unseen = (name,) if len(value) > 1 else ()
         value = value[0] if value else None
     value = arguments.unquoted(value)
     if not isinstance(value, str | bytes):
         raise BadInput(f"'{name}' must be an address, a data: URI or base64, but it is {inputs.described(value)}.")
     url = inputs.image_url(value)
-    return Picture(url=url, part=name) if url else Picture(inputs.image_string(value), part=name)
+    data = b"" if url else inputs.image_string(value)
+    return Picture(data, url, name, unseen)
 
 
 def _urlencoded(body: bytes) -> dict[str, Value]:

@@ -51,7 +51,7 @@ _TOLD: Mapping[str, tuple[str, str]] = {
     "Retry-After": ("integer", "Seconds after which the same call may succeed."),
     "Server-Timing": ("string", "Milliseconds of each stage."),
     "X-Imgsz": ("string", "The size at which the network ran, as HEIGHTxWIDTH."),
-    "X-Ignored-Arguments": ("string", "Arguments of the request that mean nothing here."),
+    "X-Ignored-Arguments": ("string", "Arguments that mean nothing here, and pictures that nobody looked at."),
     "X-Compute-Type": ("string", "What answered: cpu, gpu, or cache."),
     "X-Compute-Time": ("string", "Seconds."),
     "X-Error-Message": ("string", "The error's text."),
