@@ -446,6 +446,15 @@ def test_a_host_name_keeps_the_servers_port_and_cannot_take_the_servers_own_name
     home.ask("DELETE", "/v1/endpoints/named")
 
 
+def test_an_endpoint_that_is_to_have_another_host_name_is_told_how(home: Home) -> None:
+    home.started("moved", hostname="old.example.org")
+    status, text = home.status("POST", "/v1/endpoints", {"name": "moved", "hostname": "new.example.org"})
+    assert (status, "stop it and start it with a model" in text) == (400, True), text
+    home.ask("PATCH", "/v1/endpoints/moved", {"action": "stop"})
+    assert "new.example.org" in home.started("moved", hostname="new.example.org")["url"]
+    home.ask("DELETE", "/v1/endpoints/moved")
+
+
 def test_replacing_under_load_fails_no_call(home: Home) -> None:
     home.started("busy", replicas="1:1")
     done = threading.Event()

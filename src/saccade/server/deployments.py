@@ -183,7 +183,9 @@ class Deployments:
     async def _started(self, wish: Wish) -> Record:
         """A known endpoint, up and of the size that was asked for."""
         if wish.region or wish.port or wish.hostname:
-            raise BadOptions("An endpoint keeps its region, port and host name. Remove it to give it others.")
+            raise BadOptions(
+                "An endpoint keeps its region, port and host name. For others, stop it and start it with a model."
+            )
         record = await self._fleet.current(wish.name)
         plan = wish.of(record.plan)
         if plan != record.plan and record.state not in ("stopping", "stopped", "failed"):
