@@ -80,15 +80,23 @@ class Forbidden(AccessError):
 class QuotaSpent(AccessError):
     """The key's quota is used up.
 
-    ``limit`` calls were allowed in ``window_s`` seconds; a call is possible again in ``retry_after_s`` seconds;
-    ``reset_epoch_s`` is that moment as seconds since 1970.
+    ``limit`` calls were allowed in ``window_s`` seconds, of which ``remaining`` are left, too few for what was asked;
+    more are possible in ``retry_after_s`` seconds; ``reset_epoch_s`` is that moment as seconds since 1970.
     """
 
     def __init__(
-        self, message: str, *, limit: int, retry_after_s: float, reset_epoch_s: float, window_s: int = 3600
+        self,
+        message: str,
+        *,
+        limit: int,
+        retry_after_s: float,
+        reset_epoch_s: float,
+        window_s: int = 3600,
+        remaining: int = 0,
     ) -> None:
         super().__init__(message)
         self.limit = limit
+        self.remaining = remaining
         self.window_s = window_s
         self.retry_after_s = retry_after_s
         self.reset_epoch_s = reset_epoch_s

@@ -799,6 +799,8 @@ def test_spent_quotas_and_bad_keys_are_told_as_the_python_client_reads_them() ->
     spent = errors.QuotaSpent("500 calls", limit=500, retry_after_s=54.2, reset_epoch_s=1.0, window_s=300)
     status, body, headers = error_of(spent)
     assert (status, body) == (429, {"error": "Rate limit reached. 500 calls"})
+    batch = errors.QuotaSpent("2 of 5", limit=5, retry_after_s=9.0, reset_epoch_s=1.0, remaining=2)
+    assert error_of(batch)[2]["ratelimit"] == '"api";r=2;t=9'
     again = errors.QuotaSpent("Rate limit reached: 5", limit=5, retry_after_s=1, reset_epoch_s=1.0)
     assert error_of(again)[1] == {"error": "Rate limit reached: 5"}
     assert headers["ratelimit"] == '"api";r=0;t=55'

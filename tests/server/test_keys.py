@@ -475,8 +475,9 @@ def test_several_images_of_one_request_are_several_calls_taken_all_or_none(store
     app = made(store, quota_calls=5)
     _, secret = keys.create("x")
     more = {"content": b"x", "headers": {"x-api-key": secret}}
-    statuses = [answer.status_code for answer in asked(app, *[("POST", "/first/one?count=3", more)] * 2)]
-    assert statuses == [200, 429]
+    answers = asked(app, *[("POST", "/first/one?count=3", more)] * 2)
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in answers] == ["2", "2"]
     assert [answer.status_code for answer in called(app, secret, times=3)] == [200, 200, 429]
 
 

@@ -78,7 +78,7 @@ def _limits(error: errors.QuotaSpent) -> list[tuple[str, str]]:
     wait_s = max(1, math.ceil(_seconds(error.retry_after_s)))
     return [
         ("retry-after", str(wait_s)),
-        ("ratelimit", f'"api";r=0;t={wait_s}'),
+        ("ratelimit", f'"api";r={error.remaining};t={wait_s}'),
         ("ratelimit-policy", f'"sliding window";"api";q={error.limit};w={error.window_s}'),
     ]
 

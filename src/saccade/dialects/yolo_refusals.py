@@ -29,7 +29,7 @@ def retry_headers(error: errors.Error, *, iso: bool) -> Headers:
     return (
         ("Retry-After", str(seconds(error.retry_after_s))),
         ("X-RateLimit-Limit", str(error.limit)),
-        ("X-RateLimit-Remaining", "0"),
+        ("X-RateLimit-Remaining", str(error.remaining)),
         ("X-RateLimit-Reset", reset),
     )
 

@@ -216,7 +216,7 @@ def error_of(kind: str, message: str, retry_after_s: float = 0.0) -> Error:
         error.retry_after_s = retry_after_s or 1.0
     if isinstance(error, errors.QuotaSpent):
         # How much was allowed does not cross: quotas are counted before a call is on its way.
-        error.limit, error.window_s = 0, 0
+        error.limit, error.remaining, error.window_s = 0, 0, 0
         error.retry_after_s, error.reset_epoch_s = retry_after_s, time.time() + retry_after_s
     if isinstance(error, errors.MissingExtra):
         error.extra = message.partition("saccade[")[2].partition("]")[0]

@@ -35,7 +35,8 @@ class Standing:
 def spent(standing: Standing, calls: int) -> QuotaSpent:
     """The refusal of so many calls to a key that stands like this."""
     wait_s = standing.wait_s(time.time())
-    many = f" ({calls} calls were asked for, {standing.remaining} are left)" if calls > 1 else ""
+    left = f"{standing.remaining} {'is' if standing.remaining == 1 else 'are'} left"
+    many = f" ({calls} calls were asked for, {left})" if calls > 1 else ""
     advice = f"Try again in {max(1, math.ceil(wait_s))} seconds."
     if calls > standing.limit:
         advice = f"So many never fit: send at most {standing.limit} images with one request."
@@ -45,6 +46,7 @@ def spent(standing: Standing, calls: int) -> QuotaSpent:
         retry_after_s=wait_s,
         reset_epoch_s=standing.reset_epoch_s,
         window_s=standing.window_s,
+        remaining=standing.remaining,
     )
 
 

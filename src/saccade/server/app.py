@@ -418,7 +418,7 @@ class App:
         try:
             ticket = await self.gate.take(caller, [(await self.desk.find(call.model)).name for call in ask.calls])
         except QuotaSpent as spent:
-            exchange.standing = Standing(spent.limit, 0, spent.reset_epoch_s, spent.window_s)
+            exchange.standing = Standing(spent.limit, spent.remaining, spent.reset_epoch_s, spent.window_s)
             raise
         exchange.standing = ticket.standing
         try:
