@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -26,6 +28,7 @@ from tests.engine.shelf import Shelf, photo_sized, picture, running
 from saccade.call import Answer, Call, Clip
 from saccade.card import Card
 from saccade.engine import Engine, fork_server
+from saccade.engine import worker as workers
 from saccade.engine.murmur import MOST_BYTES, Murmur
 from saccade.errors import BadInput, CorruptFiles, Error, Overloaded, RunFailed, StillLoading, Stopped, TooLarge
 from saccade.results import Boxes
@@ -347,6 +350,23 @@ def test_a_large_image_leaves_the_worker_with_its_answer(run: Run) -> None:
             assert engine.info()["models"][0]["memory_bytes"] < before + 50_000_000
 
     run(main())
+
+
+@pytest.mark.parametrize(("idle", "seconds"), [(True, 6), (False, 31)])
+def test_memory_is_given_back_in_quiet_moments_and_also_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch, idle: bool, seconds: float
+) -> None:
+    """A worker that was never idle grew by half of what it held within minutes of photos of many sizes."""
+    moment, given = [1000.0], []
+    monkeypatch.setattr(workers, "trim", lambda: given.append(moment[0]))
+    monkeypatch.setattr(workers.time, "monotonic", lambda: moment[0])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        held = workers.Worker(ours, Murmur())
+        replica = Mock(idle=idle)
+        for moment[0] in np.arange(1000.0, 1000.0 + 2 * seconds + 1):
+            held._trim(replica)
+    assert given == [1000.0 + seconds, 1000.0 + 2 * seconds]
 
 
 def test_an_image_that_decodes_too_long_fails_alone(run: Run) -> None:

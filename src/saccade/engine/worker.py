@@ -33,6 +33,8 @@ log = logging.getLogger("saccade.engine")
 
 PULSE_S = 0.25
 TRIM_S = 5.0
+BUSY_TRIM_S = 30.0
+"""As long as a worker is never idle; by then large images of many formats have left holes in every thread's memory."""
 
 READ_BYTES = 128 << 10
 """A whole frame with a usual photo is read at once: a copy is cheaper than asking the kernel three times."""
@@ -144,10 +146,11 @@ class Worker:
         self._leave(SWOLLEN)
 
     def _trim(self, replica: Replica) -> None:
-        """Gives memory of large images back to the machine in quiet moments; the allocator would keep it."""
+        """Gives memory of large images back to the machine, in quiet moments if there are any; nobody else would."""
         self._murmur.trim()
         now = time.monotonic()
-        if replica.idle and now - self._trimmed_at > TRIM_S and replica.answered_since_trim():
+        pause_s = TRIM_S if replica.idle else BUSY_TRIM_S
+        if now - self._trimmed_at > pause_s and replica.answered_since_trim():
             self._trimmed_at = now
             trim()
 
