@@ -228,6 +228,15 @@ def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> 
     run(main())
 
 
+def test_who_asked_a_model_that_takes_too_long_is_told_how_long_that_is_and_which_setting_says_so(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 5000}), hang_s=1.0, check_s=0.0, threads=1) as engine:
+            with pytest.raises(RunFailed, match=r"no answer for 1 s \(hang_timeout_s\)"):
+                await engine.predict(call(1))
+
+    run(main())
+
+
 def test_a_video_is_not_taken_for_hung_because_it_is_long(run: Run, data: Path) -> None:
     film = (data / "videos" / "synthetic_12frames_160x120.mp4").read_bytes()
 

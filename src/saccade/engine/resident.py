@@ -228,7 +228,8 @@ class Resident:
         for link, flying in tuple(self._flying.items()):
             waits = [entry.sent for entry in flying.values() if entry.frames is None]
             if waits and now - max(self._woke_at, min(waits)) > self._patience_s:
-                self._start(self._replace(link, "it hung in a call"))
+                hung = f"it gave no answer for {self._patience_s:.0f} s (hang_timeout_s)"
+                self._start(self._replace(link, hung))
             elif 0 < self._rules.worker_memory_bytes < link.memory_bytes and now > self._renew_from:
                 self._renew_from = now + RENEW_PAUSE_S
                 self._start(self._renew(link, f"it holds {link.memory_bytes >> 20} MiB"))
