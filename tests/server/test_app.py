@@ -418,6 +418,22 @@ def test_a_browser_may_call_from_any_page_unless_told_otherwise() -> None:
     assert "access-control-allow-origin" not in asked(closed, "OPTIONS", "/first/one", headers=asking).headers
 
 
+def test_who_names_no_origin_is_told_what_pages_may_read_and_what_the_answer_depends_on() -> None:
+    for told in (
+        asked(made(), "POST", "/first/one", content=b"x"),
+        asked(made(), "POST", "/first/one", content=b"unreadable"),
+        asked(
+            made(cors_origins=("https://own.example",)), "POST", "/first/one", headers={"origin": "https://x.example"}
+        ),
+    ):
+        assert "access-control-allow-origin" not in told.headers
+        assert told.headers["access-control-allow-credentials"] == "true"
+        assert "x-compute-type, x-compute-time" in told.headers["access-control-expose-headers"]
+        assert told.headers["vary"] == "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+    silent = asked(made(cors_origins=()), "POST", "/first/one", content=b"x", headers={"origin": "https://x.example"})
+    assert not [name for name in silent.headers if name == "vary" or name.startswith("access-control")]
+
+
 def test_a_deadline_is_handed_on_and_kept() -> None:
     engine = EchoEngine()
     begun = time.monotonic()

@@ -34,6 +34,13 @@ USUAL_HEADERS = (
 CHALLENGE = (b"www-authenticate", b'Bearer realm="saccade"')
 """What HTTP wants with every 401; clients like Java's fail without it, and browsers ask for nothing at this scheme."""
 
+CORS = (
+    (b"access-control-allow-credentials", b"true"),
+    (b"access-control-expose-headers", EXPOSED.encode()),
+    (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+)
+"""What every answer tells where pages may call at all."""
+
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 
@@ -106,23 +113,24 @@ def come_back(error: Error) -> dict[str, str]:
     return {"retry-after": str(seconds(error.retry_after_s))} if isinstance(error, Busy) else {}
 
 
+def may_read(origin: str, allowed: tuple[str, ...]) -> bool:
+    """Whether pages of this origin may call."""
+    return origin != "" and ("*" in allowed or origin in allowed)
+
+
 def cors_headers(origin: str, allowed: tuple[str, ...]) -> HeaderList:
-    """Headers that let a page of this origin read the answer; none when it may not."""
-    if not origin or not ("*" in allowed or origin in allowed):
-        return []
-    return [
-        (b"access-control-allow-origin", encoded(origin)),
-        (b"access-control-allow-credentials", b"true"),
-        (b"access-control-expose-headers", EXPOSED.encode()),
-        (b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
-    ]
+    """Headers that let a page of this origin read the answer. As at Hugging Face, who is no such page gets all but the
+    first: without Vary, a cache on the way would give to a page what it keeps of a program's call."""
+    granted = [(b"access-control-allow-origin", encoded(origin))] if may_read(origin, allowed) else []
+    return [*granted, *CORS] if allowed else []
 
 
 def preflight(headers: Mapping[str, str], allowed: tuple[str, ...]) -> HeaderList:
     """Headers of the answer to a browser's OPTIONS request."""
-    granted = cors_headers(headers.get("origin", ""), allowed)
-    if not granted:
+    origin = headers.get("origin", "")
+    if not may_read(origin, allowed):
         return [(b"allow", METHODS.encode())]
+    granted = cors_headers(origin, allowed)
     asked = headers.get("access-control-request-headers", "")
     granted += [
         (b"access-control-allow-methods", METHODS.encode()),
