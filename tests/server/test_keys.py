@@ -22,6 +22,7 @@ import sqlalchemy as sql
 from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade.call import Answer
+from saccade.dialects.huggingface import HuggingFace
 from saccade.errors import BadOptions, BadSettings, Error, UnknownKey
 from saccade.server import database, gate, keyring, settings, wiring
 from saccade.server.access import Caller, Ticket, key_in
@@ -50,7 +51,7 @@ def keys(store: Database) -> Keys:
 def made(store: Database, *, open_without_keys: bool = False, **settings: Any) -> App:
     parts = Settings(access_log=False, home="", **settings)
     gate = KeyGate(store, parts, open_without_keys=open_without_keys)
-    dialects = [PlainDialect("first"), PlainDialect("platform")]
+    dialects = [PlainDialect("first"), PlainDialect("platform"), HuggingFace()]
     return wiring.build(parts, Shelf(), EchoEngine(), gate, dialects)  # type: ignore[arg-type]
 
 
@@ -439,6 +440,16 @@ def test_the_houses_pages_and_wrong_paths_tell_a_limited_key_how_it_stands_too(s
     nobody = {"headers": {"x-api-key": "nobody's"}}
     for answer in asked(app, ("GET", "/v1/usage", nobody), ("GET", "/nothing", nobody), ("GET", "/nothing", {})):
         assert "x-ratelimit-limit" not in answer.headers
+
+
+def test_nobody_needs_a_key_to_learn_that_a_model_takes_pictures_only(store: Database, keys: Keys) -> None:
+    app = made(store)
+    keys.create("x")
+    reads = [(method, f"{path}/models/one", {}) for method in ("GET", "HEAD", "PUT") for path in ("", "/hf-inference")]
+    answers = asked(app, *reads)
+    assert {(answer.status_code, answer.headers["allow"]) for answer in answers} == {(405, "POST")}
+    assert answers[0].json() == {"error": "GET is not allowed here. Allowed: POST. POST an image to this address."}
+    assert asked(app, ("GET", "/models/one/info", {}))[0].status_code == 401
 
 
 def test_a_call_that_was_given_back_leaves_no_time_to_wait_for(store: Database, keys: Keys) -> None:

@@ -96,8 +96,8 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Route:
     """One URL form. ``path`` is a Starlette path template; ``action`` "predict" runs parse → engine → render,
-    "describe" calls :meth:`Dialect.describe` with the facts of the house. Where ``endings`` are given, other paths only
-    get told what to do instead: the methods are none that they have."""
+    "describe" calls :meth:`Dialect.describe` with the facts of the house. Where ``endings`` are given, it is that of
+    paths with one of them alone."""
 
     methods: tuple[str, ...]
     path: str

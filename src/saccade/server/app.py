@@ -673,7 +673,8 @@ class App:
         allowed = ", ".join(sorted({*found.allowed, *self.house_methods(head.path)}))
         if allowed:
             exchange.error = "WrongMethod"
-            text = f"{head.method} is not allowed here. Allowed: {allowed}."
+            what = " POST an image to this address." if allowed == "POST" and found.allowed else ""
+            text = f"{head.method} is not allowed here. Allowed: {allowed}.{what}"
         else:
             exchange.error = "NoSuchPath"
             text = "There is nothing at this address. The documentation at /docs lists what there is."

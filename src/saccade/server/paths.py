@@ -114,8 +114,9 @@ class Paths:
             fits = pattern.match(path)
             if fits is None:
                 continue
-            if not route.endings or path.endswith(route.endings):
-                allowed |= dict.fromkeys((*route.methods, *(["HEAD"] if answers(route, "HEAD") else [])))
+            if route.endings and not path.endswith(route.endings):
+                continue
+            allowed |= dict.fromkeys((*route.methods, *(["HEAD"] if answers(route, "HEAD") else [])))
             if not answers(route, method) or any(row.dialect is dialect for row in candidates):
                 continue
             match = {name: str(convertors[name].convert(text)) for name, text in fits.groupdict().items()}
