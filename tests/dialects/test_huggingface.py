@@ -48,7 +48,9 @@ class House:
 
     def card(self, ref: str) -> Card:
         if ref not in CARDS:
-            raise errors.UnknownModel(f"No model is called '{ref}'. Add it with: saccade pull {ref}")
+            missing = errors.UnknownModel(f"No model is called '{ref}'. Add it with: saccade pull {ref}")
+            missing.offered = ref if ref == "picodet-s" else ""
+            raise missing
         task: Task = CARDS[ref]  # type: ignore[assignment]
         return Card(name=ref, task=task, family="none", runtime="none", revision="abc")
 
@@ -777,6 +779,23 @@ def test_who_wanted_no_loading_is_told_within_a_200() -> None:
         assert (status, body) == (200, {"error": "not loaded yet"})
 
 
+def test_who_wants_no_loading_has_nothing_fetched_either() -> None:
+    body = {"inputs": TEXT, "options": {"dont_load_model": True}}
+    for path, sent, headers in (
+        ("/models/picodet-s", JPEG, {"x_load_model": "0"}),
+        ("/models/picodet-s", body, {}),
+        ("/", {**body, "model": "picodet-s"}, {}),
+    ):
+        with pytest.raises(errors.StillLoading) as found:
+            ask(path, sent, **headers)  # type: ignore[arg-type]
+        status, told, _ = error_of(found.value, path, json.dumps(body).encode(), **headers)
+        assert (status, told) == (200, {"error": "not loaded yet"})
+    with pytest.raises(errors.UnknownModel):
+        ask("/models/picodet-s", JPEG)
+    with pytest.raises(errors.UnknownModel):
+        ask("/models/nobody", JPEG, x_load_model="0")
+
+
 def test_a_bad_picture_cannot_be_identified_and_other_bad_input_keeps_its_words() -> None:
     assert error_of(errors.BadInput("the file is cut off"))[1] == {
         "error": "cannot identify image file: the file is cut off"
@@ -829,6 +848,14 @@ def test_status_tells_whether_a_model_is_loaded() -> None:
     assert page("/status/pose", house)[1]["state"] == "error"
     with pytest.raises(errors.UnknownModel):
         page("/status/nobody")
+
+
+def test_a_model_that_the_first_call_fetches_is_loadable() -> None:
+    cold = {"loaded": False, "state": "Loadable", "compute_type": "cpu", "framework": "transformers"}
+    assert page("/status/picodet-s") == (200, cold)
+    assert page("/models/picodet-s/health") == (200, {"status": "ok"})
+    with pytest.raises(errors.UnknownModel):
+        page("/models/picodet-s/info")
 
 
 def test_health_and_info_exist_under_a_model() -> None:

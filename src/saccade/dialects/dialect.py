@@ -143,7 +143,8 @@ class Dialect(Protocol):
         """The calls that a request makes.
 
         Raises:
-            CallError: and nothing else, whatever the bytes are.
+            CallError: whatever the bytes are.
+            StillLoading: the model would have to be fetched first, and the caller wants nothing loaded.
         """
 
     def render(self, ask: Ask, answers: Sequence[Answer]) -> Outgoing:

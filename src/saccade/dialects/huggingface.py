@@ -96,10 +96,16 @@ class HuggingFace:
 
         Raises:
             UnknownModel, WrongTask, BadInput, BadOptions: in this order.
+            StillLoading: the model would have to be fetched, and the caller wants nothing loaded.
         """
         place = place_of(incoming.path)
         content = None if place.model else _content(incoming)
-        card = _card(place, _named(incoming, content), desk)
+        try:
+            card = _card(place, _named(incoming, content), desk)
+        except errors.UnknownModel as missing:
+            if missing.offered and not _may_load(incoming, content or _content(incoming)):
+                raise errors.StillLoading(missing.message) from missing
+            raise
         if place.task and place.task not in WORDS[card.task]:
             raise errors.WrongTask(
                 f"Model '{place.model or card.name}' doesn't support task '{place.task}'. "
@@ -173,16 +179,15 @@ class HuggingFace:
         if place.page == "framework":
             return _json(_deployed(place.model, desk))
         if place.page == "status":
-            return _json(_status(_card(place, "", desk), desk))
+            return _json(_status(_state(place, desk), desk))
         if place.page == "":
             refused = self.refuse(
                 errors.CallError(f"{incoming.method} is not allowed here. POST an image to {incoming.path}"), incoming
             )
             return Outgoing(status=405, body=refused.body, headers=(*refused.headers, ("allow", "POST")))
-        card = _card(place, "", desk)
         if place.page == "info":
-            return _json(_info(card, desk))
-        failed = desk.state(card.name) == "failed"
+            return _json(_info(_card(place, "", desk), desk))
+        failed = _state(place, desk) == "failed"
         return _json({"error": "The model failed to load."} if failed else {"status": "ok"}, 503 if failed else 200)
 
 
@@ -293,8 +298,17 @@ def _json(value: object, status: int = 200) -> Outgoing:
     return Outgoing(status=status, body=msgspec.json.encode(value))
 
 
-def _status(card: Card, desk: Desk) -> dict[str, object]:
-    state = desk.state(card.name)
+def _state(place: Place, desk: Desk) -> ModelState:
+    """Whether the model is in memory; one that the first call would fetch is cold."""
+    try:
+        return desk.state(_card(place, "", desk).name)
+    except errors.UnknownModel as missing:
+        if missing.offered:
+            return "cold"
+        raise
+
+
+def _status(state: ModelState, desk: Desk) -> dict[str, object]:
     return {
         "loaded": state == "warm",
         "state": STATES[state],
