@@ -9,6 +9,7 @@ import gc
 import gzip
 import json
 import os
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,6 +25,7 @@ from server_fakes import EchoEngine, PlainDialect, Shelf, client
 
 from saccade import __version__, media
 from saccade.call import Answer, Call
+from saccade.card import Card
 from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
@@ -512,6 +514,26 @@ def test_a_model_of_the_catalogue_is_fetched_once_for_all_who_wait() -> None:
 
     assert [response.status_code for response in asyncio.run(ask())] == [200] * 5
     assert shelf.fetches == 1
+
+
+def test_who_does_not_wait_for_a_fetch_is_told_so_in_time_and_it_goes_on() -> None:
+    class Slow(Shelf):
+        def card(self, ref: str, *, fetch: bool = False) -> Card:
+            assert not fetch or told.wait(5)
+            return super().card(ref, fetch=fetch)
+
+    told, shelf = threading.Event(), Slow()
+    app = made(shelf=shelf)
+
+    async def ask() -> list[httpx.Response]:
+        async with client(app) as http:
+            hasty = await http.post("/first/far", content=b"x", headers={"x-request-timeout": "0.05"})
+            told.set()
+            return [hasty, await http.post("/first/far", content=b"x")]
+
+    hasty, patient = asyncio.run(ask())
+    assert (hasty.status_code, hasty.json()) == (503, {"first": "Model far is currently loading"})
+    assert (patient.status_code, shelf.fetches) == (200, 1)
 
 
 def test_nothing_is_fetched_for_a_body_that_is_refused() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import math
 import pkgutil
 import re
 import time
@@ -411,10 +412,10 @@ class App:
             raise stopping()
         wish_s = patience_of(incoming.headers)
         exchange.begun = time.monotonic()
-        ask = await self._parsed(dialect, incoming, caller)
+        ask = await self._parsed(dialect, incoming, caller, wish_s)
         video = any(call.clip is not None for call in ask.calls)
         most_s = self.settings.video_timeout_s if video else self.settings.request_timeout_s
-        deadline = time.monotonic() + min(wish_s, most_s)
+        deadline = min(exchange.begun + wish_s, time.monotonic() + most_s)
         try:
             ticket = await self.gate.take(caller, [(await self.desk.find(call.model)).name for call in ask.calls])
         except QuotaSpent as spent:
@@ -468,7 +469,9 @@ class App:
     async def _passed(self, incoming: Incoming, deadline: float) -> Outgoing | None:
         return await self.regions.passed(incoming, deadline) if self.regions is not None else None
 
-    async def _parsed(self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None) -> Ask:
+    async def _parsed(
+        self, dialect: Dialect, incoming: Incoming, caller: Caller | None = None, patience_s: float = math.inf
+    ) -> Ask:
         """The dialect's reading of the request; a model that must be fetched first is fetched, once, for a caller who
         may use it.
 
@@ -483,7 +486,7 @@ class App:
                 if caller is None:
                     raise
                 await self.gate.give_back(await self.gate.take(caller, [missing.offered]))
-            await self.fetched(missing.ref)
+            await self.fetched(missing.ref, patience_s)
             return await self.parse(dialect, incoming)
 
     async def close(self) -> None:
@@ -498,8 +501,9 @@ class App:
         await self.gate.close()
         self.journal.flush()
 
-    async def fetched(self, ref: str) -> None:
-        """Brings a model of the catalogue to this machine; callers of one model wait for one fetch.
+    async def fetched(self, ref: str, patience_s: float = math.inf) -> None:
+        """Brings a model of the catalogue to this machine; callers of one model wait for one fetch, which goes on when
+        they do not wait any longer.
 
         Raises:
             UnknownModel: nobody knows it.
@@ -510,7 +514,7 @@ class App:
             self.fetching[ref] = asyncio.ensure_future(aside(lambda: card(ref, fetch=True)))
             self.fetching[ref].add_done_callback(lambda _: self.fetching.pop(ref, None))
         try:
-            async with asyncio.timeout(self.settings.load_timeout_s):
+            async with asyncio.timeout(min(self.settings.load_timeout_s, patience_s)):
                 await asyncio.shield(self.fetching[ref])
         except TimeoutError:
             raise StillLoading(f"Model {ref} is currently loading", retry_after_s=20.0) from None
