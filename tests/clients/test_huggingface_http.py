@@ -139,7 +139,11 @@ def test_item_02_every_url_form_reaches_the_model(house: Served, path: str) -> N
 def test_item_02_vertex_health_info_and_status_reach_the_model(house: Served) -> None:
     vertex = post(house, "/predict", {"instances": [TEXT, TEXT], "parameters": {"threshold": 0.5}})
     assert [len(rows) for rows in vertex.json["predictions"]] == [2, 2]
-    for page in (f"/models/{DETR}/health", "/health", "/ping", f"/hf-inference/models/{DETR}/health"):
+    pipelines = (
+        f"/pipeline/object-detection/{DETR}/health",
+        f"/hf-inference/models/{DETR}/pipeline/object-detection/health",
+    )
+    for page in (f"/models/{DETR}/health", "/health", "/ping", f"/hf-inference/models/{DETR}/health", *pipelines):
         assert send(house, "GET", page).status == 200
     for page in (f"/models/{DETR}/info", "/info"):
         assert isinstance(send(house, "GET", page).json, dict)

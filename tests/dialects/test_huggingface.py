@@ -866,6 +866,16 @@ def test_health_and_info_exist_under_a_model() -> None:
     assert page("/models/google/vit/info")[1]["model_pipeline_tag"] == "image-classification"
 
 
+@pytest.mark.parametrize("address", ["/pipeline/{task}/google/vit", "/models/google/vit/pipeline/{task}"])
+def test_health_and_info_exist_under_every_address_of_a_model(address: str) -> None:
+    own, other = address.format(task="image-classification"), address.format(task="object-detection")
+    assert page(f"{own}/health") == (200, {"status": "ok"})
+    assert page(f"/hf-inference{own}/info")[1]["model_id"] == "google/vit"
+    with pytest.raises(errors.WrongTask):
+        page(f"{other}/health")
+    assert page(own)[0] == 405
+
+
 def test_frameworks_list_what_is_served() -> None:
     status, rows = page("/framework/transformers")
     assert status == 200

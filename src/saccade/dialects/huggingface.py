@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 
@@ -41,11 +41,14 @@ ROOTS = frozenset({"", "predict", "invocations"})
 """Paths that name no model; other APIs know them too."""
 
 PAGES = ("/health", "/info")
-"""What can be read under a model's address; the address itself takes images only."""
+"""What can be read under any address of a model; the address itself takes images only."""
 
 STATES: Mapping[ModelState, str] = {"warm": "Loaded", "loading": "Loadable", "cold": "Loadable", "failed": "error"}
 
 MAX_ID = 256
+
+
+Page: TypeAlias = Literal["", "health", "info", "status", "framework"]
 
 
 class Place(NamedTuple):
@@ -53,7 +56,7 @@ class Place(NamedTuple):
 
     model: str
     task: str = ""
-    page: Literal["", "health", "info", "status", "framework"] = ""
+    page: Page = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class HuggingFace:
         *(
             Route(("GET",), f"{router}/{kind}/{{path:path}}", "describe", endings)
             for router in ("", *ROUTERS)
-            for kind, endings in (("models", PAGES), ("status", ()), ("framework", ()))
+            for kind, endings in (("models", PAGES), ("pipeline", PAGES), ("status", ()), ("framework", ()))
         ),
     )
 
@@ -106,11 +109,6 @@ class HuggingFace:
             if missing.offered and not _may_load(incoming, content or _content(incoming)):
                 raise errors.StillLoading(missing.message) from missing
             raise
-        if place.task and place.task not in WORDS[card.task]:
-            raise errors.WrongTask(
-                f"Model '{place.model or card.name}' doesn't support task '{place.task}'. "
-                f"Supported tasks: '{', '.join(WORDS[card.task])}', got: '{place.task}'"
-            )
         content = content or content_of(incoming)
         try:
             options = options_of(card.task, place.model or card.name, content.parameters)
@@ -173,7 +171,7 @@ class HuggingFace:
         """Status, health and facts of models.
 
         Raises:
-            UnknownModel: the path names none that is here.
+            UnknownModel, WrongTask: the path names none that is here, or another task than its own.
         """
         place = place_of(incoming.path, reading=True)
         if place.page == "framework":
@@ -207,18 +205,19 @@ def place_of(path: str, *, reading: bool = False) -> Place:
         return Place(_id(rest), page="status")
     if kind == "framework":
         return Place(_id(rest), page="framework")
+    page: Page = ""
+    if reading and len(rest) > 1 and rest[-1] in ("health", "info"):
+        page = "health" if rest.pop() == "health" else "info"
     if kind == "pipeline":
-        return Place(_id(rest[1:]), rest[0] if rest else "")
+        return Place(_id(rest[1:]), rest[0] if rest else "", page)
     if kind != "models":
         return Place("")
     if "pipeline" in rest[1:]:
         at = rest.index("pipeline", 1)
-        return Place(_id(rest[:at]), "/".join(rest[at + 1 :]))
-    if reading and len(rest) > 1 and rest[-1] in ("health", "info"):
-        return Place(_id(rest[:-1]), page="health" if rest[-1] == "health" else "info")
+        return Place(_id(rest[:at]), "/".join(rest[at + 1 :]), page)
     if not reading and len(rest) > 1 and rest[-1] in ("predict", "invocations"):
         return Place(_id(rest[:-1]))
-    return Place(_id(rest))
+    return Place(_id(rest), page=page)
 
 
 def _id(parts: Sequence[str]) -> str:
@@ -247,10 +246,22 @@ def _named(incoming: Incoming, content: Content | None) -> str:
 
 
 def _card(place: Place, named: str, desk: Desk) -> Card:
+    """The Card of the model that is meant.
+
+    Raises:
+        UnknownModel: nobody knows it, or none is meant.
+        WrongTask: the path forces a task that is not the model's.
+    """
     ref = place.model or named or desk.default_model()
     if not ref:
         raise errors.UnknownModel("This path names no model, and the server has no default: POST to /models/NAME.")
-    return desk.card(ref)
+    card = desk.card(ref)
+    if place.task and place.task not in WORDS[card.task]:
+        raise errors.WrongTask(
+            f"Model '{place.model or card.name}' doesn't support task '{place.task}'. "
+            f"Supported tasks: '{', '.join(WORDS[card.task])}', got: '{place.task}'"
+        )
+    return card
 
 
 def _switch(incoming: Incoming, content: Content | None, name: str, default: bool) -> bool:

@@ -32,6 +32,7 @@ REFUSALS: Mapping[str, type] = {
 
 DESCRIBED: Mapping[str, type | tuple[type, ...]] = {
     "/models": (shapes.ModelInfo, shapes.ModelHealth),
+    "/pipeline": (shapes.ModelInfo, shapes.ModelHealth),
     "/status": shapes.ModelStatus,
     "/framework": shapes.DeployedModel,
     "/v1/auth": shapes.KeyIsGood,

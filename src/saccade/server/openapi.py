@@ -147,8 +147,8 @@ def operation(dialect: Dialect, route: Route) -> dict[str, Any]:
     """One method of one path."""
     predicts = route.action == "predict"
     statuses = PREDICTED if predicts else ASKED
-    if not predicts and route.path.endswith("/models/{path:path}"):
-        statuses += ("405", "503")
+    if route.endings:
+        statuses = ("400", *statuses, "405", "503")
     if route.path in ASKED_FOR:
         statuses = ("400", *statuses)
     found: dict[str, Any] = {
