@@ -157,7 +157,7 @@ class Body:
         return b"".join(parts)
 
     def _too_large(self, found: str) -> TooLarge:
-        return TooLarge(f"Payload too large: {found} bytes > limit {self._max_bytes}. Send a smaller image.")
+        return TooLarge(f"Payload too large: {found} bytes > limit {self._max_bytes}")
 
 
 def _is_zlib(packed: bytes) -> bool:
