@@ -9,6 +9,7 @@ import pytest
 from tests.families.made import FRAME, GOLDEN, card, wave
 
 from saccade.call import Options
+from saccade.errors import TooLarge
 from saccade.families.detr import Detr
 from saccade.families.rtdetr import RtDetr
 
@@ -84,3 +85,13 @@ def test_boxes_may_reach_over_the_picture() -> None:
     )
     assert found.boxes_xyxy[0].tolist() == pytest.approx([-8.25, -22.5, 8.25, 67.5])
     assert found.names == ("class 0",)
+
+
+@pytest.mark.parametrize("patch", [16, [16, 16]])
+def test_a_ribbon_of_which_no_patch_is_left_is_refused(patch: object) -> None:
+    ribbon = np.zeros((3000, 1, 3), np.uint8)
+    with pytest.raises(TooLarge, match=r"1x3000 is so long and narrow .* 1x1328, and its patches have 16 pixels"):
+        Detr(card("detect", "detr", "Yolos", 2, patch_size=patch)).prepare(ribbon, Options())
+    whole = Detr(card("detect", "detr", "Yolos", 2, patch_size=patch)).prepare(ribbon.repeat(40, axis=1), Options())
+    assert whole.frame.input_hw == (1328, 16)
+    assert Detr(card("detect", "detr", "Detr", 2)).prepare(ribbon, Options()).frame.input_hw == (1333, 1)

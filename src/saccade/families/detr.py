@@ -9,6 +9,7 @@ import numpy as np
 from saccade import imageprocessor
 from saccade.call import Options
 from saccade.card import Card, Pixels
+from saccade.errors import TooLarge
 from saccade.families.family import Prepared, Tensor, as_float32
 from saccade.ops.activations import softmax
 from saccade.ops.resize import Frame
@@ -28,12 +29,22 @@ class Detr:
         self.labels = card.labels
         config = card.config.get("preprocessor")
         self.processor = imageprocessor.of(config if isinstance(config, dict) else None, "Detr", card.input_hw)
+        self.patch = patch_of(card)
 
     def pixels(self) -> Mapping[str, Pixels]:
         return self.processor.pixels()
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
-        return Prepared(*self.processor(image_rgb))
+        """Raises TooLarge: it is a ribbon of which no patch is left. Such a run fails, and in OpenVINO so does the next
+        one of the size before it, whoever asks for it."""
+        prepared = Prepared(*self.processor(image_rgb))
+        height, width = prepared.frame.input_hw
+        if min(height, width) < self.patch:
+            raise TooLarge(
+                f"the picture of {image_rgb.shape[1]}x{image_rgb.shape[0]} is so long and narrow that this model would "
+                f"look at it in {width}x{height}, and its patches have {self.patch} pixels: cut it into pieces"
+            )
+        return prepared
 
     def read(self, outputs: Sequence[Tensor], frame: Frame, options: Options) -> Boxes:
         logits, boxes = logits_and_boxes(outputs)
@@ -45,6 +56,13 @@ class Detr:
 
 
 FAMILY = Detr
+
+
+def patch_of(card: Card) -> int:
+    """The side of the patches into which a picture is cut, as YOLOS does; 1 where it is not."""
+    config = card.config.get("config")
+    patch = config.get("patch_size") if isinstance(config, dict) else None
+    return max([1, *(side for side in (patch if isinstance(patch, list) else [patch]) if isinstance(side, int))])
 
 
 def logits_and_boxes(outputs: Sequence[Tensor]) -> tuple[FloatArray, FloatArray]:
