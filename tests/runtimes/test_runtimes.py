@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,25 @@ def test_a_run_that_finds_no_memory_says_so_and_blames_no_shape(
     monkeypatch.setattr(importlib.import_module("openvino").CompiledModel, "create_infer_request", short_of_memory)
     with pytest.raises(Overloaded, match="no more memory"):
         session.run({"x": np.ones((1, 3, 8, 8), np.float32)})
+
+
+@pytest.mark.parametrize("callers", [1, 4])
+def test_a_picture_on_which_a_graph_fails_fails_alone(opened: Opener, callers: int) -> None:
+    """OpenVINO goes on to fail at the shape that came before, until another one comes: a camera has but one."""
+    kernel = np.full((8, 3, 16, 16), 0.01, np.float32)
+    weights = [helper.make_tensor("w", TensorProto.FLOAT, kernel.shape, kernel.tobytes(), raw=True)]
+    nodes = (
+        helper.make_node("Conv", ["x", "w"], ["patches"], strides=[16, 16]),
+        helper.make_node("GlobalAveragePool", ["patches"], ["y"]),
+    )
+    session = opened(nodes, FREE, constants=weights, compute=Compute(precision="f32", threads=2, streams=2, shapes=0))
+    sound, ribbon = np.ones((1, 3, 64, 80), np.float32), np.ones((1, 3, 1, 160), np.float32)
+    with ThreadPoolExecutor(callers) as pool:
+        for _ in range(4):
+            assert all(output[0].shape == (1, 8, 1, 1) for output in pool.map(session.run, [{"x": sound}] * 8))
+            for _ in range(3):
+                with pytest.raises(RunFailed, match=r"\(1, 3, 1, 160\)"):
+                    session.run({"x": ribbon})
 
 
 def test_a_wrong_shape_is_refused_with_what_was_expected(opened: Opener) -> None:

@@ -64,6 +64,9 @@ SHAPES_BYTES = 128 << 20
 """Compiles for single shapes may hold so many bytes of weights in all, for compiles do not share them. A tenth is won
 on small graphs; a DETR of 166 MB gained two hundredths for 690 MB a shape."""
 
+MANY = 4096
+"""Shapes of which is known that they run."""
+
 DONTNEED = 4
 """Linux's MADV_DONTNEED."""
 
@@ -120,6 +123,8 @@ class OpenVinoSession:
         self._recent: deque[Shapes] = deque(maxlen=SIGHT)
         self._refused: set[Shapes] = set()
         self._pending: set[Shapes] = set()
+        self._answered: set[Shapes] = set()
+        self._renewing = threading.Lock()
         self._closing = threading.Event()
         self._builder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
         self._builder.submit(self._settle, lanes)
@@ -139,18 +144,23 @@ class OpenVinoSession:
             idle = self._active == 1
             if self._calls % SIGHT == 0 and self._lanes is not None:
                 self._builder.submit(self._tidy)
+        shapes = tuple(feed.shape for feed in feeds)
         try:
-            lanes = self._lanes_for(tuple(feed.shape for feed in feeds))
-            if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
-                try:
-                    return self._told(lanes.lone, tensors, feeds)
-                finally:
-                    self._alone.release()
-            return self._told(lanes.many, tensors, feeds)
+            lanes = self._lanes_for(shapes)
+            try:
+                outputs = self._told(lanes, idle, tensors, feeds)
+            except RuntimeError as error:
+                # Where a shape of another call failed, OpenVINO goes on to fail at the shape before, which is sound.
+                if shapes not in self._answered or short_of(error):
+                    raise
+                outputs = self._told(self._renewed(lanes), idle, tensors, feeds)
+            if self._free_shape:
+                self._note(shapes)
+            return outputs
         except RuntimeError as error:
-            shapes = ", ".join(str(feed.shape) for feed in feeds)
+            which = ", ".join(map(str, shapes))
             raise short_of(error) or RunFailed(
-                f"The model '{self._name}' failed on an input of shape {shapes}."
+                f"The model '{self._name}' failed on an input of shape {which}."
             ) from None
         finally:
             with self._lock:
@@ -166,10 +176,17 @@ class OpenVinoSession:
             self._graph = None
 
     def _told(
-        self, compiled: _Compiled, tensors: Mapping[str, NDArray[Any]], feeds: Sequence[NDArray[Any]]
+        self, lanes: _Lanes, idle: bool, tensors: Mapping[str, NDArray[Any]], feeds: Sequence[NDArray[Any]]
     ) -> list[NDArray[Any]]:
         """The levels' arrays, if the graph ends with such, and the other outputs."""
-        outputs = cut_off(compiled.run(feeds), tensors, feeds)
+        if idle and lanes.lone is not None and self._alone.acquire(blocking=False):
+            try:
+                outputs = lanes.lone.run(feeds)
+            finally:
+                self._alone.release()
+        else:
+            outputs = lanes.many.run(feeds)
+        outputs = cut_off(outputs, tensors, feeds)
         arrays = [
             outputs[part.output] if part.branch is None else deferred(outputs[part.output], part.branch)
             for part in self._parts
@@ -209,6 +226,25 @@ class OpenVinoSession:
             if self._worth_compiling(shapes):
                 self._pending.add(shapes)
                 self._builder.submit(self._fix, shapes)
+            return self._lanes
+
+    def _note(self, shapes: Shapes) -> None:
+        """Remembers that the graph can run at these shapes."""
+        if shapes not in self._answered:
+            with self._lock:
+                if len(self._answered) >= MANY:
+                    self._answered.clear()
+                self._answered.add(shapes)
+
+    def _renewed(self, lanes: _Lanes) -> _Lanes:
+        """The compile for all shapes, made anew if it is still this one."""
+        with self._renewing:
+            if self._lanes is lanes:
+                fresh = self._compile(self._graph)
+                with self._lock:
+                    self._lanes = None if self._lanes is None else fresh
+            if self._lanes is None:
+                raise RunFailed(f"The model '{self._name}' is closed.")
             return self._lanes
 
     def _worth_compiling(self, shapes: Shapes) -> bool:
