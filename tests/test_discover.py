@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from saccade.discover import budget, cpu_quota, memory_limit, resident_bytes, share_out
@@ -126,3 +127,21 @@ def test_large_bodies_go_back_to_the_system_though_small_blocks_came_after_them(
         for word in ("usual", "little")
     )
     assert little < 4 <= usual
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_system_without_proc_tells_what_a_process_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    held = psutil.Process().memory_info().rss
+    assert resident_bytes(os.getpid() if known else None, machine(tmp_path, {})) == pytest.approx(held, rel=0.1)
+
+
+def test_a_system_without_proc_tells_of_no_process_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert resident_bytes(gone.pid, machine(tmp_path, {})) == 0

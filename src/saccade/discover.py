@@ -94,7 +94,9 @@ def memory_limit(root: Path = Path("/")) -> int:
 def resident_bytes(pid: int | None = None, root: Path = Path("/")) -> int:
     """Memory that a process (None: this one) really holds; 0 when it is gone."""
     words = _words(root / "proc" / ("self" if pid is None else str(pid)) / "statm")
-    return int(words[1]) * os.sysconf("SC_PAGE_SIZE") if len(words) > 1 else 0
+    if len(words) > 1:
+        return int(words[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0 if sys.platform == "linux" else _told_resident_bytes(pid)
 
 
 def trim() -> None:
@@ -166,6 +168,14 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
             yield inner
     # Inside a container the path above may be the host's; the mount itself is then the container's own group.
     yield from (base, base / controller, base / "cpu,cpuacct")
+
+
+def _told_resident_bytes(pid: int | None) -> int:
+    import psutil  # workers on Linux need it not
+
+    with suppress(psutil.Error):
+        return int(psutil.Process(pid).memory_info().rss)
+    return 0
 
 
 def _machine_memory(root: Path) -> int:

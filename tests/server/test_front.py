@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -412,7 +413,19 @@ def test_what_several_processes_counted_is_added_up() -> None:
     ],
 )
 def test_there_are_as_many_fronts_as_wished_or_as_the_processors_need(
-    given: dict[str, Any], threads: int, number: int
+    given: dict[str, Any], threads: int, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
     machine = Budget(threads=threads, affinity=threads, quota=None, memory_bytes=1 << 30)
     assert fronts.number_of(Settings(**given), machine) == number
+
+
+def test_where_the_system_does_not_spread_callers_there_is_one_front_and_the_log_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    machine = Budget(threads=16, affinity=16, quota=None, memory_bytes=1 << 30)
+    assert fronts.number_of(Settings(), machine) == 1
+    assert not caplog.messages
+    assert fronts.number_of(Settings(fronts=3), machine) == 1
+    assert caplog.messages == ["there is one front, and not 3: only Linux spreads callers over several"]

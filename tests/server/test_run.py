@@ -870,3 +870,25 @@ def test_as_many_files_may_be_open_as_the_system_allows() -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 1 << 20:
         pytest.skip("no limit that could be reached")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120).stdout == "True\n"
+
+
+def test_where_the_system_hides_its_limit_of_open_files_most_of_it_is_asked_for() -> None:
+    resource = pytest.importorskip("resource")
+    code = """
+import resource as r
+hard, given = r.getrlimit(r.RLIMIT_NOFILE)[1], r.setrlimit
+given(r.RLIMIT_NOFILE, (64, hard))
+
+def as_macos(what, limits):
+    if limits[0] > 1000:
+        raise ValueError("current limit exceeds maximum limit")
+    given(what, limits)
+
+r.setrlimit = as_macos
+from saccade.server.crowd import descriptors
+print(500 <= descriptors() <= 1000)
+"""
+    if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] <= 1000:
+        pytest.skip("the limit is smaller")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "True\n", done.stderr

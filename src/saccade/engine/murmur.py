@@ -51,7 +51,7 @@ class Murmur:
 
 def _nameless() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("murmur")
+        return int(os.memfd_create("murmur"))
     import tempfile  # where the system has no files in memory; every worker would import it for nothing
 
     with tempfile.TemporaryFile() as file:

@@ -6,7 +6,6 @@ reset new callers while thousands hold connections on which they ask nothing, an
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
@@ -102,8 +101,11 @@ def descriptors() -> int:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = UNBOUNDED if hard == resource.RLIM_INFINITY else min(hard, UNBOUNDED)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(OSError, ValueError):
+    while soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            break
+        except (OSError, ValueError):  # macOS tells no limit, has one all the same, and refuses what is over it
+            wanted //= 2
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return UNBOUNDED if soft == resource.RLIM_INFINITY else min(soft, UNBOUNDED)

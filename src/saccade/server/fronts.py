@@ -51,10 +51,17 @@ _numbers = count(1)
 
 
 def number_of(settings: Settings, budget: Budget) -> int:
-    """How many fronts there are: as wished, else as the processors need, which is one on most machines."""
+    """How many fronts there are: as wished, else as the processors need, which is one on most machines.
+
+    Other systems than Linux let several processes listen on a port, and give all callers to one of them.
+    """
+    if sys.platform != "linux":
+        if settings.fronts > 1:
+            log.warning("there is one front, and not %d: only Linux spreads callers over several", settings.fronts)
+        return 1
     if settings.fronts:
         return settings.fronts
-    if not settings.isolate or sys.platform != "linux":
+    if not settings.isolate:
         return 1
     return min(MOST_FRONTS, max(1, (settings.threads or budget.threads) // THREADS_PER_FRONT))
 
