@@ -9,7 +9,7 @@ SERVE  ?= --preload picodet-s
 .PHONY: help serve test test-all test-models check format bench lock docs clean
 
 help:  ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.core  ## Install what is needed and serve on http://127.0.0.1:8000 (SERVE="--models DIR" for your own models)
 	@$(BIN)/saccade serve $(SERVE)

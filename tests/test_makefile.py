@@ -15,9 +15,16 @@ case "$*" in
 esac
 """
 """A Python as Debian has it without python3-venv: what it makes is no environment, but looks like one."""
+SED = """#!/bin/sh
+for word; do set -- "$@" "$(printf %s "$word" | {sed} 's/[\\]t/t/g')"; shift; done
+exec {sed} "$@"
+"""
+"""A sed as macOS has had it: what is a tab to others is the letter t to it."""
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
 def test_an_environment_that_could_not_be_made_is_made_anew_the_next_time(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copyfile(ROOT / name, tmp_path / name)
@@ -30,3 +37,13 @@ def test_an_environment_that_could_not_be_made_is_made_anew_the_next_time(tmp_pa
         assert done.returncode != 0
         assert done.stdout.splitlines()[-1] == "ensurepip is not available"
         assert not (tmp_path / ".venv").exists()
+
+
+def test_what_can_be_made_is_listed_in_two_columns_also_by_the_tools_of_macos(tmp_path: Path) -> None:
+    tool = tmp_path / "sed"
+    tool.write_text(SED.format(sed=shutil.which("sed")))
+    tool.chmod(0o755)
+    words = ["make", "--no-print-directory", f"PATH={tmp_path}:/usr/bin:/bin"]
+    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "  make serve        Install what is needed and serve" in told
+    assert "  make test-models  Run the longest tests" in told
