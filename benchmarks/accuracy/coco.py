@@ -159,9 +159,9 @@ two precisions is noise.
 |---|---|---|---|---|---|
 {rows}
 
-`f32` answers as the reference does. `auto` takes what the processor computes fastest: bfloat16 where it has
-instructions for it, otherwise float32 (then both columns agree). In bfloat16 single scores move by up to 0.05 and
-single boxes by some pixels; `saccade verify MODEL` measures that for your model and your photos.
+`f32` answers as the reference does. `auto` takes what the processor computes fastest: bfloat16 (on ARM float16)
+where it has instructions for it, otherwise float32 (then both columns agree). In bfloat16 single scores move by up to
+0.05 and single boxes by some pixels; `saccade verify MODEL` measures that for your model and your photos.
 """
 
 
