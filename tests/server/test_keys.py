@@ -1010,6 +1010,13 @@ def test_keys_can_be_made_before_the_home_exists(tmp_path: Path) -> None:
         pass
 
 
+def test_keys_lie_in_the_home_whatever_it_is_called(tmp_path: Path) -> None:
+    home = tmp_path / "what? 100% #1 é;a=b&c@d:e"
+    Database("", str(home)).close()
+    assert [path.name for path in home.iterdir()] == [database.FILE]
+    assert list(tmp_path.iterdir()) == [home]
+
+
 def test_several_servers_may_start_on_a_fresh_home_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as threads:
         for opened in threads.map(lambda _: Database("", str(tmp_path)), range(4)):

@@ -84,6 +84,11 @@ def test_a_home_of_a_user_whom_the_system_does_not_know_is_told(tmp_path: Path, 
         load({"home": flag}, {}, tmp_path)
 
 
+def test_a_home_whose_path_is_not_written_in_utf_8_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"not written in UTF-8.* --home or SACCADE_HOME"):
+        load({"home": os.fsdecode(os.fsencode(tmp_path) + b"/\xff")}, {}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("flags", "environ", "file", "words"),
     [

@@ -106,7 +106,8 @@ class Database:
         self.is_sqlite = not url or url.startswith("sqlite")
         if not url:
             _made(Path(home))
-        self.engine = _engine(url or f"sqlite:///{Path(home) / FILE}")
+        # Not as text, in which a question mark would end the path.
+        self.engine = _engine(url or sql.URL.create("sqlite", database=str(Path(home) / FILE)))
         file = self.engine.url.database
         in_file = bool(self.is_sqlite and file and not file.startswith(("file:", ":memory:")))
         if in_file:
@@ -249,14 +250,14 @@ def _begin(file: str) -> None:
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o660))
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str | sql.URL) -> Engine:
     try:
         parsed = sql.make_url(url)
         if parsed.drivername in ("postgres", "postgresql"):
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise BadSettings("The setting 'database_url' must begin with sqlite:/// or postgresql://.")
-        engine = sql.create_engine(parsed, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+        engine = sql.create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite", hide_parameters=True)
     except sql.exc.ArgumentError as error:
         raise BadSettings("The setting 'database_url' is no database URL, like postgresql://user@host/name.") from error
     except ModuleNotFoundError as error:

@@ -240,7 +240,7 @@ def load(
     for source, layer in ((called, written), ("environment", _from(environ)), ("flags", given)):
         for name, value in layer.items():
             values[name] = _checked(name, value, source)
-    values["home"] = str(_home(values["home"]).absolute())
+    values["home"] = _said(_home(values["home"]).absolute())
     return Settings(**values)
 
 
@@ -289,6 +289,16 @@ def _home(name: str) -> Path:
         raise BadSettings(
             f"Cannot tell where {found} is, because the system knows no home directory for it. Name a whole path with "
             "--home or SACCADE_HOME."
+        ) from None
+
+
+def _said(home: Path) -> str:
+    """The path as text that other processes and libraries can be told."""
+    try:
+        return str(home).encode().decode()
+    except UnicodeEncodeError:
+        raise BadSettings(
+            f"The path of the home '{home}' is not written in UTF-8. Name another with --home or SACCADE_HOME."
         ) from None
 
 
