@@ -67,11 +67,18 @@ def test_the_documented_defaults() -> None:
     assert (options.conf, options.iou, options.imgsz) == (0.25, 0.7, None)
 
 
-@pytest.mark.parametrize("name", ["best (1)", "my model", "modèle", "a+b, c=d", "team/best (1)"])
+@pytest.mark.parametrize("name", ["best (1)", "my model", "modèle", "a+b, c=d", "team/best (1)", "हिन्दी"])
 def test_a_model_is_found_by_any_name_that_a_file_may_have(name: str) -> None:
     for match in ({"model": name}, {**MATCH, "model": name}):
         if name.count("/") + len(match) <= 3:
             assert Platform().parse(call(match=match), Desk(card(name))).calls[0].model == name
+
+
+def test_a_model_is_found_however_its_accents_are_written() -> None:
+    assert (
+        Platform().parse(call(match={"model": "mode\u0300le"}), Desk(card("mod\u00e8le"))).calls[0].model
+        == "mod\u00e8le"
+    )
 
 
 @pytest.mark.parametrize(

@@ -692,7 +692,19 @@ def test_a_name_is_found_however_its_accents_are_written(tmp_path: Path) -> None
     for ref in (apart, together, together.lower(), f"{together}.onnx"):
         card = local.find(ref)
         assert card is not None, ref
-        assert card.name == apart
+        assert card.name == together
+
+
+def test_of_two_files_whose_names_read_alike_one_is_served(tmp_path: Path) -> None:
+    for name in ("Cafe\u0301", "Caf\u00e9"):
+        onnx_file(tmp_path / f"{name}.onnx", metadata=DETECTOR)
+    assert [card.name for card in Local([tmp_path]).cards()] == ["Caf\u00e9"]
+
+
+def test_an_alias_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    onnx_file(tmp_path / "m.onnx", metadata=DETECTOR)
+    (tmp_path / "m.toml").write_text('aliases = ["Cafe\u0301"]')
+    assert Local([tmp_path]).find("caf\u00e9") is not None
 
 
 def test_weights_outside_the_graphs_own_folder_are_refused(tmp_path: Path) -> None:

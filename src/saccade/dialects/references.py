@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import unicodedata
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
@@ -66,13 +67,19 @@ def model_name(text: str) -> str:
         name = rest.split("?")[0].split("#")[0].strip("/")
     else:
         name = _from_page(written) if scheme.lower() in ("http", "https") else ""
-    if ".." in name or not NAME.fullmatch(name):
+    name = unicodedata.normalize("NFC", name)  # macOS writes files' names with their accents apart
+    if ".." in name or not NAME.fullmatch(_letters(name)):
         shown = described(written.partition("?")[0])  # there may be a key behind it
         raise UnknownModel(
             f"The model is given as {shown}, which is no model's name. Send a model's name or id, or the "
             "address of a model page such as https://hub.ultralytics.com/models/ID."
         )
     return name
+
+
+def _letters(name: str) -> str:
+    """The name without the marks that many scripts set beside their letters, as Hindi its vowels."""
+    return "".join(sign for sign in name if not unicodedata.category(sign).startswith("M"))
 
 
 def called(text: str, card: Card) -> str:

@@ -177,7 +177,6 @@ class Local:
         index: dict[str, Entry] = {}
         for entry in sorted(entries, key=rank):
             index.setdefault(entry.name, entry)
-            index.setdefault(composed(entry.name), entry)
             if entry.kind in GRAPHS:
                 index.setdefault(entry.name + entry.kind, entry)
         for form, entry in list(index.items()):
@@ -193,8 +192,8 @@ class Local:
 
 
 def sayable(entry: Entry) -> Entry:
-    """The entry by a name that can be written in an answer, whatever bytes its files are called by."""
-    return msgspec.structs.replace(entry, name=os.fsencode(entry.name).decode(errors="replace"))
+    """The entry by a name that can be written in an answer, and typed, whatever bytes its files are called by."""
+    return msgspec.structs.replace(entry, name=composed(os.fsencode(entry.name).decode(errors="replace")))
 
 
 def composed(name: str) -> str:
@@ -210,7 +209,7 @@ def rank(entry: Entry) -> int:
 
 def aliases(entry: Entry) -> tuple[str, ...]:
     try:
-        return sidecar.read(entry.sidecar).aliases
+        return tuple(map(composed, sidecar.read(entry.sidecar).aliases))
     except (Error, OSError):
         return ()
 
