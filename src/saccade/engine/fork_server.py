@@ -142,6 +142,8 @@ class Parent(asyncio.Protocol):
 
     async def _bury_lost(self) -> None:
         """Takes those out of the system that were being forked; their socket has ended, and so they do, too."""
+        if sys.platform != "linux":  # there are none elsewhere, nor has every other system waitid
+            return
         ours = {copy.pid for copy in self._copies}
         until = time.monotonic() + LOST_S
         with suppress(ChildProcessError):  # none is left
