@@ -11,14 +11,15 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from saccade.call import Answer, Call
 from saccade.card import Card
-from saccade.endpoints.drawer import Drawer
+from saccade.endpoints.drawer import Drawer, packed
 from saccade.endpoints.endpoint import Plan, Record, replicas
-from saccade.endpoints.figures import Figures, Line
+from saccade.endpoints.figures import Figures, Line, Minute, Report
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
@@ -548,6 +549,61 @@ def test_the_ledger_keeps_endpoints_apart_and_forgets_those_that_are_gone(tmp_pa
         assert await again.lines("a", 10, None, None) == []
         assert await Ledger(str(tmp_path)).lines("a", 10, None, None) == []
 
+    asyncio.run(play())
+
+
+def month() -> Report:
+    """What is kept of an endpoint that was called each minute of a day, and each hour of four weeks before."""
+    now = int(time.time()) // 3600 * 3600
+    moments = [now - 3600 * hour for hour in range(672, 24, -1)] + [now - 60 * back for back in range(1440, 0, -1)]
+    return Report({moment: Minute(requests=9, latency_bins=dict.fromkeys(range(30, 39), 1)) for moment in moments}, ())
+
+
+def test_a_month_of_figures_is_taken_in_about_as_fast_as_it_is_read() -> None:
+    written = packed(month())
+    begun = time.process_time()
+    report = msgspec.msgpack.decode(written, type=Report)
+    read_s = time.process_time() - begun
+    figures = Figures()
+    begun = time.process_time()
+    figures.add(report)
+    assert time.process_time() - begun < 15 * read_s
+    assert figures.metrics("30d")["summary"]["totalRequests"] == 9 * len(report.minutes)
+
+
+class Counted(Drawer):
+    """A drawer that knows how often it was opened."""
+
+    reads = 0
+
+    def read(self, id: str) -> Report | None:
+        self.reads += 1
+        return super().read(id)
+
+
+def test_what_endpoints_did_before_is_read_when_it_is_needed_and_kept_with_what_they_do_now(
+    records: Memory, tmp_path: Path
+) -> None:
+    drawer, before = Counted(tmp_path), month()
+    for name in ("cars", "idle"):
+        records.save(Record(id=name, name=name, plan=Plan(model="a"), state="stopped"))
+        drawer.write(name, packed(before))
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: LocalEndpoint(Counting), drawer)
+        house.recall()
+        house.figures("cars").count(line(time.time()), 1)
+        assert drawer.reads == 0
+        await house.close()
+        assert drawer.reads == 1, "nobody wants to know of the other one"
+        again = Fleet(records, resolve, lambda record: LocalEndpoint(Counting), drawer)
+        again.recall()
+        told = await asyncio.gather(*(again.metrics(name, "30d") for name in ("cars", "cars", "idle")))
+        assert [one["summary"]["totalRequests"] for one in told] == [calls + 1, calls + 1, calls]
+        assert len(await again.lines("cars", 10)) == 1
+        await again.close()
+
+    calls = sum(minute.requests for minute in before.minutes.values())
     asyncio.run(play())
 
 

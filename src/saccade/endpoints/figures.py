@@ -119,8 +119,11 @@ class Figures:
     def add(self, report: Report) -> None:
         """Takes in what was counted elsewhere, in the order in which it happened."""
         self.changed = True
+        known = len(self._minutes)
         for moment, counted in report.minutes.items():
-            self._minute(moment).add(counted)
+            self._minutes.setdefault(moment, Minute()).add(counted)
+        if len(self._minutes) > known:
+            self._forget(int(self._clock()))
         if report.lines:
             merged = sorted([*self._lines, *report.lines], key=lambda line: line.timestamp)
             self._lines = deque(merged, maxlen=KEPT_LINES)
