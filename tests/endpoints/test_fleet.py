@@ -20,7 +20,7 @@ from saccade.card import Card
 from saccade.endpoints.drawer import Drawer, packed
 from saccade.endpoints.endpoint import Plan, Record, replicas
 from saccade.endpoints.figures import Figures, Line, Minute, Report
-from saccade.endpoints.fleet import Fleet
+from saccade.endpoints.fleet import AT_ONCE, Fleet
 from saccade.endpoints.ledger import Ledger
 from saccade.endpoints.local import LocalEndpoint
 from saccade.errors import BadOptions, CorruptFiles, Error, Overloaded, Stopped, UnknownModel, Unreachable
@@ -335,6 +335,38 @@ def test_after_a_restart_endpoints_are_as_they_were(records: Memory) -> None:
         await again.open()
         assert await settled(again, "runs") == "ready"
         assert again.record("rests").state == "stopped"
+
+    asyncio.run(play())
+
+
+def test_after_a_restart_what_may_sleep_sleeps_and_the_rest_comes_up_a_few_at_a_time(records: Memory) -> None:
+    loading = most = 0
+
+    class Watched(Counting):
+        async def load(self, ref: str) -> None:
+            nonlocal loading, most
+            loading += 1
+            most = max(most, loading)
+            await super().load(ref)
+            loading -= 1
+
+    plans = {"naps": Plan(model="a"), "never": Plan(model="a", idle_stop_s=0)}
+    plans |= {f"works-{number}": Plan(model="a", min_replicas=1) for number in range(20)}
+    for name, plan in plans.items():
+        records.save(Record(id=name, name=name, plan=plan, state="ready"))
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: LocalEndpoint(Watched))
+        await house.open()
+        assert {await settled(house, name) for name in plans} == {"ready"}
+        assert [name for name in plans if not house.replicas(name)] == ["naps"]
+        assert most == AT_ONCE
+        assert (await house.serving("naps").predict(Call(model="", media=b""))).model == "a"
+        await house.stop("naps")
+        await house.start("naps")
+        await settled(house, "naps")
+        assert house.replicas("naps") == 1, "who starts one wants to know whether it can"
+        await house.close()
 
     asyncio.run(play())
 

@@ -48,6 +48,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
     calls_per_hour: int = 0
 
+    @property
+    def may_sleep(self) -> bool:
+        """Whether it stops by itself when nobody calls."""
+        return not self.min_replicas and self.idle_stop_s > 0
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint as it is kept: what was asked for, and where it stands. Times are seconds since 1970.
@@ -133,6 +138,12 @@ class Endpoint(Protocol):
 
     async def start(self, card: Card, plan: Plan) -> None:
         """Serves the model once it has answered a first call. Raises an Error with the reason."""
+
+    async def recall(self, card: Card, plan: Plan) -> None:
+        """Serves what was served when the server before this one ended; one that may sleep wakes with its next call.
+
+        Raises an Error with the reason.
+        """
 
     async def replace(self, card: Card, plan: Plan) -> None:
         """The new model takes over once it has answered; until then, and if it fails, the old one serves on."""

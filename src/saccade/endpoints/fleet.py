@@ -42,6 +42,10 @@ REWRITE_S = 5.0
 LOOK_S = 0.02
 """Between two looks whether an endpoint has stopped."""
 
+AT_ONCE = 4
+"""So many endpoints of the server before are brought up on this machine at one time: each opens its model with all
+processors, and hundreds together would all take too long."""
+
 LEAVE_S = 1.0
 """So long is waited for changes that the end of the server breaks off."""
 
@@ -70,6 +74,9 @@ class Fleet:
         self._here: dict[str, Record] = {}
         self._running: dict[str, Endpoint] = {}
         self._figures: dict[str, Figures] = {}
+        self._served: set[str] = set()
+        """Ids of endpoints that were ready when the server before this one ended, and are to be so again."""
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._unread: set[str] = set()
         """Ids of endpoints whose figures of before nobody has needed yet: a month of them takes 2.6 MB in memory."""
         self._locks: dict[str, asyncio.Lock] = {}
@@ -87,6 +94,8 @@ class Fleet:
             state: State = "deploying" if runs else "stopped" if record.state == "stopping" else record.state
             self._here[record.name] = replace(record, state=state)
             self._unread.add(record.id)
+            if record.state == "ready":
+                self._served.add(record.id)
 
     async def open(self) -> None:
         """Brings back what ran before the server stopped; endpoints come up in the background."""
@@ -94,7 +103,7 @@ class Fleet:
             self.recall()
         for record in self.records():
             if record.state == "deploying":
-                self._spawn(self._start(record.name))
+                self._spawn(self._bring_back(record))
         self._spawn(self._measure())
         self._spawn(self._keep())
         self._spawn(self._keep_writing())
@@ -445,6 +454,11 @@ class Fleet:
         async with self._lock(record.name):
             pass
 
+    async def _bring_back(self, record: Record) -> None:
+        light = record.plan.region or (record.id in self._served and record.plan.may_sleep)
+        async with contextlib.nullcontext() if light else self._turns:
+            await self._start(record.name)
+
     async def _start(self, name: str) -> None:
         async with self._lock(name):
             try:
@@ -471,8 +485,10 @@ class Fleet:
         """The endpoint once it serves; what its region has of it is written down, however that ends."""
         endpoint = self._make(record)
         card = await aside(lambda: self._resolve(record.plan))
+        served = record.id in self._served
+        self._served.discard(record.id)
         try:
-            await endpoint.start(card, record.plan)
+            await (endpoint.recall if served else endpoint.start)(card, record.plan)
         finally:
             if endpoint.region_id != record.region_id:
                 await self._tell(record.name, region_id=endpoint.region_id)

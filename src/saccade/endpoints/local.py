@@ -56,9 +56,15 @@ class LocalEndpoint:
         return self._card
 
     async def start(self, card: Card, plan: Plan) -> None:
-        self._engine, self._card, self._plan = await self._opened(card, plan), card, plan
-        self._last_call = time.monotonic()
-        self._watching = asyncio.create_task(self._tend())
+        self._serve(await self._opened(card, plan), card, plan)
+
+    async def recall(self, card: Card, plan: Plan) -> None:
+        if not plan.may_sleep:
+            await self.start(card, plan)
+            return
+        engine = self._build(card, plan)
+        await engine.start()
+        self._serve(engine, card, plan)
 
     async def replace(self, card: Card, plan: Plan) -> None:
         fresh = await self._opened(card, plan)
@@ -121,6 +127,11 @@ class LocalEndpoint:
         busy = sum(self._processor(fact.get("pid", 0)) for fact in row["replicas"])
         return min(1.0, busy / (100 * max(1, info.get("threads", 1)))), min(1.0, held / room) if room else 0.0
 
+    def _serve(self, engine: Engine, card: Card, plan: Plan) -> None:
+        self._engine, self._card, self._plan = engine, card, plan
+        self._last_call = time.monotonic()
+        self._watching = asyncio.create_task(self._tend())
+
     def _part(self, old: Engine) -> asyncio.Task[None]:
         """Lets it finish its calls, a video for half an hour perhaps, and frees everything, whoever waits for that."""
         parting = asyncio.create_task(_farewell(old))
@@ -159,7 +170,7 @@ class LocalEndpoint:
         if engine is None or card is None or plan is None or row is None:
             return
         idle_s = time.monotonic() - self._last_call
-        if not plan.min_replicas and plan.idle_stop_s and not self._working and idle_s > plan.idle_stop_s:
+        if plan.may_sleep and not self._working and idle_s > plan.idle_stop_s:
             await engine.unload(card.name)
             return
         wanted = self._wanted(plan, row)

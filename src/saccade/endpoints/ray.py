@@ -496,6 +496,9 @@ class RayEndpoint:
     async def start(self, card: Card, plan: Plan) -> None:
         await self._publish(self._with(plan, card), "")
 
+    async def recall(self, card: Card, plan: Plan) -> None:
+        await self.start(card, plan)
+
     async def replace(self, card: Card, plan: Plan) -> None:
         running = await asyncio.to_thread(version, application(self._record.name))
         try:

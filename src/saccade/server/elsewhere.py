@@ -240,6 +240,9 @@ class RegionEndpoint:
             await self._asked("PATCH", {"action": "start"})
         await self._settled()
 
+    async def recall(self, card: Card, plan: Plan) -> None:
+        await self.start(card, plan)
+
     async def replace(self, card: Card, plan: Plan) -> None:
         row = await self._ours()
         if row is None:
