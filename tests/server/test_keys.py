@@ -32,7 +32,7 @@ from saccade.server.gate import KeyGate
 from saccade.server.journal import Journal
 from saccade.server.keyring import quota_of
 from saccade.server.keys import Keys
-from saccade.server.quotas import SqlWindows
+from saccade.server.quotas import SqlWindows, Taken
 from saccade.server.settings import Settings
 
 
@@ -895,6 +895,52 @@ def test_who_keeps_the_database_from_being_written_holds_up_only_calls_that_coun
         await app.close()
 
     asyncio.run(play())
+
+
+def test_who_reads_the_usage_of_a_year_holds_up_nobody(store: Database, keys: Keys) -> None:
+    secret = keys.create("x", quota_calls=5)[1]
+    reading, goes_on = threading.Event(), threading.Event()
+
+    class Slow(SqlWindows):
+        def look(self, key_id: str, window_s: int) -> Taken:
+            reading.set()
+            assert goes_on.wait(10)
+            return super().look(key_id, window_s)
+
+    async def play() -> None:
+        gate = KeyGate(store, Settings(home=""), Slow(store))
+        caller = await gate.caller({"x-api-key": secret})
+        usage = asyncio.create_task(gate.usage(caller))
+        await asyncio.to_thread(reading.wait)
+        async with asyncio.timeout(2):
+            await gate.take(await gate.caller({"x-api-key": secret}), ["one"])
+        goes_on.set()
+        assert (await usage)["used"] == 1
+        await gate.close()
+
+    asyncio.run(play())
+
+
+def test_a_window_of_many_calls_tells_how_it_stands_as_fast_as_an_empty_one(store: Database, keys: Keys) -> None:
+    key, _ = keys.create("x", quota_calls=1_000_000)
+    windows, now, many = SqlWindows(store), time.time(), 200_000
+    with store.write() as connection:
+        connection.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?) "
+            "INSERT INTO hits (key_id, at, token) SELECT ?, ? + i / 200.0, 'x' FROM n",
+            (many - 1, key.id, now - 1800),
+        )
+        connection.execute(database.windows.insert().values(key_id=key.id, live=many))
+    assert windows.look(key.id, 3600) == Taken("", many, pytest.approx(now + 1800))
+    assert windows.look(key.id, 900).used == pytest.approx(many / 10, rel=0.2)
+    assert windows.look("nobody", 3600).used == 0
+    spent_s = {}
+    for which in (key.id, "nobody"):
+        begun = time.process_time()
+        for _ in range(20):
+            windows.look(which, 3600)
+        spent_s[which] = time.process_time() - begun
+    assert spent_s[key.id] < 5 * spent_s["nobody"]
 
 
 def test_a_caller_who_leaves_while_the_database_is_busy_has_used_nothing(

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+import msgspec
 import sqlalchemy as sql
 
 from saccade.call import Answer
@@ -47,6 +48,17 @@ WRONG = "Missing or invalid key. Send yours in the header 'x-api-key', or as 'Au
 """One sentence for missing, unknown, expired and revoked keys: nobody learns which it is."""
 
 
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """Calls of one key to one model on one day; a year of thousands of keys is a million of these."""
+
+    day: str
+    key: str
+    key_id: str
+    model: str
+    calls: int
+    errors: int
+
+
 class Counting:
     """What the gates have in common: windows in which calls are counted, and threads that wait for the database."""
 
@@ -56,6 +68,8 @@ class Counting:
         self._threads = ThreadPoolExecutor(1 if database.is_sqlite else 8, "saccade-keys")
         # Whoever else writes to SQLite, a backup for instance, holds up who writes here; keys are looked up meanwhile.
         self._writers = ThreadPoolExecutor(1, "saccade-writes") if database.is_sqlite else self._threads
+        # Nor does anybody wait for who reads thousands of rows.
+        self._readers = ThreadPoolExecutor(1, "saccade-reads")
         self._owed: list[tuple[str, str]] = []
         self._paying: asyncio.Future[None] | None = None
 
@@ -101,6 +115,10 @@ class Counting:
         """Runs something that reads from the database off the event loop. Raises Unreachable."""
         return await self._within_patience(self._threads, work)
 
+    async def listed(self, work: Callable[[], T]) -> T:
+        """The same for what may take seconds, as a list of all there is. Raises Unreachable."""
+        return await self._within_patience(self._readers, work)
+
     async def written(self, work: Callable[[], T]) -> T:
         """Runs something that writes to the database off the event loop. Raises Unreachable."""
         return await self._within_patience(self._writers, work)
@@ -111,8 +129,8 @@ class Counting:
             self._paying.cancel()
         with contextlib.suppress(Unreachable):
             await self._pay()
-        self._threads.shutdown(cancel_futures=True)
-        self._writers.shutdown(cancel_futures=True)
+        for threads in (self._threads, self._readers, self._writers):
+            threads.shutdown(cancel_futures=True)
         self.windows.close()
         self.database.close()
 
@@ -206,7 +224,7 @@ class KeyGate(Counting):
     async def usage(self, caller: Caller, days: int = 30, everybody: bool = False) -> dict[str, Any]:
         """See :class:`saccade.server.access.Gate`."""
         await self.written(self._write_counts)
-        return await self.threaded(lambda: self._usage(caller, days, everybody))
+        return await self.listed(lambda: self._usage(caller, days, everybody))
 
     async def is_open(self) -> bool:
         """Whether no key exists, on a server that is open until then."""
@@ -303,15 +321,13 @@ class KeyGate(Counting):
         query = sql.select(usage).where(usage.c.day >= since).order_by(usage.c.day, usage.c.key_id, usage.c.model)
         if not everybody:
             query = query.where(usage.c.key_id == caller.id)
-        with self.database.read() as connection:
-            rows = connection.execute(query).all()
         names = {key.id: key.name for key in self.keys.all(revoked=True)}
-        listed = [
-            {"day": row.day, "key": names.get(row.key_id, row.key_id), "key_id": row.key_id, "model": row.model}
-            | {"calls": row.calls, "errors": row.errors}
-            for row in rows
-        ]
-        return {**self._left(caller, sum(row.calls for row in rows)), "days": listed}
+        with self.database.read() as connection:
+            rows = [
+                Row(day, names.get(key_id, key_id), key_id, model, calls, errors)
+                for day, key_id, model, calls, errors in connection.execute(query)
+            ]
+        return {**self._left(caller, sum(row.calls for row in rows)), "days": rows}
 
     def _standing(self, caller: Caller) -> Standing | None:
         key = self.keys.by_id(caller.id)

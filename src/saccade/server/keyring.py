@@ -133,7 +133,7 @@ class Keyring:
 
         async def keys(caller: Caller) -> Any:
             gate = self._gate()
-            return {"keys": [shown(key) for key in await gate.threaded(gate.keys.all)]}
+            return {"keys": [shown(key) for key in await gate.listed(gate.keys.all)]}
 
         return await self._pages.asked(request, keys, admin=True)
 

@@ -79,12 +79,13 @@ class SqlWindows:
         """See :class:`Windows`."""
         with self._database.read() as connection:
             now = self._now(connection)
-            count, oldest = connection.execute(
-                sql.select(sql.func.count(), sql.func.min(hits.c.at)).where(
-                    hits.c.key_id == key_id, hits.c.at > now - window_s
-                )
-            ).one()
-        return Taken("", count, here(now if oldest is None else oldest + window_s, now))
+            mine, inside = hits.c.key_id == key_id, hits.c.at > now - window_s
+            # What has left is soon dropped; to count what is inside takes a tenth of a second, of a million.
+            left = sql.select(sql.func.count()).where(mine, ~inside).scalar_subquery()
+            oldest = sql.select(sql.func.min(hits.c.at)).where(mine, inside).scalar_subquery()
+            found = connection.execute(sql.select(windows.c.live - left, oldest).where(windows.c.key_id == key_id))
+            used, first = found.one_or_none() or (0, None)
+        return Taken("", used, here(now if first is None else first + window_s, now))
 
     def close(self) -> None:
         """The database is closed by who opened it."""
