@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def test_one_of_thousands_of_keys_is_found_and_all_are_shown_only_when_asked_for
     expect(page.get_by_role("button", name="Delete a key of the department number 1999")).to_be_visible()
     expect(rows).to_have_count(1)
     page.get_by_role("searchbox", name="Find a key").fill("")
+    page.get_by_role("button", name="Show all").click()
+    expect(rows).to_have_count(2000)
+
+
+def test_of_the_usage_of_thousands_of_keys_the_latest_is_shown_and_all_is_summed(page: Page, house: Served) -> None:
+    today = datetime.now(UTC).date()
+    row = {"key_id": "a", "key": "a robot", "calls": 1, "errors": 0}
+    days = [
+        row | {"day": (today - timedelta(days=day)).isoformat(), "model": f"model {number % 20}"}
+        for day in (1, 0)
+        for number in range(1000)
+    ]
+    page.route("**/v1/usage?*", lambda route: route.fulfill(json={"limit": None, "used": 2000, "days": days}))
+    page.goto(f"{house.url}/#/usage")
+    rows = page.get_by_role("table", name="Calls").locator("tbody tr")
+    expect(rows).to_have_count(200)
+    expect(rows.first).to_contain_text(today.isoformat())
+    expect(page.get_by_text("200 of 2,000 rows are shown, the latest days first.")).to_be_visible()
+    expect(page.locator(".tiles")).to_contain_text("2,000calls in 30 days")
+    expect(page.locator(".u-series").last).to_contain_text("others")
     page.get_by_role("button", name="Show all").click()
     expect(rows).to_have_count(2000)
 
