@@ -32,7 +32,7 @@ from saccade.dialects.huggingface import HuggingFace
 from saccade.errors import BadInput, Overloaded, Unreachable, anew
 from saccade.server import wiring
 from saccade.server.access import Caller, OpenGate, Standing, Ticket
-from saccade.server.app import App
+from saccade.server.app import UNSEEN, App
 from saccade.server.database import Database
 from saccade.server.journal import Journal
 from saccade.server.records import SqlRecords
@@ -865,6 +865,33 @@ def test_metrics_count_calls_errors_and_the_engines_state() -> None:
     assert "# TYPE saccade_model_cancelled_total counter" in text
     assert 'saccade_model_cancelled_total{model="one"} 3.0' in text
     assert "saccade_engine_threads 2.0" in text
+
+
+def test_metrics_of_hundreds_of_models_are_written_while_others_are_served() -> None:
+    app = made()
+    for number in range(500):
+        app.metrics.request("first", f"model-{number}", 200, 0.01, 100, (UNSEEN,), "")
+    pauses: list[float] = []
+
+    async def play() -> float:
+        async def tick() -> None:
+            while True:
+                begun = time.monotonic()
+                await asyncio.sleep(0)
+                pauses.append(time.monotonic() - begun)
+
+        async with client(app) as http:
+            await http.get("/health")
+            ticking = asyncio.create_task(tick())
+            await asyncio.sleep(0)
+            begun = time.monotonic()
+            assert 'model="model-499"' in (await http.get("/metrics")).text
+            took = time.monotonic() - begun
+            ticking.cancel()
+            return took
+
+    took = asyncio.run(play())
+    assert max(pauses) < took / 2
 
 
 def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from starlette.responses import StreamingResponse
 from saccade.call import Call, Clip, Options
 from saccade.discover import Budget
 from saccade.errors import Forbidden
-from saccade.server import channel, fronts, wiring
+from saccade.server import channel, front, fronts, wiring
 from saccade.server.access import Caller, OpenGate, Ticket
 from saccade.server.app import App
 from saccade.server.channel import Channel, Facts
@@ -395,6 +396,36 @@ def test_what_several_processes_counted_is_added_up() -> None:
     alone, together = (text.partition(b"# HELP process_")[0] for text in (one.text(), one.text([[]])))
     assert alone == together
     assert len(summed([one.families()])) == len(list(one.families()))
+
+
+def test_a_front_spends_little_on_telling_what_it_counted_of_many_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "REPORT_S", 0.01)
+    reports: list[channel.Report] = []
+
+    class Many(Metrics):
+        def families(self, *info: Any) -> Iterator[Family]:
+            time.sleep(0.02)
+            return super().families(*info)
+
+    async def play() -> None:
+        async with pair() as both:
+            both.front.metrics = Many()
+            first = SimpleNamespace(facts=Facts(), counted=0, report=asyncio.Event(), channel=SimpleNamespace())
+            first.channel.send = reports.append
+            server = SimpleNamespace(server_state=SimpleNamespace(connections=()))
+            reporting = asyncio.create_task(front._report(first, both.front, server))  # type: ignore[arg-type]
+            for _ in range(40):
+                both.front.calls += 1
+                await asyncio.sleep(0.01)
+            assert [report.families is None for report in reports] == [False, *[True] * (len(reports) - 1)]
+            assert len(reports) > 5
+            first.counted += 1
+            first.report.set()
+            await asyncio.sleep(0.2)
+            assert any(report.families for report in reports if report.number == 1)
+            reporting.cancel()
+
+    run(play())
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,10 @@ FRESH_S = 0.5
 REPORT_S = 0.5
 DRAIN_LOOK_S = 0.02
 
+PATIENCE = 50
+"""How many times as long as gathering them took, what was counted is not told again unasked: of many models that takes
+longer than the pause between two reports."""
+
 
 class Desk(FrontDesk):
     """What dialects ask while they read a request."""
@@ -172,9 +176,10 @@ async def serve(line: socket.socket, listener: socket.socket) -> None:
 
 async def _report(house: House, app: FrontApp, server: Any) -> None:
     """Tells the first process how things are: now and then, when asked, and as soon as nothing is left to finish."""
-    told, number, leaves_at = -1, 0, math.inf
+    told, number, leaves_at, due = -1, 0, math.inf, 0.0
     while True:
-        if house.counted != number:
+        asked = house.counted != number
+        if asked:
             number = house.counted
             await app.settle()
         app.metrics.inflight.set(app.inflight)
@@ -184,9 +189,11 @@ async def _report(house: House, app: FrontApp, server: Any) -> None:
         if time.monotonic() > leaves_at:
             app.turn_away()
         connections = len(server.server_state.connections)
-        families = None if app.calls == told and not inflight else tuple(app.metrics.families())
+        families, begun = None, time.monotonic()
+        if (app.calls != told or inflight) and (asked or begun > due):
+            families, told = tuple(app.metrics.families()), -1 if inflight else app.calls
+            due = time.monotonic() + PATIENCE * (time.monotonic() - begun)
         house.channel.send(channel.Report(number, draining, inflight, connections, app.calls, families))
-        told = -1 if inflight else app.calls
         house.report.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_LOOK_S if draining and inflight else REPORT_S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import os
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from starlette.types import Scope
 from saccade import __version__
 from saccade.dialects.dialect import Incoming, status_of
 from saccade.dialects.inputs import boolean, integer
+from saccade.engine.aside import aside
 from saccade.errors import Error
 from saccade.server import metrics, openapi
 from saccade.server.access import Caller, require_admin
@@ -63,6 +65,7 @@ class Pages:
 
     def __init__(self, app: App) -> None:
         self.app = app
+        self._writing = asyncio.Lock()
         self.router = Router(
             [
                 Route("/", self.front, methods=["GET"]),
@@ -140,7 +143,10 @@ class Pages:
         """Prometheus' text format."""
         self.app.metrics.inflight.set(self.app.inflight)
         others = [] if self.app.fronts is None else await self.app.fronts.families()
-        return Response(self.app.metrics.text(others), media_type=metrics.MEDIA_TYPE)
+        async with self._writing:  # nobody needs a key for this
+            info = self.app.metrics.info()
+            text = await aside(lambda: self.app.metrics.text(others, info))
+        return Response(text, media_type=metrics.MEDIA_TYPE)
 
     async def info(self, request: Request) -> Response:
         """What this server is and does, for people who run it."""
