@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -16,8 +17,10 @@ from test_keys import called, made
 import services
 from saccade.errors import Unreachable
 from saccade.server import database, wiring
+from saccade.server.access import ANYBODY, Caller, Ticket
+from saccade.server.app import UNSEEN
 from saccade.server.database import Database
-from saccade.server.gate import OPEN_S
+from saccade.server.gate import OPEN_S, KeyGate
 from saccade.server.keys import Keys
 from saccade.server.quotas import Windows
 from saccade.server.settings import Settings
@@ -81,6 +84,26 @@ def test_a_database_that_may_only_be_read_is_told_in_a_sentence() -> None:
         store.engine.dispose()
         with pytest.raises(Unreachable, match="ReadOnlySqlTransaction"):
             Keys(store).create("x")
+
+
+@pytest.mark.heavy
+def test_two_servers_write_down_the_usage_of_the_same_keys_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(url: str) -> int:
+        gates = [KeyGate(Database(url, ""), Settings(home="")) for _ in range(2)]
+        names = [gates[0].keys.create("x")[0].id for _ in range(200)]
+        for _ in range(5):
+            for gate, turned in zip(gates, (names, names[::-1]), strict=True):
+                for name in turned:
+                    gate.count(Ticket(Caller(id=name), models=("one",)), (UNSEEN,))
+            await asyncio.gather(*(gate.settle() for gate in gates))
+        rows = (await gates[0].usage(ANYBODY, everybody=True))["days"]
+        for gate in gates:
+            await gate.close()
+        return sum(row.calls for row in rows)
+
+    with services.postgres() as url:
+        assert asyncio.run(play(url)) == 2 * 5 * 200
+    assert not caplog.records
 
 
 @pytest.mark.heavy

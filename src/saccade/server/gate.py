@@ -307,14 +307,18 @@ class KeyGate(Counting):
                     log.info("usage is written down again")
 
     def _write(self, counts: Counter[tuple[str, str, str, bool]]) -> None:
-        if counts:
+        rows = [
+            {"day": day, "key_id": key_id, "model": model[:200]}
+            | {"calls": 0 if failed else number, "errors": number if failed else 0}
+            # In the same order everywhere, or two servers that share a database would wait for one another.
+            for (day, key_id, model, failed), number in sorted(counts.items())
+        ]
+        if rows:
+            insert = self.database.upsert(usage)
+            more = {name: usage.c[name] + insert.excluded[name] for name in ("calls", "errors")}
+            keyed = [usage.c.day, usage.c.key_id, usage.c.model]
             with self.database.write() as connection:
-                for (day, key_id, model, failed), number in counts.items():
-                    row = {"calls": 0 if failed else number, "errors": number if failed else 0}
-                    insert = self.database.upsert(usage).values(day=day, key_id=key_id, model=model[:200], **row)
-                    more = {name: usage.c[name] + insert.excluded[name] for name in row}
-                    keyed = [usage.c.day, usage.c.key_id, usage.c.model]
-                    connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more))
+                connection.execute(insert.on_conflict_do_update(index_elements=keyed, set_=more), rows)
 
     def _usage(self, caller: Caller, days: int, everybody: bool) -> dict[str, Any]:
         since = (datetime.now(UTC).date() - timedelta(days=days - 1)).isoformat()

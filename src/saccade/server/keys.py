@@ -167,9 +167,11 @@ class Keys:
 
     def touch(self, last_used: dict[str, float]) -> None:
         """Writes down when keys (by id) were used last."""
-        for key_id, moment in last_used.items():
+        change = keys.update().where(keys.c.id == sql.bindparam("key"), keys.c.revoked.is_(None))
+        rows = [{"key": key_id, "moment": moment} for key_id, moment in sorted(last_used.items())]
+        if rows:
             with self._database.write() as connection:
-                _set(connection, key_id, last_used=moment)
+                connection.execute(change.values(last_used=sql.bindparam("moment")), rows)
 
 
 def digest_of(secret: str) -> str:
