@@ -543,6 +543,46 @@ def test_a_model_that_still_answers_a_video_holds_no_other_model_up(
     run(main())
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_a_load_that_nobody_waits_for_any_more_gives_way_to_those_that_somebody_waits_for(
+    run: Run, others: bool
+) -> None:
+    async def main() -> None:
+        async with running(Shelf(a={"load_ms": 600}, b={}, c={}), isolate=False) as engine:
+            first = asyncio.create_task(engine.predict(call("a")))
+            await asyncio.sleep(0.1)
+            with pytest.raises(StillLoading):
+                await engine.predict(call("b", deadline=time.monotonic() + 0.1))
+            if others:
+                assert (await engine.predict(call("c"))).model == "c"
+            await first
+            while engine.state("b") == "loading":
+                await asyncio.sleep(0.01)
+            assert engine.state("b") == ("cold" if others else "warm")
+            assert (await engine.predict(call("b"))).model == "b"
+
+    run(main())
+
+
+def test_nothing_leaves_for_a_load_that_nobody_waits_for_any_more(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(used={"mib": 100})
+        library.put("slow", {"load_ms": 600}, size_bytes=1)
+        library.put("late", {}, size_bytes=100 << 20)
+        async with running(library, memory_bytes=450 << 20, min_residency_s=0) as engine:
+            await engine.predict(call("used"))
+            first = asyncio.create_task(engine.predict(call("slow")))
+            await asyncio.sleep(0.1)
+            with pytest.raises(StillLoading):
+                await engine.predict(call("late", deadline=time.monotonic() + 0.1))
+            await first
+            while engine.state("late") == "loading":
+                await asyncio.sleep(0.01)
+            assert (engine.state("late"), engine.state("used")) == ("cold", "warm")
+
+    run(main())
+
+
 def test_a_pinned_or_fresh_model_does_not_leave(run: Run) -> None:
     async def main() -> None:
         library = Shelf()

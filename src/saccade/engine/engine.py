@@ -194,7 +194,7 @@ class Engine:
         card = await self._resolve(ref)
         self._residency.forgive(card.name)
         if self._residency.warm(card) is None:
-            await _shared(self._residency.begin(card), card.name)
+            await self._residency.opened(self._residency.begin(card), card.name)
         return card
 
     async def unload(self, ref: str) -> bool:
@@ -324,7 +324,7 @@ class Engine:
             async with asyncio.timeout(deadline - time.monotonic()):
                 while True:
                     try:
-                        return await _shared(task, card.name)
+                        return await self._residency.opened(task, card.name)
                     except Changed:
                         card = await self._resolve(call.model)
                         task = self._residency.begin(card)
@@ -435,16 +435,6 @@ class Engine:
             "batch_sizes": dict(sorted(counts.batches.items())),
             "replicas": resident.facts(),
         }
-
-
-async def _shared(task: asyncio.Task[Resident], name: str) -> Resident:
-    """The outcome of a load that others wait for, too; leaving does not end it, but unloading does."""
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if task.cancelled():
-            raise Stopped(f"The model '{name}' was put away while it was loading. Try again.") from None
-        raise
 
 
 def _stopping() -> Stopped:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeAlias
 
@@ -70,6 +71,9 @@ class Residency:
         self._beside = beside
         self._is_still = is_still
         self._loading: dict[str, asyncio.Task[Resident]] = {}
+        self._waiting: Counter[str] = Counter()
+        self._abandoned: set[str] = set()
+        """Loads that callers waited for, all of whom have left."""
         self._began: dict[str, float] = {}
         self._failed: dict[str, tuple[str, float, Error]] = {}
         self._needs: dict[str, int] = {}
@@ -136,6 +140,7 @@ class Residency:
             ModelError, SetupError: it failed a moment ago.
             Stopped: nothing is loaded any more.
         """
+        self._abandoned.discard(card.name)
         task = self._loading.get(card.name)
         if task is None:
             error = self._objection(card)
@@ -143,6 +148,22 @@ class Residency:
                 raise anew(error)
             task = self._begin(card)
         return task
+
+    async def opened(self, task: asyncio.Task[Resident], name: str) -> Resident:
+        """The outcome of a load that others wait for, too; leaving does not end it, but unloading does."""
+        self._waiting[name] += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise Stopped(f"The model '{name}' was put away while it was loading. Try again.") from None
+            raise
+        finally:
+            self._waiting[name] -= 1
+            if not self._waiting[name]:
+                del self._waiting[name]
+                if not task.done():
+                    self._abandoned.add(name)
 
     def estimate_s(self, name: str) -> float:
         """How long loading will still take, if it takes as long as last time."""
@@ -217,6 +238,7 @@ class Residency:
     def _loaded(self, card: Card, task: asyncio.Task[Resident]) -> None:
         if self._loading.get(card.name) is task:
             del self._loading[card.name]
+            self._abandoned.discard(card.name)
         error = None if task.cancelled() else task.exception()
         if isinstance(error, Error) and not isinstance(error, Overloaded | Stopped):
             self._failed[card.name] = (card.revision, time.monotonic(), anew(error))
@@ -227,6 +249,8 @@ class Residency:
         card = await aside(lambda: self._ready(asked))
         # One at a time: two models that are opened together would both think that the memory is theirs.
         async with self._order:
+            if self._others_wait():
+                self._check_wanted(card.name)
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
             await self._make_room(card, replicas)
@@ -253,6 +277,15 @@ class Residency:
         log.info("model '%s' is ready: %.1f s, %d MiB", card.name, resident.load_s, resident.memory_bytes >> 20)
         return resident
 
+    def _others_wait(self) -> bool:
+        return any(not task.done() for name, task in self._loading.items() if name in self._waiting)
+
+    def _check_wanted(self, name: str) -> None:
+        """Raises Stopped: all who waited for it have left while it stood in line."""
+        if name in self._abandoned:
+            log.info("model '%s' is not loaded: nobody waits for it any more", name)
+            raise Stopped(f"The model '{name}' was not loaded, for nobody waited for it any more. Try again.")
+
     async def _open(self, resident: Resident, card: Card) -> None:
         """Opens the model, and looks whether its files stayed the same. Raises Changed, or what opening it raises."""
         files = await aside(lambda: _seen(card))
@@ -274,11 +307,13 @@ class Residency:
 
         Raises:
             Overloaded: what is in memory may not leave yet.
+            Stopped: something would have to leave for a model that nobody waits for any more.
         """
         need = self._needs.get(card.name, guessed(card) * replicas)
         if self._retiring and self._lacks(need):
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
         while self._lacks(need):
+            self._check_wanted(card.name)  # nothing leaves for it
             others = [resident for name, resident in self.residents.items() if name != card.name]
             free = [resident for resident in others if not self._must_stay(resident)]
             if not free:
