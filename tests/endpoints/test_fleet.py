@@ -592,15 +592,17 @@ def month() -> Report:
 
 
 def test_a_month_of_figures_is_taken_in_about_as_fast_as_it_is_read() -> None:
-    written = packed(month())
-    begun = time.process_time()
-    report = msgspec.msgpack.decode(written, type=Report)
-    read_s = time.process_time() - begun
-    figures = Figures()
-    begun = time.process_time()
-    figures.add(report)
-    assert time.process_time() - begun < 15 * read_s
-    assert figures.metrics("30d")["summary"]["totalRequests"] == 9 * len(report.minutes)
+    written, read_s, added_s = packed(month()), list[float](), list[float]()
+    for _ in range(3):
+        begun = time.process_time()
+        report = msgspec.msgpack.decode(written, type=Report)
+        read_s.append(time.process_time() - begun)
+        figures = Figures()
+        begun = time.process_time()
+        figures.add(report)
+        added_s.append(time.process_time() - begun)
+        assert figures.metrics("30d")["summary"]["totalRequests"] == 9 * len(report.minutes)
+    assert min(added_s) < 15 * min(read_s)
 
 
 class Counted(Drawer):
@@ -636,6 +638,27 @@ def test_what_endpoints_did_before_is_read_when_it_is_needed_and_kept_with_what_
         await again.close()
 
     calls = sum(minute.requests for minute in before.minutes.values())
+    asyncio.run(play())
+
+
+def test_what_is_known_of_an_endpoint_that_does_not_run_leaves_memory_and_comes_back(
+    records: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saccade.endpoints.fleet.KEEP_S", 0.02)
+    drawer, before = Counted(tmp_path), month()
+    records.save(Record(id="cars", name="cars", plan=Plan(model="a"), state="stopped"))
+    drawer.write("cars", packed(before))
+
+    async def play() -> None:
+        house = Fleet(records, resolve, lambda record: LocalEndpoint(Counting), drawer)
+        await house.open()
+        for calls in range(1, 4):
+            house.figures("cars").count(line(time.time()), 1)
+            told = (await house.metrics("cars", "30d"))["summary"]["totalRequests"]
+            assert (told, drawer.reads) == (sum(one.requests for one in before.minutes.values()) + calls, calls)
+            await asyncio.sleep(0.3)
+        await house.close()
+
     asyncio.run(play())
 
 
