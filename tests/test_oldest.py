@@ -10,7 +10,7 @@ import pytest
 from tests.clients.environments import ROOT, environment
 
 EXTRAS = ("hub", "onnxruntime", "zero-shot", "redis", "postgres")
-TESTERS = ("pytest", "pytest-timeout", "hypothesis", "onnx")
+TESTERS = ("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "onnx")
 USED = ("server/test_run.py", "server/test_keys.py", "stores/test_hub.py", "runtimes", "cli/test_predict.py")
 """Tests of what most depends on libraries: HTTP, the database, the Hub, graphs, files and the command line."""
 
@@ -21,7 +21,7 @@ def test_the_oldest_libraries_that_are_promised_serve_predict_and_fetch() -> Non
     wanted = [*project["dependencies"], *(one for extra in EXTRAS for one in project["optional-dependencies"][extra])]
     python = environment("oldest", "--resolution=lowest-direct", "--only-binary=:all:", *wanted, *_pinned(*TESTERS))
     done = subprocess.run(
-        [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{path}" for path in USED)],
+        [str(python), "-m", "pytest", "-q", "-n", "3", "-p", "no:cacheprovider", *(f"tests/{path}" for path in USED)],
         cwd=ROOT,
         capture_output=True,
         text=True,
