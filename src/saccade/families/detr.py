@@ -35,8 +35,7 @@ class Detr:
         return self.processor.pixels()
 
     def prepare(self, image_rgb: ByteArray, options: Options) -> Prepared:
-        """Raises TooLarge: it is a ribbon of which no patch is left. Such a run fails, and in OpenVINO so does the next
-        one of the size before it, whoever asks for it."""
+        """Raises TooLarge: it is a ribbon of which no patch is left, on which the graph would fail."""
         prepared = Prepared(*self.processor(image_rgb))
         height, width = prepared.frame.input_hw
         if min(height, width) < self.patch:

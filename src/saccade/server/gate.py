@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-import msgspec
 import sqlalchemy as sql
 
 from saccade.call import Answer
@@ -26,6 +25,7 @@ from saccade.server.database import Database, unusable, usage
 from saccade.server.keys import Key, Keys
 from saccade.server.quotas import SqlWindows, Taken, Windows
 from saccade.server.settings import Settings
+from saccade.server.shapes import UsedOnDay
 
 log = logging.getLogger("saccade.server")
 
@@ -46,17 +46,6 @@ AGAIN_S = 5.0
 
 WRONG = "Missing or invalid key. Send yours in the header 'x-api-key', or as 'Authorization: Bearer KEY'."
 """One sentence for missing, unknown, expired and revoked keys: nobody learns which it is."""
-
-
-class Row(msgspec.Struct, frozen=True, gc=False):
-    """Calls of one key to one model on one day; a year of thousands of keys is a million of these."""
-
-    day: str
-    key: str
-    key_id: str
-    model: str
-    calls: int
-    errors: int
 
 
 class Counting:
@@ -328,7 +317,7 @@ class KeyGate(Counting):
         names = {key.id: key.name for key in self.keys.all(revoked=True)}
         with self.database.read() as connection:
             rows = [
-                Row(day, names.get(key_id, key_id), key_id, model, calls, errors)
+                UsedOnDay(day, names.get(key_id, key_id), key_id, model, calls, errors)
                 for day, key_id, model, calls, errors in connection.execute(query)
             ]
         return {**self._left(caller, sum(row.calls for row in rows)), "days": rows}
