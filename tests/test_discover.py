@@ -129,6 +129,34 @@ def test_large_bodies_go_back_to_the_system_though_small_blocks_came_after_them(
     assert little < 4 <= usual
 
 
+HEAPS = """
+import ctypes, re, sys, threading
+from saccade.discover import share_heaps
+if sys.argv[1] == "shared":
+    share_heaps(2)
+library, meet = ctypes.CDLL(None), threading.Barrier(7)
+library.malloc.restype = ctypes.c_void_p
+def take():
+    library.malloc(50_000)
+    meet.wait()
+for _ in range(6):
+    threading.Thread(target=take).start()
+meet.wait()
+ctypes.CDLL(None).malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+library.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
+def test_threads_share_the_heaps_that_they_are_told_to() -> None:
+    command = [sys.executable, "-c", HEAPS]
+    usual, shared = (
+        subprocess.run([*command, word], capture_output=True, text=True, check=True, timeout=60).stdout.count("<heap ")
+        for word in ("usual", "shared")
+    )
+    assert shared == 2 < usual
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_system_without_proc_tells_what_a_process_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool

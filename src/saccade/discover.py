@@ -26,7 +26,7 @@ BLAS_SETTERS = (
     "MKL_Set_Num_Threads",
 )
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Numbers of glibc's settings."""
 
 LARGE_BYTES = 1 << 20
@@ -115,6 +115,16 @@ def hold_little() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_TRIM_THRESHOLD, 2 * LARGE_BYTES)
         library.mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+
+
+def share_heaps(count: int) -> None:
+    """Has all threads of this process share so many of the C library's heaps, of which it makes eight per core.
+
+    What is large and stays, as the tensors of a model do, keeps holes of its own in each heap that it was taken from,
+    and decoders of videos start new threads for each of them. To be called before there are threads.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, count)
 
 
 def nvidia_driver() -> None:

@@ -398,13 +398,16 @@ def test_who_waits_for_a_copy_hears_at_once_that_the_process_has_ended(run: Run)
         parent = Parent(subprocess.Popen(["true"]), ours)
         await asyncio.get_running_loop().create_connection(lambda: parent, sock=ours)
         murmur = Murmur()
+        workers, _ = ways = socket.socketpair()  # not its own, which an order on its way would keep open
         with theirs:
             theirs.sendall(NUMBER.pack(0))
-            order = asyncio.create_task(parent.copied(theirs, murmur))
+            order = asyncio.create_task(parent.copied(workers, murmur))
             while not parent._ordered:
                 await asyncio.sleep(0)
         with pytest.raises(ConnectionResetError):
             await order
+        for way in ways:
+            way.close()
         murmur.close()
         await parent.end()
 

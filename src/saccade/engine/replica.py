@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -95,6 +95,9 @@ class Replica:
         count = duty.hands or (2 * self.batch if self.batch > 1 else self._window + 1)
         self.slots = count + LOOKAHEAD
         self._hands: Hands[Task] = Hands(count, self._answer, f"look-{card.name}")
+        # The same for all videos: infer requests keep their memory, and there are as many as ever ran side by side.
+        at_once = count if self.batch > 1 else self._window
+        self._frame_hands = ThreadPoolExecutor(at_once, thread_name_prefix=f"frame-{card.name}")
 
     def submit(self, job: Job, data: bytes, answering: Answering) -> None:
         """Answers the job from another thread: once with Done, Failed or End, or with Frames before that for a clip."""
@@ -155,6 +158,7 @@ class Replica:
     def close(self) -> None:
         """Finishes the jobs it has, then frees the model."""
         self._hands.close()
+        self._frame_hands.shutdown(wait=False)
         self._shut()
 
     def _shut(self) -> None:
@@ -185,6 +189,7 @@ class Replica:
         self._answered = True
         with suppress(OSError):
             task.answering(reply)
+        del reply  # an error knows this frame, and so the image: they would keep each other until somebody cleans up
 
     def _seen(self, task: Task) -> Answer:
         begun = time.monotonic()
@@ -241,15 +246,18 @@ class Replica:
             if task.wanted():
                 task.answering(Frame(job.id, answer))
 
-        with ThreadPoolExecutor(self._window, thread_name_prefix=f"frame-{job.id}") as pool:
+        try:
             for image_rgb in self._frames(task, clip.stride):
                 if not task.wanted():
                     break
-                ahead.append((image_rgb, pool.submit(self._predict, image_rgb, job.options, task.wanted)))
+                seen = self._frame_hands.submit(self._predict, image_rgb, job.options, task.wanted)
+                ahead.append((image_rgb, seen))
                 if len(ahead) > self._window:
                     emit()
             while ahead and task.wanted():
                 emit()
+        finally:
+            wait([future for _, future in ahead if not future.cancel()])
 
     def _frames(self, task: Task, stride: int) -> Iterator[ByteArray]:
         """The video's frames; the time for each counts as decoding, so that a stuck decoder is noticed."""

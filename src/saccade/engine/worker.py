@@ -20,7 +20,7 @@ from typing import NoReturn, TextIO
 import msgspec
 
 from saccade import model
-from saccade.discover import resident_bytes, share_out, trim
+from saccade.discover import resident_bytes, share_heaps, share_out, trim
 from saccade.engine import wire
 from saccade.engine.golden import scene
 from saccade.engine.job import Job, Reply
@@ -71,6 +71,7 @@ class Worker:
         if not isinstance(hello, wire.Hello) or hello.version != wire.VERSION or not isinstance(order, wire.Open):
             self._leave(FAILED)
         self._decode_s = order.decode_s
+        share_heaps(max(2, order.compute.threads))
         try:
             threading.Thread(target=self._beat, name="pulse", daemon=True).start()
             replica = Replica(order.card, order.compute, order.duty)
