@@ -422,6 +422,34 @@ def test_files_that_are_replaced_while_they_are_opened_are_opened_again(run: Run
     run(main())
 
 
+def test_files_that_are_replaced_while_they_are_loaded_are_loaded_again(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={"load_ms": 400})
+        async with running(library, isolate=False) as engine:
+            loading = asyncio.create_task(engine.load("m"))
+            await asyncio.sleep(0.2)
+            library.put("m", {}, revision="2")
+            assert (await loading).revision == "2"
+            assert engine.state("m") == "warm"
+
+    run(main())
+
+
+def test_files_of_another_task_that_come_while_a_model_is_opened_get_no_call_for_the_former(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(m={"load_ms": 400})
+        async with running(library, isolate=False) as engine:
+            asked = asyncio.create_task(engine.predict(call(task="detect")))
+            await asyncio.sleep(0.2)
+            library.put("m", {}, revision="2")
+            card = library.cards_by_name["m"]
+            library.cards_by_name["m"] = msgspec.structs.replace(card, task="classify")
+            with pytest.raises(WrongTask):
+                await asked
+
+    run(main())
+
+
 def test_a_model_whose_files_are_mended_while_they_are_opened_has_not_failed(run: Run) -> None:
     async def main() -> None:
         library = Shelf(m={"fail_above": -1.0, "load_ms": 400})

@@ -608,12 +608,14 @@ def test_the_cache_holds_no_more_than_it_counts() -> None:
 
 
 def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
+    left_s = 60.0
+
     class Shelf:
         asked, closed, kept = 0, False, b""
 
-        async def get(self, key: bytes) -> Answer | None:
+        async def get(self, key: bytes) -> tuple[Answer, float] | None:
             self.asked += 1
-            return answer() if self.asked == 1 else None
+            return (answer(), left_s) if self.asked == 1 else None
 
         async def put(self, key: bytes, answer: Answer) -> None:
             self.kept = key
@@ -631,6 +633,11 @@ def test_an_answer_of_the_shared_shelf_is_fetched_once() -> None:
         assert shelf.kept == b"other"
         await cache.close()
         assert shelf.closed
+        nonlocal left_s
+        left_s, cache = 0.02, Cache(1 << 20, 60.0, Shelf())
+        assert await cache.get(b"k") is not None
+        await asyncio.sleep(0.03)
+        assert await cache.get(b"k") is None, "it is no younger here than there"
 
     asyncio.run(main())
 

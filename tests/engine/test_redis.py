@@ -40,7 +40,9 @@ def test_what_cannot_be_read_in_redis_is_passed_over_and_the_rest_is_not() -> No
         await other.set(PREFIX + b"k", b"of somebody else")
         assert await shelf.get(b"k") is None
         await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
-        assert await shelf.get(b"k") is not None
+        found = await shelf.get(b"k")
+        assert found is not None
+        assert 50 < found[1] <= 60
         assert 50_000 < await other.pttl(PREFIX + b"k") <= 60_000
         await shelf.close()
         await other.aclose()

@@ -596,6 +596,35 @@ def test_no_replica_too_many_comes_while_a_lost_one_is_replaced(run: Run) -> Non
     run(main())
 
 
+def test_fewer_replicas_are_wanted_while_a_lost_one_is_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 700}), threads=1, replicas=3) as engine:
+            await engine.load("m")
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            while len(pids(engine)) == 3:
+                await asyncio.sleep(0.01)
+            await engine.scale("m", 1)
+            await asyncio.sleep(2.5)
+            assert len(pids(engine)) == 1
+
+    run(main())
+
+
+def test_of_two_scalings_at_one_time_the_later_counts(run: Run) -> None:
+    async def main() -> None:
+        async with running(Shelf(m={"load_ms": 100}), threads=1) as engine:
+            await engine.load("m")
+            await asyncio.gather(engine.scale("m", 4), engine.scale("m", 3))
+            while len(pids(engine)) > 3:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.3)
+            assert len(pids(engine)) == 3
+            await asyncio.gather(engine.scale("m", 2), engine.scale("m", 4))
+            assert len(pids(engine)) == 4
+
+    run(main())
+
+
 def test_a_replica_that_is_lost_while_it_leaves_is_not_replaced(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={"ms": 1500}), replicas=2) as engine:

@@ -25,8 +25,8 @@ OVERHEAD_BYTES = 600
 class Shelf(Protocol):
     """Where answers are kept outside this process."""
 
-    async def get(self, key: bytes) -> Answer | None:
-        """The answer, or None; also when the shelf cannot be reached."""
+    async def get(self, key: bytes) -> tuple[Answer, float] | None:
+        """The answer and for how many seconds it will be kept, or None; also when the shelf cannot be reached."""
 
     async def put(self, key: bytes, answer: Answer) -> None:
         """Keeps an answer; silent when the shelf cannot be reached."""
@@ -61,9 +61,10 @@ class Cache:
         """The answer that was given before, marked as cached, or None."""
         answer = self._here(key)
         if answer is None and self._shelf is not None:
-            answer = await self._shelf.get(key)
-            if answer is not None:
-                self._keep(key, answer)
+            found = await self._shelf.get(key)
+            if found is not None:
+                answer, left_s = found
+                self._keep(key, answer, left_s)
         if answer is None:
             self.misses += 1
             return None
@@ -72,7 +73,7 @@ class Cache:
 
     async def put(self, key: bytes, answer: Answer) -> None:
         """Keeps an answer, here and on the shared shelf."""
-        self._keep(key, answer)
+        self._keep(key, answer, self._ttl_s)
         if self._shelf is not None:
             await self._shelf.put(key, answer)
 
@@ -93,14 +94,14 @@ class Cache:
         self._kept.move_to_end(key)
         return wire.unpacked_answer(kept.packed)
 
-    def _keep(self, key: bytes, answer: Answer) -> None:
+    def _keep(self, key: bytes, answer: Answer, left_s: float) -> None:
         packed = wire.packed_answer(answer)
         size = len(packed) + OVERHEAD_BYTES
         if size > self.limit_bytes // 4:
             return
         packed = bytes(memoryview(packed))  # the encoder leaves room behind what it makes
         self._drop(key)
-        self._kept[key] = Kept(packed, size, time.monotonic() + self._ttl_s)
+        self._kept[key] = Kept(packed, size, time.monotonic() + min(left_s, self._ttl_s))
         self.bytes += size
         while self.bytes > self.limit_bytes:
             self._drop(next(iter(self._kept)))

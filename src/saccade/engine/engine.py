@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any, Literal, Protocol, cast
 
 from msgspec.structs import replace
@@ -191,11 +192,14 @@ class Engine:
         Raises:
             UnknownModel, ModelError, SetupError, Busy
         """
-        card = await self._resolve(ref)
-        self._residency.forgive(card.name)
-        if self._residency.warm(card) is None:
-            await self._residency.opened(self._residency.begin(card), card.name)
-        return card
+        while True:
+            card = await self._resolve(ref)
+            self._residency.forgive(card.name)
+            if self._residency.warm(card) is not None:
+                return card
+            with suppress(Changed):  # other files lie there by now: they are what is wanted
+                await self._residency.opened(self._residency.begin(card), card.name)
+                return card
 
     async def unload(self, ref: str) -> bool:
         """Puts a model away once it has finished what it accepted; False if it was not in memory."""
@@ -265,6 +269,9 @@ class Engine:
     async def _card(self, call: Call) -> Card:
         if self._draining:
             raise _stopping()
+        return await self._fitting(call)
+
+    async def _fitting(self, call: Call) -> Card:
         card = await self._resolve(call.model)
         if call.task is not None and call.task != card.task:
             raise WrongTask(f"The model '{card.name}' does the task '{card.task}', not '{call.task}'.")
@@ -326,7 +333,7 @@ class Engine:
                     try:
                         return await self._residency.opened(task, card.name)
                     except Changed:
-                        card = await self._resolve(call.model)
+                        card = await self._fitting(call)
                         task = self._residency.begin(card)
         except TimeoutError:
             raise self._still_loading(card, "is being loaded, and that takes longer than the call may.") from None

@@ -40,13 +40,14 @@ class RedisShelf:
         self._told = False
         self._rests_until = 0.0
 
-    async def get(self, key: bytes) -> Answer | None:
+    async def get(self, key: bytes) -> tuple[Answer, float] | None:
         """See the contract."""
         if time.monotonic() < self._rests_until:
             return None
         try:
-            data = await self._redis.get(PREFIX + key)
-            return None if data is None else wire.unpacked_answer(data)
+            both = self._redis.pipeline(transaction=False).get(PREFIX + key).pttl(PREFIX + key)
+            data, left_ms = await both.execute()
+            return None if data is None else (wire.unpacked_answer(data), max(0, left_ms) / 1000)
         except DecodeError:
             return None
         except Exception as error:

@@ -81,6 +81,7 @@ class Resident:
         self._renewing: set[Link] = set()
         self._ending: set[Link] = set()
         self._coming = 0
+        self._scaling = asyncio.Lock()
         self._fruitless = 0
         self._renew_from = 0.0
         self._born: dict[Link, float] = {}
@@ -104,6 +105,11 @@ class Resident:
     def busy(self) -> bool:
         """Whether calls wait or are in a replica."""
         return bool(len(self.line) or len(self.clips) or self.in_flight)
+
+    @property
+    def _staying(self) -> list[Link]:
+        """The replicas that are neither on their way out nor about to be."""
+        return [link for link in self._flying if link not in self._leaving | self._renewing]
 
     @property
     def _patience_s(self) -> float:
@@ -187,14 +193,13 @@ class Resident:
         Raises:
             ModelError, SetupError: a further one cannot be opened; those that are up go on.
         """
-        staying = [link for link in self._flying if link not in self._leaving | self._renewing]
-        for _ in range(replicas - len(staying) - self._coming):
-            await self._add()
-            self._pump()
-        self.wanted = max(1, replicas)
-        for link in staying[max(1, replicas - self._coming) :]:
-            self._leaving.add(link)
-            self._start(self._depart(link))
+        async with self._scaling:
+            wanted = max(1, replicas)
+            while len(self._staying) + self._coming < wanted:
+                await self._add()
+                self._pump()
+            self.wanted = wanted
+            self._thin_out()
 
     async def idle(self) -> None:
         """Returns when nothing waits and nothing is in flight."""
@@ -395,6 +400,7 @@ class Resident:
         """Brings a new replica, with a growing pause while they die without an answer."""
         with self._on_its_way():
             await self._bring()
+        self._thin_out()
 
     async def _bring(self) -> None:
         failures = 0  # of this replica; those that answer meanwhile say nothing about it
@@ -459,6 +465,12 @@ class Resident:
         self._leaving.add(link)
         self._pump()
         await self._depart(link)
+
+    def _thin_out(self) -> None:
+        """Lets replicas beyond those that are wanted finish and leave; one stays while others are on their way."""
+        for link in self._staying[max(1, self.wanted - self._coming) :]:
+            self._leaving.add(link)
+            self._start(self._depart(link))
 
     async def _depart(self, link: Link) -> None:
         """Lets a replica that gets no more calls finish those it has, and closes it."""
