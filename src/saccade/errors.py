@@ -52,9 +52,11 @@ class UnknownKey(BadOptions):
 
 
 class UnknownModel(CallError):
-    """No store has a model of this name; ``offered`` is the name under which it could be fetched, if that is known."""
+    """No store has a model of this name; ``offered`` is the name under which it could be fetched, if that is known, and
+    ``waits`` whether its caller waits for that whatever is the rule."""
 
     offered = ""
+    waits = True
 
 
 class WrongTask(CallError):

@@ -536,6 +536,33 @@ def test_who_does_not_wait_for_a_fetch_is_told_so_in_time_and_it_goes_on() -> No
     assert (patient.status_code, shelf.fetches) == (200, 1)
 
 
+@pytest.mark.parametrize(
+    ("given", "waits"),
+    [({}, False), ({"headers": {"x-wait-for-model": "true"}}, True), ({"params": "wait_for_model=1"}, True)],
+)
+def test_where_the_operator_chose_so_a_fetch_is_waited_for_by_who_says_so(given: dict[str, Any], waits: bool) -> None:
+    shelf = Shelf()
+    app = made(shelf=shelf, dialects=[HuggingFace()], hf_cold_503=True)
+
+    async def ask() -> httpx.Response:
+        async with client(app) as http:
+            first = await http.post("/models/far", content=b"x", **given)
+            async with asyncio.timeout(5):
+                while (await http.post("/models/far", content=b"x")).status_code != 200:
+                    await asyncio.sleep(0.01)
+            return first
+
+    first = asyncio.run(ask())
+    assert shelf.fetches == 1
+    if waits:
+        assert first.status_code == 200
+    else:
+        assert (first.status_code, first.json()) == (
+            503,
+            {"error": "Model far is currently loading", "estimated_time": 20.0},
+        )
+
+
 def test_nothing_is_fetched_for_a_body_that_is_refused() -> None:
     shelf = Shelf()
     assert asked(made(shelf=shelf, max_body_bytes=10), "POST", "/first/far", content=b"x" * 11).status_code == 413

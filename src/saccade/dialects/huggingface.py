@@ -106,8 +106,11 @@ class HuggingFace:
         try:
             card = _card(place, _named(incoming, content), desk)
         except errors.UnknownModel as missing:
-            if missing.offered and not _may_load(incoming, content or _content(incoming)):
-                raise errors.StillLoading(missing.message) from missing
+            if missing.offered:
+                content = content or _content(incoming)
+                missing.waits = _switch(incoming, content, "wait_for_model", False)
+                if not _may_load(incoming, content):
+                    raise errors.StillLoading(missing.message) from missing
             raise
         content = content or content_of(incoming)
         try:

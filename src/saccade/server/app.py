@@ -478,6 +478,7 @@ class App:
         Raises:
             NotHere: nobody is there for whom the model could be fetched.
             Forbidden, QuotaSpent: the caller may not call it, or not now.
+            StillLoading: the caller does not wait for it, or not so long.
         """
         try:
             return await self.parse(dialect, incoming)
@@ -486,7 +487,8 @@ class App:
                 if caller is None:
                     raise
                 await self.gate.give_back(await self.gate.take(caller, [missing.offered]))
-            await self.fetched(missing.ref, patience_s)
+            waits = missing.waits or not self.settings.hf_cold_503
+            await self.fetched(missing.ref, patience_s if waits else 0.0)
             return await self.parse(dialect, incoming)
 
     async def close(self) -> None:
