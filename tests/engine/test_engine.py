@@ -951,6 +951,36 @@ def test_new_files_get_as_many_replicas_as_the_former_had(run: Run) -> None:
     run(main())
 
 
+def test_replicas_that_were_up_before_a_further_one_failed_stay_and_are_wanted(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, begin = 0, simulated.SimulatedSession.__init__
+
+    def limited(session: Any, behaviour: Any) -> None:
+        nonlocal opened
+        opened += 1
+        if opened > 3:
+            raise CorruptFiles("There is no more.")
+        begin(session, behaviour)
+
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=False) as engine:
+            with monkeypatch.context() as short:
+                short.setattr(simulated.SimulatedSession, "__init__", limited)
+                await engine.load("m")
+                with pytest.raises(CorruptFiles):
+                    await engine.scale("m", 5)
+            assert len(engine.info()["models"][0]["replicas"]) == 3
+            library.put("m", {}, revision="2")
+            await asyncio.sleep(1.2)
+            while (await engine.predict(call())).revision != "2":
+                await asyncio.sleep(0.05)
+            assert len(engine.info()["models"][0]["replicas"]) == 3
+
+    run(main())
+
+
 def test_a_call_whose_model_was_still_being_looked_up_is_not_taken_after_the_drain(run: Run) -> None:
     async def main() -> None:
         library = Shelf(m={})

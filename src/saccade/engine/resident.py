@@ -197,6 +197,7 @@ class Resident:
             wanted = max(1, replicas)
             while len(self._staying) + self._coming < wanted:
                 await self._add()
+                self.wanted = max(self.wanted, len(self._staying))  # these stay, though the next cannot be opened
                 self._pump()
             self.wanted = wanted
             self._thin_out()
