@@ -753,6 +753,32 @@ def test_who_waits_for_a_batch_when_the_model_is_closed_is_told() -> None:
     assert told == ["The call was given up before its turn."]
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_batch_that_is_done_is_kept_by_nobody(fails: bool) -> None:
+    def run(tensors: Any) -> list[Any]:
+        if fails:
+            raise RunFailed("no")
+        return [np.zeros((1, 1))]
+
+    batcher, gone = Batcher(run, 4), []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            image = np.zeros((1, 1))
+            weakref.finalize(image, gone.append, 1)
+            with pytest.raises(RunFailed) if fails else contextlib.nullcontext():
+                batcher.run({"": image}, lambda: True)
+            del image
+        until = time.monotonic() + 5
+        while len(gone) < 3 and time.monotonic() < until:
+            time.sleep(0.001)
+        assert len(gone) == 3
+    finally:
+        gc.enable()
+        batcher.close()
+
+
 def test_outputs_that_cannot_be_told_apart_are_run_alone() -> None:
     gate = threading.Event()
 

@@ -62,9 +62,12 @@ class Batcher:
             self._entries.append(entry)
             self._change.notify()
         entry.done.wait()
-        if entry.outputs is None:
+        if entry.outputs is not None:
+            return entry.outputs, entry.batch
+        try:
             raise entry.error or RunFailed("The call was given up before its turn.")
-        return entry.outputs, entry.batch
+        finally:
+            del entry  # an error knows this frame, and so the image: they would keep each other
 
     def close(self) -> None:
         """Ends the threads; entries that still wait are answered with RunFailed."""
@@ -87,6 +90,7 @@ class Batcher:
                 batch = self._formed()
             if batch:
                 self._answer(batch)
+                del batch  # or the last images stay in memory until the next ones come
 
     def _formed(self) -> list[Entry]:
         """The oldest entry and those that fit to it; the others keep their places."""
@@ -112,7 +116,7 @@ class Batcher:
                     # A length that happens to be that of a batch would tell nothing; that of a single one does.
                     self._splits = all(output.ndim > 0 and output.shape[0] == 1 for output in outputs)
             except Error as error:
-                entry.error = error
+                entry.error = error.with_traceback(None)  # which knows the entry
             except Exception as error:
                 entry.error = RunFailed(f"The model failed on this image ({type(error).__name__}).")
             entry.done.set()
