@@ -52,11 +52,11 @@ class UnknownKey(BadOptions):
 
 
 class UnknownModel(CallError):
-    """No store has a model of this name; ``offered`` is the name under which it could be fetched, if that is known, and
-    ``waits`` whether its caller waits for that whatever is the rule."""
+    """No store has a model of this name; ``offered`` is the name under which it could be fetched, if that is known."""
 
     offered = ""
     waits = True
+    """Whether the caller waits while it is fetched, also where the rule is not to."""
 
 
 class WrongTask(CallError):
