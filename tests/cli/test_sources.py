@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from saccade.cli.sources import expand
-from saccade.errors import BadInput
+from saccade.errors import BadInput, BadOptions
 
 
 @pytest.fixture
@@ -102,10 +102,46 @@ def test_an_address_that_nothing_here_reads_is_no_missing_file(tree: Path, word:
         expand([word])
 
 
-@pytest.mark.parametrize("word", ["0", "rtsp://10.0.0.9/live", "RTSPS://10.0.0.9/live", "udp://10.0.0.9:5000"])
-def test_a_camera_is_not_asked_and_the_way_is_told(tree: Path, word: str) -> None:
-    with pytest.raises(BadInput, match=r"cameras and streams are not read\. Record"):
+@pytest.mark.parametrize(
+    ("word", "camera", "name", "stem"),
+    [
+        ("0", 0, "0", "camera-0"),
+        ("12", 12, "12", "camera-12"),
+        ("rtsp://me:secret@10.0.0.9/live", "rtsp://me:secret@10.0.0.9/live", "rtsp://10.0.0.9/live", "camera-10.0.0.9"),
+        ("RTSPS://10.0.0.9?key=secret", "RTSPS://10.0.0.9?key=secret", "rtsps://10.0.0.9?key=…", "camera-10.0.0.9"),
+        ("udp://[::1]:5000", "udp://[::1]:5000", "udp://[::1]:5000", "camera-1-5000"),
+    ],
+)
+def test_a_camera_has_a_name_without_its_password(
+    tree: Path, word: str, camera: int | str, name: str, stem: str
+) -> None:
+    (source,) = expand([word])
+    assert (source.camera, source.name, source.stem) == (camera, name, stem)
+    assert "secret" not in repr(source)
+
+
+def test_a_file_that_is_called_like_a_camera_is_a_file(tree: Path) -> None:
+    (tree / "0").write_bytes(b"?")
+    (source,) = expand(["0"])
+    assert (source.camera, source.path) == (None, Path("0"))
+
+
+@pytest.mark.parametrize("word", ["20260101", "rtsp://", "²"])
+def test_what_only_looks_like_a_camera_is_none(tree: Path, word: str) -> None:
+    with pytest.raises(BadInput):
         expand([word])
+
+
+def test_a_device_that_is_no_camera_is_read_as_a_file(tree: Path) -> None:
+    (source,) = expand(["/dev/null"])
+    assert (source.camera, source.path) == (None, Path("/dev/null"))
+
+
+@pytest.mark.parametrize("words", [("0", "b.jpg"), ("b.jpg", "rtsp://me:secret@10.0.0.9/live"), ("0", "gone.jpg")])
+def test_a_camera_among_others_is_refused(tree: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(BadOptions, match="Name it alone") as caught:
+        expand(words)
+    assert "secret" not in caught.value.message
 
 
 def test_an_empty_word_is_not_the_folder_in_which_one_stands(tree: Path) -> None:

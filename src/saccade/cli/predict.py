@@ -1,4 +1,4 @@
-"""``saccade predict``: from photos and videos to boxes, on this machine, without a server."""
+"""``saccade predict``: from photos, videos and cameras to boxes, on this machine, without a server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,7 +49,11 @@ FOLDER = "predictions"
 @click.option("--labels", multiple=True, help="What a zero-shot model looks for, for example cat,dog; may be repeated.")
 @click.option("--hypothesis-template", help="Sentence with {} where the label goes.")
 @click.option(
-    "--stride", type=click.IntRange(1), default=1, show_default=True, help="Every how many frames of a video."
+    "--stride",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Every how many frames of a video or camera.",
 )
 @click.option("--track", is_flag=True, help="Give objects in a video ids that stay with them.")
 @click.option("--precision", type=click.Choice(["auto", "f32"]), help="auto: fastest; f32: the reference's numbers.")
@@ -79,9 +84,10 @@ def COMMAND(
     device: str | None,
     **chosen: Any,
 ) -> None:
-    """Find out what is in images or videos.
+    """Find out what is in images or videos, or before a camera.
 
-    SOURCE is an image, a video, a folder, a pattern in quotes, or - for standard input.
+    SOURCE is an image, a video, a folder, a pattern in quotes, or - for standard input; or one camera, until Ctrl-C:
+    its address, such as rtsp://USER:PASSWORD@HOST/PATH, or 0 for the first of this machine.
     """
     given = settings(home=home, models=folders or None, precision=precision, device=device)
     shelf = library(given)
@@ -106,7 +112,10 @@ def COMMAND(
     printer = _Json() if as_json else _Table()
     try:
         with _ended_cleanly():
-            failed = _each(model, wanted, look, printer)
+            if wanted[0].camera is not None:
+                failed = _watched(_camera(model, wanted[0].name, wanted[0].camera, look), printer)
+            else:
+                failed = _each(model, wanted, look, printer)
     finally:
         printer.end()
         model.close()
@@ -129,7 +138,7 @@ class Look:
 class Found:
     """What was found in one image or video frame, or why not; ``frame`` is its number in the video, from 0.
 
-    ``first``: nothing of the source came before.
+    ``first``: nothing of the source came before. Of a camera ``at`` says when the frame came, as of ``time.time``.
     """
 
     source: str
@@ -138,6 +147,7 @@ class Found:
     first: bool = True
     saved: Path | None = None
     error: str | None = None
+    at: float | None = None
 
 
 def _folder(save: str | None) -> str | None:
@@ -313,6 +323,62 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
         yield Found(source.name, error=error.message)
 
 
+def _watched(stream: Generator[Found], printer: Printer) -> bool:
+    """Prints what is before a camera until somebody ends it, which is no failure once there was a picture; True if
+    nothing can be seen any more."""
+    failed = seen = False
+    with closing(stream):
+        try:
+            for found in stream:
+                failed = found.error is not None
+                printer.show(found)
+                seen = True
+        except KeyboardInterrupt as end:
+            try:
+                printer.show(stream.throw(end))  # the video ends, and may turn out not to be whole
+                failed = True
+            except KeyboardInterrupt:
+                if not seen:
+                    raise
+    return failed
+
+
+def _camera(model: Model, name: str, address: int | str, look: Look) -> Generator[Found]:
+    """One Found per frame that was looked at; the annotated video grows alongside, also while there are no frames."""
+    from saccade.media.camera import Camera, LiveWriter
+
+    def tell(sentence: str) -> None:
+        click.secho(printable(sentence), err=True, fg="yellow")
+
+    tracker = _tracker() if look.track else None
+    place = look.album.get(0)
+    target = place.with_name(place.name + ".mp4") if place else None
+    first = True
+    try:
+        with (
+            LiveWriter(target) if target else nullcontext(None) as film,
+            Camera(address, tell, look.stride) as camera,
+        ):
+            for shot in camera.shots():
+                if shot is None:
+                    if film is not None:
+                        film.live(None)
+                    continue
+                exact = model.predict(shot.image_rgb, look.options)
+                answer = _outlined(exact)
+                if tracker is not None:
+                    answer = tracker(answer)
+                if film is not None:
+                    film.live(_drawn(shot.image_rgb, exact, answer))
+                saved = film.path if film is not None else None
+                yield Found(name, answer, frame=shot.number, first=first, saved=saved, at=shot.at)
+                first = False
+    except BadSettings as error:
+        yield Found(name, error=f"{error.message}. Choose another folder for --save.")
+    except (CallError, RunFailed) as error:
+        yield Found(name, error=error.message)
+
+
 def _tracker() -> Callable[[Answer], Answer]:
     from msgspec.structs import replace
 
@@ -435,6 +501,9 @@ def _document(found: Found) -> dict[str, Any]:
     document: dict[str, Any] = {"source": found.source}
     if found.frame is not None:
         document["frame"] = found.frame
+    if found.at is not None:
+        moment = datetime.fromtimestamp(found.at, UTC)
+        document["time"] = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     document |= {
         "model": answer.model,
         "shape": list(answer.image_hw),

@@ -1,4 +1,4 @@
-"""From what the user typed (files, folders, globs, ``-``) to the things to look at."""
+"""From what the user typed (files, folders, globs, ``-``, a camera) to the things to look at."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from saccade.errors import BadInput
+from saccade.errors import BadInput, BadOptions
 
 SUFFIXES = frozenset(
     ".avif .bmp .gif .heic .heif .ico .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp "
     ".asf .avi .m4v .mkv .mov .mp4 .mpeg .mpg .ts .webm .wmv".split()
 )
 """Names that a folder is searched for; a file that is named outright is read whatever its name."""
-STREAMS = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "srt://", "tcp://", "udp://")
+CAMERA = re.compile(r"[0-9]{1,2}|(?:rtsps?|rtmps?|rtp|srt|tcp|udp)://.+", re.IGNORECASE)
+"""A camera of this machine, by its number, or one with an address."""
+DEVICE = re.compile(r"/dev/video[0-9]+")
 FETCHED = ("http://", "https://", "ftp://", "ftps://", "file://")
 """Addresses that curl can read."""
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -28,11 +30,15 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 @dataclass(frozen=True, slots=True)
 class Source:
     """One image or video: ``name`` is what the user calls it, ``path`` None is standard input, ``problem`` says why
-    there is nothing behind the name."""
+    there is nothing behind the name.
+
+    Of a camera ``name`` holds nothing secret; ``camera`` is its number, its device or its whole address.
+    """
 
     name: str
     path: Path | None
     problem: str = ""
+    camera: int | str | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
         """The encoded bytes.
@@ -42,6 +48,8 @@ class Source:
         """
         if self.problem:
             raise BadInput(self.problem)
+        if self.camera is not None:
+            raise BadInput("a camera has no end up to which it could be read; name a picture or a video")
         if self.path is None:
             if sys.stdin is None:
                 raise BadInput("cannot read standard input: it is closed")
@@ -59,6 +67,9 @@ class Source:
     @property
     def stem(self) -> str:
         """A file name without its ending, for what is saved beside it."""
+        if self.camera is not None:
+            host = re.split(r"[/?]", self.name.partition("://")[2] or self.name.rpartition("/")[2])[0]
+            return f"camera-{re.sub(r'[^A-Za-z0-9.-]+', '-', host).strip('-')}"
         return self.path.stem if self.path is not None else "stdin"
 
 
@@ -69,6 +80,7 @@ def expand(words: Sequence[str], album: Path | None = None) -> list[Source]:
 
     Raises:
         BadInput: there is nothing behind any word, or one is empty.
+        BadOptions: there is a camera and something else.
     """
     if "" in words:
         raise BadInput("One of the sources is an empty text. Name an image, a video, a folder or a pattern.")
@@ -84,6 +96,12 @@ def expand(words: Sequence[str], album: Path | None = None) -> list[Source]:
             problem = error
         problems.append(problem)
         found.append(Source(word, None, problem.message.removeprefix(f"{word}: ")))
+    cameras = [source.name for source in found if source.camera is not None]
+    if cameras and len(found) > 1:
+        raise BadOptions(
+            f"{cameras[0]} is a camera, which is looked at until it is stopped. Name it alone, and call saccade "
+            "predict again for each other source."
+        )
     if problems and len(problems) == len(found):
         raise problems[0]
     return found
@@ -94,8 +112,9 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
         yield Source("-", None)
         return
     if not os.path.exists(word):
-        if word.isdecimal() or word.lower().startswith(STREAMS):
-            raise BadInput(f"{word}: cameras and streams are not read. Record a picture or a video first, and name it.")
+        if CAMERA.fullmatch(word):
+            yield _camera(int(word) if word.isdecimal() else word)
+            return
         if word.lower().startswith(FETCHED):
             raise BadInput(
                 f"{word}: addresses are not fetched. Download it first: curl -L {shlex.quote(word)} | saccade predict -"
@@ -109,6 +128,8 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
         if not found:
             raise BadInput(f"{word}: the folder holds no image or video. Name a file, or a folder with images.")
         yield from (Source(str(child), child) for child in found)
+    elif path.is_char_device() and DEVICE.fullmatch(os.path.realpath(path)):
+        yield _camera(str(path))
     elif path.exists():
         yield Source(word, path)
     elif not glob.has_magic(spelt):
@@ -118,6 +139,12 @@ def _behind(word: str, album: Path | None) -> Iterator[Source]:
         if not matches:
             raise BadInput(f"{word}: no file matches this pattern. Check the spelling, or quote the pattern.")
         yield from (Source(match, Path(match)) for match in matches)
+
+
+def _camera(address: int | str) -> Source:
+    from saccade.media.camera import shown
+
+    return Source(shown(address), None, camera=address)
 
 
 def _children(folder: Path, album: Path | None) -> Iterator[Path]:
