@@ -15,6 +15,9 @@ SHARED = ROOT.parent / "shared"
 # Environments are made without bytecode; each process would compile all that it imports, for seconds with Ray or torch.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Reference libraries run ONNX Runtime by themselves, which reports to its maker when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

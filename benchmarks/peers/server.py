@@ -19,6 +19,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "BENTOML_DO_NOT_TRACK": "True",
     "DO_NOT_TRACK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONWARNINGS": "ignore",
 }
 PATIENCE_S = 240.0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -495,3 +498,12 @@ def test_pieces_of_one_tensor_may_be_gathered_by_the_same_rows(opened: Opener) -
     rows = x[0].T
     best = np.argsort(-rows[:, 4:12].max(axis=1))[:7]
     np.testing.assert_array_equal(found[0], rows[best])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnxruntime is not installed")
+def test_onnx_runtime_notes_nothing_down_for_its_maker(tmp_path: Path) -> None:
+    """It keeps a number for this machine and what it has to tell in the user's cache, from where it sends them."""
+    program = "from saccade.runtimes import onnxruntime; onnxruntime.FURNISH()"
+    bare = {"PATH": os.defpath, "HOME": str(tmp_path)}  # a variable that CI sets would keep it silent, too
+    subprocess.run([sys.executable, "-c", program], env=bare, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*"))

@@ -47,6 +47,7 @@ def test_the_program_gets_a_copy_under_a_neutral_name_and_none_of_our_variables(
     assert written.startswith("weightsexport model=checkpoint.pt format=onnx dynamic=True")
     assert "secret" not in written
     assert "YOLO_OFFLINE=True" in written
+    assert "ORT_DISABLE_TELEMETRY=1" in written
     assert os.environ["SACCADE_DATABASE_URL"] == "secret"
 
 

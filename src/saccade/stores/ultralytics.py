@@ -219,7 +219,7 @@ def _bare(folder: Path) -> dict[str, str]:
     """The environment of a program that runs what it is given: none of our settings, a home of its own, and no reason
     to fetch or to report anything."""
     own = {"HOME": str(folder), "YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "False", "YOLO_OFFLINE": "True"}
-    return {"PATH": os.defpath, "LANG": "C.UTF-8", **own}
+    return {"PATH": os.defpath, "LANG": "C.UTF-8", "ORT_DISABLE_TELEMETRY": "1", **own}
 
 
 def _run(
