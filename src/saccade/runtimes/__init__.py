@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import cast
 
 from saccade.errors import UnsupportedModel
 from saccade.runtimes.session import Runtime
+
+os.putenv("ORT_DISABLE_TELEMETRY", "1")
+"""Since 1.29 ONNX Runtime reports to its maker what is opened and where, unless this stands in the environment when it
+is loaded, by whatever library: torch and transformers can, too."""
 
 
 def find(name: str) -> Runtime:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import io
-import os
 import re
 import sys
 import threading
@@ -45,10 +44,6 @@ SILENT = 4
 
 UNREAD = re.compile(r"No Op registered for ([\w.]{1,200})|error: ([\w.:]{1,200})\(-?\d+\) is not a registered")
 """Where ONNX Runtime names an operation that it does not know."""
-
-os.putenv("ORT_DISABLE_TELEMETRY", "1")
-"""Since 1.29 it reports to its maker what is opened and where, unless this stands in the environment before it is
-loaded; :func:`_library` asks it as well, which counts on Windows."""
 
 _opening = threading.Lock()
 
@@ -360,7 +355,7 @@ def _library(device: str) -> ModuleType:
         library = import_module("onnxruntime")
     except ImportError:
         raise MissingExtra("The runtime 'onnxruntime'", extra="cuda" if device == "cuda" else "onnxruntime") from None
-    library.disable_telemetry_events()
+    library.disable_telemetry_events()  # on Windows; elsewhere see saccade.runtimes
     if device == "cuda":
         if "CUDAExecutionProvider" not in library.get_available_providers():
             raise MissingExtra("Running on NVIDIA cards", extra="cuda")
