@@ -504,6 +504,7 @@ def test_pieces_of_one_tensor_may_be_gathered_by_the_same_rows(opened: Opener) -
 def test_onnx_runtime_notes_nothing_down_for_its_maker(tmp_path: Path) -> None:
     """It keeps a number for this machine and what it has to tell in the user's cache, from where it sends them."""
     program = "from saccade.runtimes import onnxruntime; onnxruntime.FURNISH()"
-    bare = {"PATH": os.defpath, "HOME": str(tmp_path)}  # a variable that CI sets would keep it silent, too
+    # A variable that CI sets would keep it silent, too.
+    bare = {"PATH": os.defpath, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", program], env=bare, check=True, timeout=120)
     assert not list(tmp_path.rglob("*"))
