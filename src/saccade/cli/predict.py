@@ -298,7 +298,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
     """One Found per processed frame; the annotated video grows alongside."""
     from saccade import media
 
-    tracker = _tracker() if look.track else None
+    see = _eye(model, look)
     number = 0
     target = place.with_name(place.name + ".mp4") if place else None
     try:
@@ -306,10 +306,7 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
         look.bar.frames(source.name, data, look.stride)
         with media.VideoWriter(target, fps=reel.fps / look.stride) if target else nullcontext(None) as film:
             for number, image_rgb in enumerate(media.frames(data, look.stride), 1):
-                exact = model.predict(image_rgb, look.options)
-                answer = _outlined(exact)
-                if tracker is not None:
-                    answer = tracker(answer)
+                exact, answer = see(image_rgb)
                 if film is not None:
                     film.write(_drawn(image_rgb, exact, answer))
                 saved = film.path if film is not None else None
@@ -321,6 +318,18 @@ def _video(model: Model, source: Source, data: bytes, look: Look, place: Path | 
         yield Found(source.name, error=f"{error.message}. Choose another folder for --save.")
     except (CallError, RunFailed) as error:
         yield Found(source.name, error=error.message)
+
+
+def _eye(model: Model, look: Look) -> Callable[[ByteArray], tuple[Answer, Answer]]:
+    """A function that looks at one frame after another: the exact answer, and the one to tell, with ids if wanted."""
+    tracker = _tracker() if look.track else None
+
+    def see(image_rgb: ByteArray) -> tuple[Answer, Answer]:
+        exact = model.predict(image_rgb, look.options)
+        answer = _outlined(exact)
+        return exact, answer if tracker is None else tracker(answer)
+
+    return see
 
 
 def _watched(stream: Generator[Found], printer: Printer) -> bool:
@@ -350,7 +359,7 @@ def _camera(model: Model, name: str, address: int | str, look: Look) -> Generato
     def tell(sentence: str) -> None:
         click.secho(printable(sentence), err=True, fg="yellow")
 
-    tracker = _tracker() if look.track else None
+    see = _eye(model, look)
     place = look.album.get(0)
     target = place.with_name(place.name + ".mp4") if place else None
     first = True
@@ -364,10 +373,7 @@ def _camera(model: Model, name: str, address: int | str, look: Look) -> Generato
                     if film is not None:
                         film.live(None)
                     continue
-                exact = model.predict(shot.image_rgb, look.options)
-                answer = _outlined(exact)
-                if tracker is not None:
-                    answer = tracker(answer)
+                exact, answer = see(shot.image_rgb)
                 if film is not None:
                     film.live(_drawn(shot.image_rgb, exact, answer))
                 saved = film.path if film is not None else None

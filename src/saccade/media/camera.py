@@ -25,7 +25,6 @@ from saccade.errors import RunFailed
 from saccade.media.video import USUAL_FPS, VideoWriter
 from saccade.results import ByteArray
 
-SCHEMES: Final = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "tcp", "udp", "rtp")
 SILENCE_S: Final = 10.0
 """How long no picture may come until a connection is let go."""
 PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
@@ -51,7 +50,7 @@ CAPTURE_OPTIONS: Final = f"rtsp_flags;prefer_tcp|format_whitelist;{FORMATS}|prot
 """The first is what OpenCV asks of FFmpeg when nothing is set here: RTSP over TCP."""
 
 Address = int | str
-"""A camera's number or device on this machine, or an address with one of the schemes."""
+"""A camera's number or device on this machine, or the address of a stream."""
 
 
 def shown(address: Address) -> str:
