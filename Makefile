@@ -17,7 +17,7 @@ serve: $(VENV)/.core  ## Install what is needed and serve on http://127.0.0.1:80
 test: $(VENV)/.dev  ## Run the quick tests, three at a time, for many of them wait
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak; in two lanes (what fails is tried once more, alone)
+test-all: $(VENV)/.dev  ## Run the heavy tests: real clients, services, a browser, conversions, soak; in two lanes that end together (what fails is tried once more, alone)
 	$(BIN)/python tests/lanes.py
 
 test-models: $(VENV)/.dev  ## Run the longest tests: models of real size, every architecture, real models on Ray
