@@ -507,6 +507,8 @@ def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -
     assert ask("/models/clip", JPEG, query).calls[0].options == wanted
     bracketed = "candidate_labels[]=cat&candidate_labels[]=big, black dog"
     assert ask("/models/clip", JPEG, bracketed).calls[0].options == wanted
+    numbered = "candidate_labels[0]=cat&candidate_labels[1]=big, black dog"
+    assert ask("/models/clip", JPEG, numbered).calls[0].options == wanted
     alone = ask("/models/clip", JPEG, "candidateLabels[]=big, black dog")
     assert (alone.calls[0].options.candidate_labels, alone.warning) == (("big, black dog",), "")
     assert options("clip", {"candidate_labels": '["cat", "big, black dog"]'}) == wanted

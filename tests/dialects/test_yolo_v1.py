@@ -297,6 +297,17 @@ def test_repeated_classes_add_up(name: str, first: str) -> None:
         assert sorted(asked(incoming).calls[0].options.classes or ()) == sorted(wanted)
 
 
+@pytest.mark.parametrize("names", [("classes[0]", "classes[1]"), ("classes[00]", "classes[12]")])
+def test_classes_may_be_numbered(names: tuple[str, str]) -> None:
+    """As PHP's ``http_build_query`` and ``curl``, and JavaScript's ``qs``, write a list."""
+    pairs = tuple(zip(names, ("0", "27"), strict=True))
+    text = "&".join((*(f"{name}={value}" for name, value in pairs), f"image={base64.b64encode(photo()).decode()}"))
+    urlencoded = Incoming("POST", PATH, headers=URLENCODED, body=text.encode(), match=MATCH)
+    for incoming in (call(query=pairs), call(dict(pairs)), urlencoded):
+        found = asked(incoming)
+        assert (found.calls[0].options.classes, found.ignored) == ((0, 27), ())
+
+
 def test_numbers_in_quotes_from_a_shell_are_numbers() -> None:
     assert asked(call({"size": '"320"'})).calls[0].options.imgsz == 320
 

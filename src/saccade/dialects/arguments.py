@@ -55,7 +55,7 @@ PLAIN: Final = (
 """Arguments of one name; ``half`` is known, and means nothing here: the server chooses the precision."""
 
 LISTS: Final = ("classes", "candidate_labels")
-"""Arguments that may come once per member, also as ``classes[]``, which JavaScript and PHP make of the name."""
+"""Arguments that may come once per member, also as ``classes[]`` or ``classes[0]``: so do JavaScript and PHP."""
 
 WORDS: Final = frozenset(
     (*ADDRESSES, *PLAIN, *(f"{name}[]" for name in LISTS), *(name for names in ALIASES.values() for name in names))

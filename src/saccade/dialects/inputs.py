@@ -63,6 +63,9 @@ MAX_SIGNIFICANT = 64
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 """A garbled form is the caller's affair; the library would write a line per request into the server's log."""
 
+NUMBER = re.compile(r"\[[0-9]{1,6}\]\Z")
+"""A member's place in a list, behind the list's name."""
+
 TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -99,7 +102,7 @@ class Form:
 
         ``requests`` and others give a file's name to every part of ``files=``, also to ``{"conf": "0.5"}``.
         """
-        found = [upload.name in names and is_argument(upload.data) for upload in self.files]
+        found = [unnumbered(upload.name) in names and is_argument(upload.data) for upload in self.files]
         if not any(found):
             return self
         rest = tuple(upload for upload, is_text in zip(self.files, found, strict=True) if not is_text)
@@ -108,11 +111,16 @@ class Form:
 
 
 def gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """All values of each name, in the order in which they came."""
+    """All values of each name, in the order in which they came; see :func:`unnumbered`."""
     values: dict[str, list[str]] = {}
     for name, value in pairs:
-        values.setdefault(name, []).append(value)
+        values.setdefault(unnumbered(name), []).append(value)
     return values
+
+
+def unnumbered(name: str) -> str:
+    """``classes[]`` for ``classes[0]``, as PHP's ``http_build_query`` and JavaScript's ``qs`` number members."""
+    return NUMBER.sub("[]", name) if name.endswith("]") else name
 
 
 def is_argument(data: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -72,7 +72,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         return words, _written(words, files)
     if inputs.is_multipart(incoming.headers):
         form = inputs.multipart(incoming.headers, incoming.body).with_arguments(arguments.WORDS)
-        words = Words(form={**form.fields, **_joined(inputs.gathered(form.texts))}, query=query)
+        words = Words(form=_fields(form.texts), query=query)
         return words, _in_form(form, words, files)
     kind = incoming.headers.get("content-type", "").split(";")[0].strip().lower()
     if media.kind(incoming.body) is not None:
@@ -84,7 +84,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
             "header out: the HTTP library adds the right one, together with the boundary."
         )
     if kind == "application/x-www-form-urlencoded":
-        words = Words(form=_urlencoded(incoming.body), query=query)
+        words = Words(form=_fields(inputs.urlencoded(incoming.body, PICTURES)), query=query)
     elif kind == "application/json" or kind.endswith("+json"):
         inputs.json_object(incoming.body)  # It is none, or it was read above: says what is wrong with it.
     elif not kind.startswith(("image/", "video/")) and kind not in ("", "application/octet-stream"):
@@ -246,8 +246,9 @@ def _written(words: Words, files: Sequence[str]) -> Picture | None:
     return Picture(data, url, name, unseen)
 
 
-def _urlencoded(body: bytes) -> dict[str, Value]:
-    values = inputs.gathered(inputs.urlencoded(body, PICTURES))
+def _fields(pairs: Iterable[tuple[str, str]]) -> dict[str, Value]:
+    """The fields of a form by name: of each the last, of lists all members in one text."""
+    values = inputs.gathered(pairs)
     return {**{name: found[-1] for name, found in values.items()}, **_joined(values)}
 
 
