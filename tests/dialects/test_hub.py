@@ -221,6 +221,36 @@ def test_what_it_claims_on_the_shared_path() -> None:
         assert not claims(Incoming("POST", "/", headers={"content-type": unread}))
 
 
+@pytest.mark.parametrize("dialect", [Hub(), Platform()])
+def test_a_query_in_its_words_claims_what_has_no_other_words(dialect: Dialect) -> None:
+    path = dialect.routes[0].path
+    for name in (
+        "file",
+        "image",
+        "source",
+        "confidence",
+        "size",
+        "iou",
+        "normalize",
+        "classes[]",
+        "annotated",
+        "format",
+    ):
+        for body in (b"", photo()):
+            assert dialect.claims(Incoming("POST", path, query=((name, "1"),), body=body)), name
+    for name in ("threshold", "top_k", "candidate_labels", "candidate_labels[]", "subtask", "inputs"):
+        assert not dialect.claims(Incoming("POST", path, query=((name, "1"),), body=photo())), name
+    assert not dialect.claims(Incoming("POST", path, query=(("model", ""), ("file", "")), body=photo()))
+    inputs = json.dumps({"inputs": "aaaa"}).encode()
+    assert not dialect.claims(Incoming("POST", path, query=(("file", "https://a.b/c"),), body=inputs))
+
+
+def test_an_address_in_the_query_needs_neither_body_nor_key() -> None:
+    incoming = Incoming("POST", "/", query=(("file", "https://a.b/c"),))
+    assert Hub().claims(incoming)
+    assert Hub(default=ID).parse(incoming, Desk()).calls[0].media_url == "https://a.b/c"
+
+
 TYPES = ("application/json", "application/x-www-form-urlencoded", "text/plain", "image/jpeg", None)
 
 

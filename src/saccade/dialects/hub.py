@@ -96,7 +96,9 @@ def speaks_form(incoming: Incoming) -> bool:
             return False
         if any(b"&%b=" % word in head for word in WORDS):
             return True
-    return "x-api-key" in incoming.headers or any(name in QUERY_WORDS for name, _ in incoming.query)
+    return "x-api-key" in incoming.headers or not QUERY_WORDS.isdisjoint(
+        inputs.unnumbered(name) for name, value in incoming.query if value
+    )
 
 
 def _looks_like_ours(broken: bytes) -> bool:
@@ -117,7 +119,8 @@ NAMES: Final = frozenset(
     (*arguments.FILES, *arguments.ADDRESSES, "model", *(name for names in arguments.ALIASES.values() for name in names))
 )
 WORDS: Final = tuple(name.encode() for name in sorted(NAMES))
-QUERY_WORDS: Final = ("model", "imgsz", "conf", *arguments.ADDRESSES)
+QUERY_WORDS: Final = arguments.KNOWN - {"threshold", "top_k", "candidate_labels", "candidate_labels[]"}
+"""All of these APIs' own but those that mean something to Hugging Face, too."""
 JSON_START: Final = re.compile(rb'(?:\xef\xbb\xbf)?\s*([{\["])')
 HEAD: Final = 4096
 """Bytes of a body in which words are looked for when it cannot be read."""
