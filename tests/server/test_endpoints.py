@@ -176,6 +176,11 @@ def test_the_log_tells_what_was_asked_by_whom_and_what_was_wrong(home: Home) -> 
     assert (wrong["severity"], wrong["httpRequest"]["status"], "conf" in wrong["message"]) == ("WARNING", 400, True)
     some = home.ask("GET", "/v1/endpoints/told/logs?severity=warning,error")["entries"]
     assert [entry["severity"] for entry in some] == ["WARNING"]
+    CLIENT.get(url, headers=headers)
+    CLIENT.post(f"{home.house.url}/endpoints/told/nowhere", headers=headers)
+    nowhere, method = home.ask("GET", "/v1/endpoints/told/logs?limit=2")["entries"]
+    assert nowhere["message"].startswith("There is nothing at this address.")
+    assert method["message"].startswith("GET is not allowed here.")
     home.ask("DELETE", "/v1/endpoints/told")
 
 

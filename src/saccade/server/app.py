@@ -358,6 +358,7 @@ class App:
         except Exception as error:
             found_bug = bug(error, incoming.request_id)
             exchange.error = "Bug" if type(found_bug) is Error else type(found_bug).__name__
+            exchange.reason = found_bug.message
             exchange.dialect = candidate.dialect.name
             await self._look_at_standing(exchange)
             refusal = candidate.dialect.refuse(found_bug, self._worked(exchange, incoming, found_bug))
@@ -684,6 +685,7 @@ class App:
         else:
             exchange.error = "NoSuchPath"
             text = "There is nothing at this address. The documentation at /docs lists what there is."
+        exchange.reason = text
         dialect = self.paths.nearest(head.path)
         if dialect is None:
             outgoing = Outgoing(body=msgspec.json.encode({"error": text}))
