@@ -308,6 +308,18 @@ def test_classes_may_be_numbered(names: tuple[str, str]) -> None:
         assert (found.calls[0].options.classes, found.ignored) == ((0, 27), ())
 
 
+@pytest.mark.parametrize("start", ["", "data:image/jpeg;base64,"])
+def test_base64_in_an_address_may_have_plain_plus_signs(start: str) -> None:
+    text = base64.b64encode(photo() + b"\xfb\xef").decode()
+    assert "+" in text
+    assert (
+        asked(call(query=(("source", start + text.replace("+", " ")),), files={})).calls[0].media
+        == photo() + b"\xfb\xef"
+    )
+    address = "https://a.b/c d"
+    assert asked(call(query=(("source", address),), files={})).calls[0].media_url == address
+
+
 def test_numbers_in_quotes_from_a_shell_are_numbers() -> None:
     assert asked(call({"size": '"320"'})).calls[0].options.imgsz == 320
 

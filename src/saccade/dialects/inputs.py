@@ -260,11 +260,11 @@ def urlencoded(body: bytes, images: Collection[str]) -> tuple[tuple[str, str], .
         for pair in pairs
         if pair
     )
-    return tuple(_paired(*word, images=images) for word in words)
+    return tuple(paired(*word, images=images) for word in words)
 
 
-def _paired(name: str, value: str = "", *, images: Collection[str]) -> tuple[str, str]:
-    """Base64 that was not percent-encoded arrives with blanks instead of plus signs."""
+def paired(name: str, value: str = "", *, images: Collection[str]) -> tuple[str, str]:
+    """A pair of a form or an address: base64 that was not percent-encoded arrives with blanks instead of plus signs."""
     return name, value.replace(" ", "+") if name in images and not image_url(value) else value
 
 

@@ -62,7 +62,7 @@ def words_of(incoming: Incoming, files: Sequence[str] = FILES) -> tuple[Words, P
         BadInput: the body cannot be read, or its files have unknown names.
         UnknownFormat: the body is of a kind that this API does not take.
     """
-    query = inputs.gathered(incoming.query)
+    query = inputs.gathered(inputs.paired(*pair, images=PICTURES) for pair in incoming.query)
     query |= _members(query)
     words = Words(query=query)
     if not incoming.body:  # whatever it is said to be
