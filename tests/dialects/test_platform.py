@@ -312,6 +312,13 @@ def test_the_listings() -> None:
     assert json.loads(clip.body)["model"]["task"] == "classify"  # the SDK knows no other word for it
 
 
+@pytest.mark.parametrize("path", ["/api/models/yolo11n/predict", "/api/models/me/yolo11n/predict"])
+def test_reading_where_pictures_are_sent_is_405_and_lists_no_models(path: str) -> None:
+    outgoing = Platform().describe(Incoming("GET", path, match={"owner": "yolo11n", "project": "predict"}), Desk())
+    assert (outgoing.status, dict(outgoing.headers)["allow"]) == (405, "POST")
+    assert list(json.loads(outgoing.body)) == ["error"]
+
+
 @pytest.mark.parametrize(("licence", "told"), [("MIT", "MIT"), ("OpenRAIL++", "Other"), (None, "Other")])
 def test_a_licence_for_which_the_sdk_has_no_word_is_another(licence: str | None, told: str) -> None:
     asked = Incoming("GET", "/api/models/yolo11n", match={"model": "yolo11n"})

@@ -94,6 +94,10 @@ class Platform:
 
     def describe(self, incoming: Incoming, desk: Desk) -> Outgoing:
         """Models and the one project that holds them, as the SDK lists and shows them."""
+        if "project" in incoming.match and incoming.path.endswith("/predict"):  # no project or model is called that
+            text = f"{incoming.method} is not allowed here. Allowed: POST. POST an image to this address."
+            refused = self.refuse(errors.CallError(text), incoming)
+            return Outgoing(status=405, body=refused.body, headers=(*refused.headers, ("allow", "POST")))
         if incoming.path.startswith("/api/projects"):
             owner = incoming.match["owner"]
             return _fine({"projects": [_project(owner, len(desk.cards()))], "total": 1, "region": REGION})
