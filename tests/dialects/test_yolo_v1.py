@@ -201,7 +201,7 @@ def test_normalize_under_all_its_names_and_spellings(name: str, value: str) -> N
     assert asked(call({name: value})).arguments.normalize is True
 
 
-@pytest.mark.parametrize("name", ["file", "image", "img", "images", "images[]"])
+@pytest.mark.parametrize("name", ["file", "image", "img", "images", "images[]", "images[0]"])
 def test_the_file_under_all_its_names(name: str) -> None:
     assert asked(call(files={name: photo()})).calls[0].media == photo()
 

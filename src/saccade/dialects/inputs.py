@@ -94,8 +94,8 @@ class Form:
         return dict(self.texts)
 
     def file(self, *names: str) -> bytes | None:
-        """The first file under any of these field names, or None."""
-        return next((upload.data for name in names for upload in self.files if upload.name == name), None)
+        """The first file under any of these field names, or None; see :func:`unnumbered`."""
+        return next((upload.data for name in names for upload in self.files if unnumbered(upload.name) == name), None)
 
     def with_arguments(self, names: Collection[str]) -> Form:
         """The same form, with the files of these names that hold a short text as fields.
