@@ -147,6 +147,17 @@ def test_tracking_ids_are_shown() -> None:
     assert item["track_id"] == 9
 
 
+def test_tracking_ids_are_in_every_export_that_can_hold_them() -> None:
+    tracked = replace(BOXES, track_ids=np.array([7, 9], np.int32))
+
+    def exported(form: str) -> bytes:
+        return told(Platform(), call({"format": form}), answer(tracked)).body
+
+    assert [entry["track_id"] for entry in json.loads(exported("coco"))] == [7, 9]
+    assert [one["properties"]["track_id"] for one in json.loads(exported("geojson"))["features"]] == [7, 9]
+    assert [line.rpartition(b",")[2] for line in exported("csv").splitlines()[1:]] == [b"7", b"9"]
+
+
 @pytest.mark.parametrize("bits", [8, 12, 16])
 def test_depth_is_a_grey_picture_from_nothing_to_the_farthest(bits: int) -> None:
     desk = Desk(card("yolo11n", "depth"))

@@ -64,6 +64,8 @@ def _coco(frames: Frames, decimals: int | None) -> Iterator[dict[str, Any]]:
             "bbox": _rounded([left, top, max(xs, default=left) - left, max(ys, default=top) - top], decimals),
             "score": _rounded([item["confidence"]], decimals)[0],
         }
+        if "track_id" in item:  # TAO's name for it, whose results are COCO's besides
+            entry["track_id"] = item["track_id"]
         if "segments" in item or "x3" in box:
             entry["segmentation"] = [_rounded(ring, decimals)] if len(ring) >= 6 else []
         if "keypoints" in item:

@@ -321,6 +321,7 @@ class CocoResult(Struct):
     category_id: int
     bbox: Annotated[list[float], Meta(min_length=4, max_length=4)]
     score: float
+    track_id: int | UnsetType = UNSET
     segmentation: list[list[float]] | UnsetType = UNSET
     keypoints: list[float] | UnsetType = UNSET
 
