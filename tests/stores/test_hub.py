@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -325,3 +327,36 @@ def test_a_conversion_that_waits_in_a_pull_request_is_named_and_can_be_pulled(tm
     assert "pytorch_model.bin" not in fake.asked
     fake.repositories["me/old"]["model.safetensors"] = whole
     assert hub.pull(f"me/old@{COMMIT}").runtime == "torch"
+
+
+def test_who_pulls_a_model_that_somebody_else_is_fetching_waits_for_it(tmp_path: Path, fake: Fake) -> None:
+    """As the starts of two servers on one home do; the second used to delete what the first one had brought."""
+    fake.repositories["me/vit"] = contents(hub_folder(tmp_path / "source"))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(what: str, done: int, total: int | None) -> None:
+        if what == "model.safetensors":
+            begun.set()
+            go_on.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(Hub(tmp_path / "home" / "models", endpoint=fake.url).pull, "me/vit", slow)
+        assert begun.wait(20)
+        second = pool.submit(Hub(tmp_path / "home" / "models", endpoint=fake.url).pull, "me/vit")
+        with contextlib.suppress(TimeoutError):
+            second.exception(1.0)  # a second is enough to come as far as the first
+        go_on.set()
+        assert first.result(30) == second.result(30)
+    assert fake.asked.count("config.json") == 1
+    assert Hub(tmp_path / "home" / "models").find("me/vit") == first.result()
+
+
+def test_what_was_begun_of_an_older_commit_is_deleted_when_a_newer_one_is_fetched(tmp_path: Path, fake: Fake) -> None:
+    fake.repositories["me/vit"] = contents(hub_folder(tmp_path / "source"))
+    drafts = tmp_path / "home" / "models" / ".drafts"
+    former, others = drafts / f"me--vit-{COMMIT[::-1]}", drafts / f"me--vit-large-{COMMIT[::-1]}"
+    for draft in (former, others):
+        draft.mkdir(parents=True)
+        (draft / "model.safetensors").write_bytes(b"half of it")
+    Hub(tmp_path / "home" / "models", endpoint=fake.url).pull("me/vit")
+    assert [draft.name for draft in drafts.iterdir()] == [others.name]

@@ -23,7 +23,7 @@ from saccade.stores import architectures, repository
 from saccade.stores.catalogue import Offer
 from saccade.stores.local import Local
 from saccade.stores.sidecar import Sidecar
-from saccade.stores.store import Progress, silent
+from saccade.stores.store import Progress, alone, silent
 
 REF = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([A-Za-z0-9][\w.-]*))?")
 """owner/name, and with "@" a branch, tag or commit."""
@@ -38,6 +38,7 @@ As part of a path it has lost one of its slashes.
 """
 ENDPOINT = "https://huggingface.co"
 DRAFTS = ".drafts"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 FACTS = (repository.CONFIG, repository.PREPROCESSOR, repository.PROCESSOR)
 CONVERTER = "SFconvertbot"
 """The Hub's own program that turns pickles into safetensors, and offers them in pull requests."""
@@ -90,10 +91,13 @@ class Hub:
         found = self.local.find(ref)
         if found is not None:
             return found
-        with explained(ref, bool(self.token)):
-            facts = self.information(match[1], match[2])
-            self.fetch(ref, match[1], facts, progress)
-        found = self.local.find(ref)
+        with alone(self.home.with_name("making") / ref.replace("/", "--")):
+            found = self.local.find(ref)  # who was quicker has brought it
+            if found is None:
+                with explained(ref, bool(self.token)):
+                    facts = self.information(match[1], match[2])
+                    self.fetch(ref, match[1], facts, progress)
+                found = self.local.find(ref)
         if found is None:
             raise CorruptFiles(f"'{ref}' was fetched, but cannot be found in saccade's home.")
         return found
@@ -108,6 +112,8 @@ class Hub:
         listed = {str(file.rfilename): file for file in facts.siblings or ()}
         draft = self.home / DRAFTS / f"{ref.replace('/', '--')}-{facts.sha}"
         draft.mkdir(parents=True, exist_ok=True)
+        for former in begun(draft, str(facts.sha)):
+            shutil.rmtree(former, ignore_errors=True)
         single = lone_graph(listed)
         graphs = repository.GRAPHS
         if single is None and repository.ADAPTER in listed and listed.keys().isdisjoint(repository.WEIGHTS):
@@ -198,6 +204,13 @@ class Hub:
         else:
             (draft / single).replace(target.with_name(target.name + PurePosixPath(single).suffix))
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def begun(draft: Path, commit: str) -> list[Path]:
+    """The drafts of other commits of the same ref, which nobody will go on with."""
+    stem = draft.name.removesuffix(commit)
+    others = [path for path in draft.parent.glob(f"{stem}*") if COMMIT.fullmatch(path.name.removeprefix(stem))]
+    return [path for path in others if path != draft]
 
 
 def lone_graph(listed: Mapping[str, Any]) -> str | None:
