@@ -17,6 +17,7 @@ FLOORS: dict[str, int] = {
     "results": 1,
     "meter": 1,
     "kin": 1,
+    "drafts": 1,
     "ops": 1,
     "card": 2,
     "call": 2,

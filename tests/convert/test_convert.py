@@ -280,3 +280,19 @@ def test_what_is_no_checkpoint_needs_no_conversion(data: Path, tmp_path: Path) -
     assert card is not None
     graph = msgspec.structs.replace(card, runtime="openvino")
     assert Converter(tmp_path).convert(graph, silent) is graph
+
+
+def test_what_a_killed_conversion_left_is_deleted_by_the_next(data: Path, tmp_path: Path) -> None:
+    killing = told(tmp_path, "import signal; os.kill(os.getppid(), signal.SIGKILL)")
+    program = (
+        "import sys; from pathlib import Path; from saccade.convert import Converter; from saccade.stores.local import "
+        "Local; Converter(Path(sys.argv[1]), python=sys.argv[2]).convert(Local([Path(sys.argv[3])]).find('vit'))"
+    )
+    where = data / "models" / "hf-tiny" / "vit"
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path), str(killing), str(where)], check=False)
+    assert killed.returncode == -9
+    assert list((tmp_path / "graphs").iterdir())
+    refusing = told(tmp_path, 'print(json.dumps({"outcome": {"error": "UnsupportedModel"}}))')
+    converter = Converter(tmp_path, python=str(refusing))
+    converter.convert(vit(data))
+    assert list((tmp_path / "graphs").iterdir()) == [converter.folder(vit(data))]

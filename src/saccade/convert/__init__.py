@@ -25,6 +25,7 @@ import saccade
 from saccade import errors, families
 from saccade.card import Card, Json
 from saccade.convert.job import CERTAIN, Job, Line, Outcome, Report, files_of, texted
+from saccade.drafts import draft
 from saccade.errors import MissingExtra, RunFailed, SetupError, UnsupportedModel
 from saccade.stores.store import Progress, alone, silent
 
@@ -115,18 +116,15 @@ class Converter:
 
     def _made(self, card: Card, folder: Path, progress: Progress) -> Card:
         log.info("a graph is to be made of the checkpoint '%s', which may take minutes", card.name)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self.forget(card)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as draft:
-            outcome = self.attempt(
-                Job(card=card, folder=draft, images=self.images, threads=self.threads, certain=self.certain), progress
-            )
+        with draft(self.home, ".making-") as made_in:
+            job = Job(card=card, folder=str(made_in), images=self.images, threads=self.threads, certain=self.certain)
+            outcome = self.attempt(job, progress)
             if outcome.error is not None and outcome.error != UnsupportedModel.__name__:
                 raise self._lacking(card, outcome.extra) if self._is_lacking(outcome.error) else error_of(outcome, card)
             outcome = msgspec.structs.replace(outcome, origin=card.files[0])
-            (Path(draft) / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
-            Path(draft).rename(folder)
-            Path(draft).mkdir()
+            (made_in / REPORT).write_bytes(msgspec.json.format(msgspec.json.encode(outcome), indent=2))
+            made_in.rename(folder)
         for old in self.outdated(card):
             shutil.rmtree(old, ignore_errors=True)
         made = self.find(card)

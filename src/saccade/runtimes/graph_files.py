@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from saccade.card import Card
+from saccade.drafts import draft
 from saccade.errors import CorruptFiles
 
 SUFFIX = ".onnx"
@@ -37,9 +38,7 @@ def together(files: Sequence[str], near: str | None) -> Iterator[Path]:
     if graph.suffix != SUFFIX or all(path.resolve().parent == home for path in others):
         yield graph
         return
-    if near is not None:
-        Path(near).mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix="graph-", dir=near) as folder:
+    with TemporaryDirectory() if near is None else draft(Path(near), "graph-") as folder:
         for path in (graph, *others):
             place(path.resolve(), Path(folder) / path.name)
         yield Path(folder) / graph.name
