@@ -9,10 +9,12 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, save
@@ -73,6 +75,28 @@ def test_a_damaged_file_is_made_anew_and_the_answer_stays(
     monkeypatch.setattr(compiled_files, "_sound", set())
     np.testing.assert_array_equal(answered(card, home), expected)
     assert not caplog.text
+
+
+def test_after_an_update_of_the_library_a_graph_is_compiled_once_and_nothing_is_told_of_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, home = toy(tmp_path), tmp_path / "compiled"
+    answered(card, home)
+    (file,) = home.rglob("*.blob")
+    (known,) = home.rglob("*.known")
+    known.rename(known.with_name("another.known"))  # its name tells the version
+    former = file.read_bytes().replace(openvino.__version__.partition("-")[0].encode(), b"2025.1.0")
+    file.write_bytes(former)
+    file.with_suffix(".crc32").write_text(f"{zlib.crc32(former):08x}")
+    compiled_files.not_kept.cache_clear()
+    monkeypatch.setattr(compiled_files, "_sound", set())
+    answered(card, home)
+    made = file.stat().st_mtime_ns
+    assert file.read_bytes() != former, "the library took what another version had made"
+    monkeypatch.setattr(compiled_files, "_sound", set())
+    answered(card, home)
+    assert file.stat().st_mtime_ns == made, "it was compiled again"
+    assert not caplog.messages
 
 
 def test_a_full_disk_is_told_and_the_graph_is_kept_when_there_is_room_again(

@@ -88,11 +88,12 @@ def look_through(folder: Path) -> None:
 
 
 def seal(folder: Path, graph: str, found: bool) -> None:
-    """Gives checksums to the files that have none, and clears rooms beside this one that were not used for long.
+    """Gives checksums to the files that were written since :func:`look_through`, and clears rooms beside this one that
+    were not used for long.
 
     ``found``: the graph was there already.
     """
-    new = [file for file in folder.glob("*.blob") if not _checksum_of(file).exists()]
+    new = [file for file in folder.glob("*.blob") if not _is_known(file)]
     for file in new:
         draft = file.with_suffix(f".{os.getpid()}")
         try:
@@ -120,6 +121,15 @@ def not_kept() -> None:
         "a compiled graph could not be kept on the disk, and is made anew whenever its model is opened: the home must "
         "be writable and have room"
     )
+
+
+def _is_known(file: Path) -> bool:
+    """Whether the file was compared, and not written since: another version of the library writes over a file of the
+    same name, beside which the checksum of the former one lies."""
+    try:
+        return _mark(file) in _sound and _checksum_of(file).exists()
+    except OSError:  # another process has removed it
+        return True
 
 
 def _is_sound(file: Path) -> bool:
