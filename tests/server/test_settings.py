@@ -305,3 +305,19 @@ def test_the_library_compares_graphs_on_the_pictures_of_the_settings(tmp_path: P
     (tmp_path / "a.png").touch()
     found = open_library(Settings(home=str(tmp_path), converter_images=(str(tmp_path),)))
     assert found.converter.images == (str(tmp_path / "a.png"),)
+
+
+def test_no_body_may_be_larger_than_all_bodies_together(tmp_path: Path) -> None:
+    """Who sends one is told so; that the server is busy, and to come again shortly, would be true for ever."""
+    settings = load({"max_inflight_bytes": 64 << 20, "url_max_bytes": 1 << 30}, {}, tmp_path)
+    assert (settings.max_body_bytes, settings.url_max_bytes) == (64 << 20, 64 << 20)
+    assert load({"max_body_bytes": 1000}, {}, tmp_path).max_body_bytes == 1000
+
+
+def test_origins_are_known_as_browsers_send_them(tmp_path: Path) -> None:
+    environ = {"SACCADE_CORS_ORIGINS": "https://App.example.org/, http://localhost:3000,*"}
+    assert load({}, environ, tmp_path).cors_origins == ("https://app.example.org", "http://localhost:3000", "*")
+    with pytest.raises(BadSettings, match=r"cors_origins.*'https://example\.org/app'.*https://app\.example\.org"):
+        load({"cors_origins": ["https://example.org/app"]}, {}, tmp_path)
+    with pytest.raises(BadSettings, match=r"cors_origins.*'app\.example\.org'"):
+        load({"cors_origins": ["app.example.org"]}, {}, tmp_path)

@@ -28,6 +28,9 @@ OTHERS = ("config", "url", "key")
 ORCHESTRATED = re.compile(r"SACCADE_(SERVICE_(HOST|PORT)(_.*)?|PORT_\d+_.*|PORT=(tcp|udp)://.*)")
 """What Kubernetes tells of a service that is called saccade."""
 
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s*?#@]+|null|\*")
+"""What browsers send as ``Origin``, and all of them."""
+
 LARGEST = (1 << 63) - 1
 """The largest whole number that processes tell each other, and that databases keep."""
 
@@ -139,7 +142,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_body_bytes: Annotated[int, Meta(ge=1, description="Largest request body, also after decompression.")] = (
         128 << 20
     )
-    max_inflight_bytes: Annotated[int, Meta(ge=1, description="All request bodies held at one time.")] = 1 << 30
+    max_inflight_bytes: Annotated[
+        int, Meta(ge=1, description="All request bodies held at one time; none may be larger.")
+    ] = 1 << 30
     max_header_bytes: Annotated[int, Meta(ge=1024, description="Largest request head.")] = 64 << 10
     max_pixels: Annotated[int, Meta(ge=1, description="Largest image, in pixels.")] = 64_000_000
     max_frames: Annotated[int, Meta(ge=1, description="Longest video, in frames, whatever the stride.")] = 9_000
@@ -241,7 +246,11 @@ def load(
         for name, value in layer.items():
             values[name] = _checked(name, value, source)
     values["home"] = _said(_home(values["home"]).absolute())
-    return Settings(**values)
+    settings = Settings(**values)
+    most = settings.max_inflight_bytes  # a larger body is too large, and would not fit when there is less to do either
+    return msgspec.structs.replace(
+        settings, max_body_bytes=min(settings.max_body_bytes, most), url_max_bytes=min(settings.url_max_bytes, most)
+    )
 
 
 def grouped() -> dict[str, list[str]]:
@@ -370,7 +379,20 @@ def _checked(name: str, value: object, source: str) -> object:
         raise BadSettings(f"The setting '{name}' ({source}) is {checked}; expected at most {LARGEST}. {meaning(name)}")
     if name == "regions":
         _check_regions(checked, source)
+    if name == "cors_origins":
+        return tuple(_origin(word, source) for word in checked)
     return checked
+
+
+def _origin(word: str, source: str) -> str:
+    """An origin as browsers send it. Raises BadSettings: no browser sends one like this."""
+    origin = word.lower().rstrip("/")
+    if not ORIGIN.fullmatch(origin):
+        raise BadSettings(
+            f"The setting 'cors_origins' ({source}) holds '{word}'; expected origins such as https://app.example.org "
+            "or http://localhost:3000, each without a path and in full, or '*' for all."
+        )
+    return origin
 
 
 def _told(value: object) -> str:
