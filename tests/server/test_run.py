@@ -87,6 +87,16 @@ def test_a_damaged_file_among_the_models_is_told_in_the_log(tmp_path: Path) -> N
             server.terminate()
 
 
+def test_a_default_model_that_there_is_not_is_told_in_the_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "saccade", "serve", "--port=0", f"--home={tmp_path / 'home'}"]
+    told = tmp_path / "log"
+    with told.open("w") as sink, subprocess.Popen([*command, "--default-model=picodets"], stderr=sink) as server:
+        try:
+            assert waited(lambda: "'default_model' is 'picodets'. There is no model" in told.read_text(), 20)
+        finally:
+            server.terminate()
+
+
 def test_a_caller_that_speaks_tls_is_told_in_the_log_what_its_address_must_be(tmp_path: Path) -> None:
     process = Process(tmp_path)
     url = process.ready()

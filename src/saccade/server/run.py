@@ -22,7 +22,7 @@ import uvicorn
 from saccade.dialects.dialect import Dialect
 from saccade.discover import budget, hold_little
 from saccade.engine.aside import aside
-from saccade.errors import BadSettings, Error, ModelError, SetupError
+from saccade.errors import BadSettings, Error, ModelError, SetupError, UnknownModel
 from saccade.server import systemd
 from saccade.server.app import App
 from saccade.server.connection import PARTING_S
@@ -139,7 +139,7 @@ async def _serve(app: App, listener: socket.socket, fronts: int, started: float)
         try:
             if await _warmed(app, entrance, stop):
                 _announce(app, listener, started)
-                telling = asyncio.create_task(_tell_unserved(app.desk.library))
+                telling = asyncio.create_task(_tell_unserved(app))
                 if app.fleet is not None:
                     await app.fleet.open()
                     await app.doors.match(app.fleet.records())
@@ -203,11 +203,20 @@ def _announce(app: App, listener: socket.socket, started: float) -> None:
     log.info("ready after %.2f s", time.perf_counter() - started)
 
 
-async def _tell_unserved(library: Library) -> None:
+async def _tell_unserved(app: App) -> None:
     """Whoever looks for a model in vain looks here next."""
-    problems: Callable[[], dict[str, ModelError]] = getattr(library, "problems", dict)
+    problems: Callable[[], dict[str, ModelError]] = getattr(app.desk.library, "problems", dict)
     for name, problem in (await aside(problems)).items():
         log.warning("the model '%s' cannot be served: %s", name, problem.message)
+    default = app.settings.default_model
+    try:
+        if default:
+            await app.desk.find(default)
+    except UnknownModel as error:
+        if not error.offered:  # what is offered is fetched for its first call
+            log.warning("calls that name no model are refused, for 'default_model' is '%s'. %s", default, error.message)
+    except Error:  # one of those above, or a disk that is slow
+        pass
 
 
 def _say(line: str) -> None:
