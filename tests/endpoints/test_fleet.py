@@ -517,6 +517,23 @@ def test_what_several_processes_counted_reads_like_what_one_counted() -> None:
     assert [one.message for one in kept.lines(90)] == [f"call {i}" for i in range(90)]
 
 
+def test_what_was_counted_while_the_clock_was_ahead_does_not_hide_what_comes_later() -> None:
+    now = 1_700_000_000.0
+    before = Figures(clock=lambda: now + 5 * 86400)
+    for _ in range(1000):
+        before.count(line(now + 5 * 86400, "before"), 1)
+    kept = before.report()
+    figures = Figures(clock=lambda: now)  # of the next server, when the clock is right again
+    figures.add(kept)
+    now += 60
+    figures.count(line(now, "later"), 1)
+    assert figures.metrics("1h")["summary"]["totalRequests"] == 1001
+    after = Figures(clock=lambda: now)
+    after.add(figures.report())
+    assert [one.message for one in after.lines(2)] == ["later", "before"]
+    assert all(one.timestamp <= now for one in after.lines(1000))
+
+
 def test_figures_of_a_month_are_few_and_still_add_up() -> None:
     day, every_s = 86400, 240
     begun = 1_700_000_000 // day * day

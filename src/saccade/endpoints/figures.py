@@ -117,15 +117,21 @@ class Figures:
         return report
 
     def add(self, report: Report) -> None:
-        """Takes in what was counted elsewhere, in the order in which it happened."""
+        """Takes in what was counted elsewhere, in the order in which it happened.
+
+        What lies in the future was counted while a clock was ahead, and counts as of now: nobody would see it for days,
+        nor, in a full log, what comes after it.
+        """
         self.changed = True
-        known = len(self._minutes)
+        known, now = len(self._minutes), self._clock()
+        latest = int(now // MINUTE) * MINUTE
         for moment, counted in report.minutes.items():
-            self._minutes.setdefault(moment, Minute()).add(counted)
+            self._minutes.setdefault(min(moment, latest), Minute()).add(counted)
         if len(self._minutes) > known:
-            self._forget(int(self._clock()))
+            self._forget(int(now))
         if report.lines:
-            merged = sorted([*self._lines, *report.lines], key=lambda line: line.timestamp)
+            told = (msgspec.structs.replace(one, timestamp=min(one.timestamp, now)) for one in report.lines)
+            merged = sorted([*self._lines, *told], key=lambda line: line.timestamp)
             self._lines = deque(merged, maxlen=KEPT_LINES)
 
     def lines(self, limit: int, severity: str | None = None, before: float | None = None) -> list[Line]:
