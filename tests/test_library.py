@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -254,3 +257,28 @@ def test_a_model_in_a_folder_of_the_user_is_never_deleted(tmp_path: Path) -> Non
     with pytest.raises(BadOptions, match="folder of yours"):
         Library(tmp_path / "home", [tmp_path / "mine"]).remove("m")
     assert path.exists()
+
+
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from saccade.library import Library
+
+def half(source, target):
+    Path(target).write_bytes(Path(source).read_bytes()[:100])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+shutil.copyfile = half
+Library(Path(sys.argv[1])).add("cut", Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_process_left_of_a_copy_is_deleted_by_the_next(tmp_path: Path) -> None:
+    home, file = tmp_path / "home", onnx_file(tmp_path / "one.onnx", metadata=DETECTOR)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(home), str(file)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert any(path.is_file() for path in (home / "models").rglob("*"))
+    library = Library(home)
+    assert library.cards() == []
+    library.add("whole", file)
+    assert [path.name for path in (home / "models").iterdir()] == ["whole.onnx"]

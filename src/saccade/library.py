@@ -10,6 +10,7 @@ from pathlib import Path
 
 from saccade.card import Card
 from saccade.convert import Converter
+from saccade.drafts import draft
 from saccade.errors import BadOptions, ModelError, UnknownModel
 from saccade.stores.catalogue import Catalogue, Offer
 from saccade.stores.hub import Hub, ref_of
@@ -142,7 +143,8 @@ class Library:
         card = source.card(entries[0])
         with alone(self.home.with_name("making") / name.replace("/", "--")):
             self.check_free(name)  # who was quicker has it
-            copied(entries[0].path, entries[0].sidecar, card, self.home / name)
+            with draft(self.home, ".adding-") as room:
+                copied(entries[0].path, entries[0].sidecar, card, self.home / name, room)
         return self.card(name)
 
     def check_free(self, name: str) -> None:
@@ -232,8 +234,9 @@ class Library:
         )
 
 
-def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
-    """Copies a model's files under a new name; the graph comes last, so that nobody finds half a model."""
+def copied(path: Path, notes: Path | None, card: Card, target: Path, room: Path) -> None:
+    """Copies a model's files under a new name; the graph comes last, so that nobody finds half a model. ``room`` is a
+    folder for what is not whole yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
     files = [Path(file) for file in card.files]
     # An ONNX graph names the files that hold its weights, so that they cannot be called otherwise.
@@ -243,32 +246,24 @@ def copied(path: Path, notes: Path | None, card: Card, target: Path) -> None:
     folder = target.parent if alike else target.with_name(target.name + EXPORTS[-1])
     folder.mkdir(exist_ok=True)
     if notes is not None:
-        placed(notes, folder / ((target.name if alike else path.stem) + notes.suffix))
+        placed(notes, folder / ((target.name if alike else path.stem) + notes.suffix), room)
     if path.is_dir():
-        placed(path, target, files)
+        placed(path, target, room, files)
         return
     for file in reversed(files):
-        placed(file, folder / (target.name + file.suffix if alike else file.name))
+        placed(file, folder / (target.name + file.suffix if alike else file.name), room)
 
 
-def placed(source: Path, target: Path, files: Sequence[Path] = ()) -> None:
+def placed(source: Path, target: Path, room: Path, files: Sequence[Path] = ()) -> None:
     """A copy that appears under its name when it is whole; of a folder, with these ``files`` of the model."""
-    draft = target.with_name(f".{target.name}.part")
-    try:
-        if source.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(source, draft, ignore=unneeded(files))
-            for folder in (draft, *filter(Path.is_dir, draft.rglob("*"))):  # of a read-only one nothing can be removed
-                folder.chmod(folder.stat().st_mode | 0o700)
-        else:
-            shutil.copyfile(source, draft)
-        draft.rename(target)
-    except BaseException:
-        if draft.is_dir():
-            shutil.rmtree(draft, ignore_errors=True)
-        else:
-            draft.unlink(missing_ok=True)
-        raise
+    copy = room / target.name
+    if source.is_dir():
+        shutil.copytree(source, copy, ignore=unneeded(files))
+        for folder in (copy, *filter(Path.is_dir, copy.rglob("*"))):  # of a read-only one nothing can be removed
+            folder.chmod(folder.stat().st_mode | 0o700)
+    else:
+        shutil.copyfile(source, copy)
+    copy.rename(target)
 
 
 def instead(path: Path) -> str:
