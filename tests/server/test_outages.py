@@ -15,7 +15,7 @@ import pytest
 from test_keys import called, made
 
 import services
-from saccade.errors import Unreachable
+from saccade.errors import BadSettings, Unreachable
 from saccade.server import database, wiring
 from saccade.server.access import ANYBODY, Caller, Ticket
 from saccade.server.app import UNSEEN
@@ -23,6 +23,7 @@ from saccade.server.database import Database
 from saccade.server.gate import OPEN_S, KeyGate
 from saccade.server.keys import Keys
 from saccade.server.quotas import Windows
+from saccade.server.redis import RedisWindows
 from saccade.server.settings import Settings
 
 
@@ -141,3 +142,10 @@ def test_a_database_whose_file_is_gone_opens_nothing_and_a_new_one_is_used_at_on
             assert called(app, "")[0].status_code == 401  # a new database without keys opens the server to nobody
             _, fresh = Keys(other).create("y")
         assert [called(app, secret)[0].status_code for secret in (lost, fresh)] == [401, 200]
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://localhost", "redis.example.org"])
+def test_an_address_that_is_none_of_a_redis_is_told_as_such(url: str) -> None:
+    pytest.importorskip("redis", reason="pip install 'saccade[redis]'")
+    with pytest.raises(BadSettings, match="'redis_url' is no Redis URL, like redis://"):
+        RedisWindows(url)

@@ -16,6 +16,7 @@ from saccade.cli import cli, serve
 from saccade.errors import BadSettings
 from saccade.server.settings import NAMES, Settings, grouped, load, table
 from saccade.server.shelves import check_folders, open_library, photos
+from saccade.server.wiring import open_regions
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -321,3 +322,31 @@ def test_origins_are_known_as_browsers_send_them(tmp_path: Path) -> None:
         load({"cors_origins": ["https://example.org/app"]}, {}, tmp_path)
     with pytest.raises(BadSettings, match=r"cors_origins.*'app\.example\.org'"):
         load({"cors_origins": ["app.example.org"]}, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("max-body-bytes = 5\nmax_body_bytes = 6", "both 'max-body-bytes' and 'max_body_bytes'"),
+        ('host = "127.0.0.1:8000"', "is '127.0.0.1:8000'; expected an address or a name alone"),
+        ('host = "http://localhost"', "is 'http://localhost'; expected an address or a name alone"),
+    ],
+)
+def test_a_setting_that_is_written_twice_or_says_more_than_it_may_is_refused(
+    tmp_path: Path, file: str, words: str
+) -> None:
+    (tmp_path / "saccade.toml").write_text(file)
+    with pytest.raises(BadSettings) as caught:
+        load({}, {}, tmp_path)
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "[::1]", "fe80::1%eth0", "localhost", "my-host.example"])
+def test_a_host_may_be_written_in_any_way_that_is_one(tmp_path: Path, host: str) -> None:
+    assert load({"host": host}, {}, tmp_path).host == host
+
+
+def test_calls_cannot_be_sent_to_regions_that_nobody_named(tmp_path: Path) -> None:
+    with pytest.raises(BadSettings, match=r"'forward' is 'nearest', and there are no regions"):
+        open_regions(load({"forward": "nearest"}, {}, tmp_path))
+    assert open_regions(load({}, {}, tmp_path)) is None

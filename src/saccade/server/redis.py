@@ -54,7 +54,9 @@ class RedisWindows:
         try:
             self._redis: Any = redis.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
             self._redis.ping()
-        except (redis.RedisError, ValueError) as error:
+        except ValueError as error:
+            raise BadSettings("The setting 'redis_url' is no Redis URL, like redis://host:6379/0.") from error
+        except redis.RedisError as error:
             raise BadSettings(
                 f"Redis cannot be used ({type(error).__name__}). Check the setting 'redis_url', and that Redis runs."
             ) from error

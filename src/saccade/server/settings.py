@@ -7,10 +7,12 @@ Names are the same everywhere: ``max_body_bytes`` in code and file, ``SACCADE_MA
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
@@ -338,6 +340,11 @@ def _read(path: Path, called: str) -> dict[str, object]:
             near = difflib.get_close_matches(name.replace("-", "_"), NAMES, n=1)
             hint = f" Did you mean '{near[0]}'?" if near else " The documentation lists all settings."
             raise BadSettings(f"{called} has a setting '{name}', which saccade does not know.{hint}")
+    for name in document:
+        if "-" in name and (other := name.replace("-", "_")) in document:
+            raise BadSettings(
+                f"{called} has both '{name}' and '{other}', which are one setting. Leave out one of them."
+            )
     return {name.replace("-", "_"): value for name, value in document.items()}
 
 
@@ -379,9 +386,23 @@ def _checked(name: str, value: object, source: str) -> object:
         raise BadSettings(f"The setting '{name}' ({source}) is {checked}; expected at most {LARGEST}. {meaning(name)}")
     if name == "regions":
         _check_regions(checked, source)
+    if name == "host":
+        _check_host(checked, source)
     if name == "cors_origins":
         return tuple(_origin(word, source) for word in checked)
     return checked
+
+
+def _check_host(host: str, source: str) -> None:
+    """Raises BadSettings: it is more than a host; elsewhere that would be taken for one which others can reach."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host.strip("[]"))
+        return
+    if ":" in host or "/" in host:
+        raise BadSettings(
+            f"The setting 'host' ({source}) is '{host}'; expected an address or a name alone, such as 127.0.0.1. The "
+            "port has a setting of its own, 'port'."
+        )
 
 
 def _origin(word: str, source: str) -> str:

@@ -33,7 +33,7 @@ from saccade.server.gate import CountingOpenGate, KeyGate
 from saccade.server.metrics import Metrics
 from saccade.server.pages import Pages
 from saccade.server.quotas import SqlWindows, Windows
-from saccade.server.settings import Settings, load
+from saccade.server.settings import FILE, Settings, load
 
 if TYPE_CHECKING:
     from saccade.server.elsewhere import Regions
@@ -107,8 +107,13 @@ def placed(record: Record, settings: Settings, regions: Regions | None, forks: F
 
 
 def open_regions(settings: Settings) -> Regions | None:
-    """The way to the other saccades, if the settings name any."""
+    """The way to the other saccades, if the settings name any. Raises BadSettings: calls are to be sent to none."""
     if not settings.regions:
+        if settings.forward != "never":
+            raise BadSettings(
+                f"The setting 'forward' is '{settings.forward}', and there are no regions to which calls could be "
+                f"sent. Name them in {FILE} ([[regions]]), or leave 'forward' out."
+            )
         return None
     from saccade.server.elsewhere import Regions
 
