@@ -338,6 +338,13 @@ def test_the_console_changes_things_through_a_proxy_that_does_not_pass_host(
     assert asked(app, ("POST", "/v1/keys", {"headers": wrong, "json": {"name": "x"}}))[0].status_code == 401
 
 
+@pytest.mark.parametrize("host", ["[::1]", "[::1]:8000", "127.0.0.1", "localhost:8000"])
+def test_a_page_at_this_machine_may_change_things_as_long_as_there_is_no_key(store: Database, host: str) -> None:
+    headers = {"origin": f"http://{host}", "host": host}
+    app = made(store, open_without_keys=True)
+    assert asked(app, ("POST", "/v1/keys", {"headers": headers, "json": {"name": "x"}}))[0].status_code == 201
+
+
 def test_a_page_that_may_change_nothing_is_told_why(store: Database) -> None:
     app = made(store, open_without_keys=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -202,7 +203,7 @@ async def objection_to_page(gate: Gate, headers: Mapping[str, str], listens: str
         return (
             f"{OTHER_SITES} This one is at '{page[:80]}', and it called '{host[:80]}': a proxy between must pass Host."
         )
-    if is_loopback(listens) and not all(is_loopback(one.rpartition(":")[0] or one) for one in (page, host)):
+    if is_loopback(listens) and not all(is_loopback(PORT.sub("", one)) for one in (page, host)):
         return (
             "As long as there is no key, only pages at localhost may change something here, and this one is at "
             f"'{page[:80]}'. Make a key: saccade keys create NAME --admin"
@@ -211,5 +212,8 @@ async def objection_to_page(gate: Gate, headers: Mapping[str, str], listens: str
 
 
 ANYBODY = Caller()
+
+PORT = re.compile(r":[0-9]*\Z")
+"""Of an address; one in brackets has colons, too."""
 
 OTHER_SITES = "Pages of other sites may change nothing here."
