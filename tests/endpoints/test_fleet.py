@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -606,6 +607,27 @@ def month() -> Report:
     now = int(time.time()) // 3600 * 3600
     moments = [now - 3600 * hour for hour in range(672, 24, -1)] + [now - 60 * back for back in range(1440, 0, -1)]
     return Report({moment: Minute(requests=9, latency_bins=dict.fromkeys(range(30, 39), 1)) for moment in moments}, ())
+
+
+def test_two_servers_on_one_home_write_no_figures_into_each_others_file(tmp_path: Path) -> None:
+    """As during an update. Both write every 15 seconds, which is a moment at times."""
+    contents = [packed(Report({60 * i: Minute(requests=9) for i in range(number)}, ())) for number in (900, 2200)]
+    drawer, wrong = Drawer(tmp_path), list[int]()
+    end = time.monotonic() + 1
+
+    def write(content: bytes) -> None:
+        while time.monotonic() < end:
+            Drawer(tmp_path).write("one", content)
+
+    drawer.write("one", contents[0])
+    with ThreadPoolExecutor() as pool:
+        writing = [pool.submit(write, content) for content in contents]
+        while time.monotonic() < end:
+            if drawer.read("one") is None:
+                wrong.append(1)
+        for done in writing:
+            done.result()
+    assert not wrong
 
 
 def test_a_month_of_figures_is_taken_in_about_as_fast_as_it_is_read() -> None:

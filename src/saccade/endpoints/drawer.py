@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from saccade.endpoints.figures import Figures, Report
+from saccade.stores.store import alone
 
 log = logging.getLogger("saccade.endpoints")
 
@@ -33,12 +34,13 @@ class Drawer:
             return None
 
     def write(self, id: str, content: bytes) -> None:
-        """Keeps :func:`packed` figures; a server that is killed meanwhile leaves the older ones."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """Keeps :func:`packed` figures; a server that is killed meanwhile leaves the older ones; one on the same home
+        waits."""
         fresh = self._file(id).with_suffix(".new")
-        with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
-            target.write(content)
-        fresh.replace(self._file(id))
+        with alone(self._folder):
+            with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as target:
+                target.write(content)
+            fresh.replace(self._file(id))
 
     def remove(self, id: str) -> None:
         """Forgets one."""
