@@ -147,6 +147,23 @@ def test_rooms_of_former_revisions_are_cleared_when_nobody_entered_them_for_long
     assert len(list(house.iterdir())) == 2
 
 
+def test_graphs_for_other_numbers_of_threads_are_cleared_when_nobody_opened_them_for_long(tmp_path: Path) -> None:
+    card, home = toy(tmp_path), tmp_path / "compiled"
+
+    def opened(threads: int) -> None:
+        compute = Compute(precision="f32", threads=threads, streams=1, cache_dir=str(home))
+        runtimes.find("openvino")(card, {}, compute).close()
+
+    for threads in (1, 2):
+        opened(threads)
+    (room,) = home.glob("*/*")
+    for folder in room.iterdir():
+        os.utime(folder, (time.time() - MONTHS_S,) * 2)
+    opened(2)
+    opened(3)
+    assert sorted(folder.name for folder in room.iterdir()) == ["f32-1x2", "f32-1x3"]
+
+
 def test_a_graph_that_somebody_compiles_for_the_first_time_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "another.crc32").write_text("0")  # of another shape, or made by another version
     entered: list[str] = []

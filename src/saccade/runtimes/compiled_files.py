@@ -3,7 +3,7 @@
 A library that maps a compiled graph into memory trusts every byte of it: one that has changed on the disk gives wrong
 answers, or ends the process. So a file is compared with its checksum before the library may see it, and one that is
 damaged, or was never finished, is removed, whereupon the graph is compiled anew. Rooms that nobody entered for a month,
-those of former revisions above all, are cleared.
+those of former revisions above all, are cleared, and so is what lies in a room for other numbers of threads.
 """
 
 from __future__ import annotations
@@ -83,13 +83,14 @@ def look_through(folder: Path) -> None:
             mark = _mark(file)
             if mark not in _sound and _is_sound(file):
                 _sound.add(mark)
-    with suppress(OSError):
-        os.utime(folder.parent)
+    for entered in (folder, folder.parent):
+        with suppress(OSError):
+            os.utime(entered)
 
 
 def seal(folder: Path, graph: str, found: bool) -> None:
-    """Gives checksums to the files that were written since :func:`look_through`, and clears rooms beside this one that
-    were not used for long.
+    """Gives checksums to the files that were written since :func:`look_through`, and clears what beside this folder
+    and its room was not used for long.
 
     ``found``: the graph was there already.
     """
@@ -111,7 +112,8 @@ def seal(folder: Path, graph: str, found: bool) -> None:
         with suppress(OSError):
             (folder / f"{graph}{KNOWN}").touch()
     if new:
-        _clear(folder.parent.parent)
+        for house in (folder.parent, folder.parent.parent):
+            _clear(house)
 
 
 @cache
@@ -168,7 +170,7 @@ def _mark(file: Path) -> tuple[str, int, int]:
 
 
 def _clear(house: Path) -> None:
-    for beside in house.iterdir():
+    for beside in filter(Path.is_dir, house.iterdir()):
         with suppress(OSError):
             if time.time() - beside.stat().st_mtime > UNUSED_S:
                 shutil.rmtree(beside, ignore_errors=True)
