@@ -51,6 +51,21 @@ def test_what_cannot_be_read_in_redis_is_passed_over_and_the_rest_is_not() -> No
         asyncio.run(main(url))
 
 
+@pytest.mark.heavy
+@pytest.mark.parametrize("ttl_s", [float("inf"), 1e17])
+def test_answers_that_are_to_be_kept_for_ever_are_kept(ttl_s: float) -> None:
+    pytest.importorskip("redis")
+
+    async def main(url: str) -> None:
+        shelf = RedisShelf(url, ttl_s)
+        await shelf.put(b"k", Answer(result=RESULTS[0], image_hw=(1, 1)))
+        assert await shelf.get(b"k") is not None
+        await shelf.close()
+
+    with services.redis() as url:
+        asyncio.run(main(url))
+
+
 def test_an_unreachable_redis_is_an_empty_cache_of_which_the_log_tells_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -25,6 +25,9 @@ PAUSE_S = 5.0
 
 LARGEST_BYTES = 4 << 20
 
+LONGEST_S = 10 * 365 * 86_400
+"""Redis refuses times that end beyond what it counts."""
+
 
 class RedisShelf:
     """See :class:`saccade.engine.cache.Shelf`. An unreachable Redis is a cache that holds nothing."""
@@ -35,7 +38,7 @@ class RedisShelf:
             import redis.asyncio as client
         except ImportError:
             raise MissingExtra("A shared cache", extra="redis") from None
-        self._ttl_ms = max(1, int(ttl_s * 1000))
+        self._ttl_ms = max(1, int(min(ttl_s, LONGEST_S) * 1000))
         self._redis: Any = client.Redis.from_url(url, socket_timeout=PATIENCE_S, socket_connect_timeout=PATIENCE_S)
         self._told = False
         self._rests_until = 0.0
