@@ -523,6 +523,42 @@ def test_candidate_labels_of_an_address_or_a_form_come_one_by_one_or_as_json() -
         assert form.calls[0].options == wanted
 
 
+MANY = [f"a thing of kind {number}" for number in range(1000)]
+
+
+@pytest.mark.parametrize("filename", [b"", b"; filename=x"])
+def test_as_many_labels_as_a_model_takes_come_one_by_one_in_a_form(filename: bytes) -> None:
+    fields = (*(("candidate_labels", label.encode()) for label in MANY), ("file", JPEG))
+    parts = b"".join(
+        b'--xx\r\ncontent-disposition: form-data; name="%b"%b\r\n\r\n%b\r\n' % (name.encode(), filename, value)
+        for name, value in fields
+    )
+    form = ask("/models/clip", parts + b"--xx--\r\n", content_type="multipart/form-data; boundary=xx")
+    assert form.calls[0].options == Options(candidate_labels=tuple(MANY))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"candidate_labels": MANY, "inputs": TEXT},
+        {"candidate_labels": ",".join(MANY), "inputs": TEXT},
+        {"inputs": TEXT, "candidate_labels": MANY},
+        {"parameters": json.dumps({"candidate_labels": MANY}), "inputs": TEXT},
+    ],
+)
+def test_a_url_encoded_form_may_have_many_labels_before_the_image(fields: dict[str, Any]) -> None:
+    """``requests.post(url, data=fields)`` writes a list one by one."""
+    (call,) = ask("/models/clip", urlencode(fields, doseq=True).encode()).calls
+    assert (call.media, call.options) == (JPEG, Options(candidate_labels=tuple(MANY)))
+
+
+@pytest.mark.parametrize("order", [("parameters", "inputs"), ("inputs", "parameters")])
+def test_a_long_text_of_labels_is_read_wherever_it_stands(order: tuple[str, str]) -> None:
+    values = {"inputs": TEXT, "parameters": {"candidate_labels": ",".join(MANY)}}
+    (call,) = ask("/models/clip", {name: values[name] for name in order}).calls
+    assert (call.media, call.options) == (JPEG, Options(candidate_labels=tuple(MANY)))
+
+
 def test_unknown_parameters_are_ignored_with_a_warning_header() -> None:
     found = ask("/models/detr", {"inputs": TEXT, "parameters": {"foo": 1, "threshold": 0.5, "timeout": 3}})
     headers = dict(DIALECT.render(found, [Answer(result=boxes(), image_hw=(4, 4))]).headers)

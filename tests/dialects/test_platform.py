@@ -418,3 +418,11 @@ def test_json_values_of_any_type_raise_nothing_but_call_errors(name: str, value:
             dialect.parse(posted("/", body, {"model": "yolo11n"}), Desk())
         except errors.CallError as error:
             json.loads(dialect.refuse(error, posted("/", body)).body)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_long_text_of_labels_is_read_also_before_the_picture(dialect: Dialect) -> None:
+    labels = [f"a thing of kind {number}" for number in range(1000)]
+    body = {"candidate_labels": ",".join(labels), "image": base64.b64encode(photo()).decode()}
+    (call,) = dialect.parse(posted("/", body | {"model": "yolo11n"}, {"model": "yolo11n"}), Desk()).calls
+    assert call.options.candidate_labels == tuple(labels)

@@ -260,6 +260,7 @@ def text(words: Words, name: str) -> str | None:
 
 def unquoted(value: Value) -> Value:
     """Text without blanks around it, and without the quotes that a shell leaves there (``-F 'conf="0.25"'``)."""
+    value = inputs.decoded(value)
     if not isinstance(value, str):
         return value
     stripped = value.strip()

@@ -58,9 +58,11 @@ TGA_HEADER = 18
 IMAGES = ("inputs", "image")
 """Parts of a form whose text is the image."""
 
-PAIRS_START = re.compile(rb"(?:[\w.%\[\]-]{1,64}=[^&]{0,1024}&){0,16}(?:inputs|image)=[^=]")
+PAIRS_START = re.compile(rb"(?:[\w.%\[\]-]{1,64}=[^&]*+&)*?(?:inputs|image)=[^=]")
 """How a URL-encoded form with an image begins, as ``requests.post(url, data={"inputs": …})`` sends it. No image begins
 so, and in base64 nothing follows a ``=`` but another one."""
+PAIRS_BEFORE = 256 * 2**10
+"""So many bytes of other pairs may come before the image: a thousand labels, each with its name."""
 
 NESTED = ("parameters", "options")
 """Parts of a form that hold JSON."""
@@ -127,7 +129,7 @@ def _content(incoming: Incoming) -> Content:
             flaw = "" if b"\0" in body[:TGA_HEADER] else error.message
         else:
             return _from_json(value, body)
-    if PAIRS_START.match(body):
+    if PAIRS_START.match(body, 0, PAIRS_BEFORE):
         return _from_form(inputs.Form(texts=inputs.urlencoded(body, frozenset(IMAGES))))
     return Content((Picture(_raw(body)),), flaw=flaw)
 
@@ -256,7 +258,7 @@ def options_of(task: Task, model: str, parameters: Mapping[str, Value]) -> Optio
     Raises:
         BadOptions: in the words of transformers' pipelines where they have some.
     """
-    given = {name: value for name, value in parameters.items() if value is not None}
+    given = {name: inputs.decoded(value) for name, value in parameters.items() if value is not None}
     match task:
         case "classify":
             top_k = inputs.integer("top_k", given["top_k"], low=1) if "top_k" in given else 5

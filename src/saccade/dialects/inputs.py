@@ -30,13 +30,13 @@ from saccade.results import ByteArray
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-MAX_PARTS = 64
-"""Parts of one form; a form with several images stays far below."""
+MAX_PARTS = 2048
+"""Parts of one form; a thousand labels, each in a part of its own, is the most that anybody needs."""
 
 DECODED_AT_ONCE = 64 * 2**10
 """So many bytes are looked for percent codes at a time: what is made of them stays in the processor's cache."""
 
-MAX_PAIRS = 1000
+MAX_PAIRS = 2048
 """Pairs of one URL-encoded form."""
 
 MAX_PART_HEADERS = 16
@@ -219,7 +219,7 @@ def _rewritten(body: bytes, boundary: bytes) -> bytes:
     pieces: list[bytes] = []
     start = -1
     lines = re.finditer(re.escape(delimiter) + rb"(--)?[ \t]*+(?=(\r?\n)|\Z)", body)
-    for line in islice(lines, 100 * MAX_PARTS):  # few of them are no boundaries, unless somebody means harm
+    for line in islice(lines, 4 * MAX_PARTS):  # few of them are no boundaries, unless somebody means harm
         ends = newline or line[2] or b"\n"
         if line.start() and not body.endswith(ends, 0, line.start()):
             continue
@@ -307,6 +307,20 @@ def json_value(body: bytes) -> Value:
     if len(body) >= LONG_STRING:
         return _json_with_long_string(body)
     return _json(body)
+
+
+def decoded(value: Value) -> Value:
+    """A value that is no image: what :func:`json_value` left as ``bytes`` is text.
+
+    Raises:
+        BadOptions: it is not UTF-8.
+    """
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise BadOptions(f"{described(value)[:1].upper()}{described(value)[1:]} is not UTF-8.") from error
 
 
 def json_object(body: bytes) -> dict[str, Value]:
