@@ -30,6 +30,7 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
 from saccade.errors import BadInput, Overloaded, Unreachable, anew
+from saccade.results import Depth
 from saccade.server import wiring
 from saccade.server.access import Caller, OpenGate, Standing, Ticket
 from saccade.server.app import UNSEEN, App
@@ -919,6 +920,23 @@ def test_metrics_of_hundreds_of_models_are_written_while_others_are_served() -> 
 
     took = asyncio.run(play())
     assert max(pauses) < took / 2
+
+
+@pytest.mark.parametrize(("hw", "aside"), [((4, 4), False), ((1100, 1000), True)])
+def test_a_large_map_is_rendered_while_others_are_served(hw: tuple[int, int], aside: bool) -> None:
+    where: list[threading.Thread] = []
+
+    class Painting(PlainDialect):
+        def render(self, ask: Any, answers: Sequence[Answer]) -> Outgoing:
+            where.append(threading.current_thread())
+            return Outgoing()
+
+    class Deep(EchoEngine):
+        async def predict(self, call: Call) -> Answer:
+            return Answer(result=Depth(np.zeros(hw, np.float32)), image_hw=hw)
+
+    assert asked(made(Deep(), dialects=[Painting()]), "POST", "/plain/one", content=b"x").status_code == 200
+    assert [thread is not threading.main_thread() for thread in where] == [aside]
 
 
 def test_the_access_log_holds_no_key_query_or_line_break(tmp_path: Path) -> None:

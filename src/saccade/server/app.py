@@ -45,7 +45,7 @@ from saccade.errors import (
     short_of,
 )
 from saccade.media import kind
-from saccade.results import Labels
+from saccade.results import Depth, Labels, Masks
 from saccade.server import answering
 from saccade.server.access import Caller, Gate, Standing, Ticket, objection_to_page, spent
 from saccade.server.answering import HeaderList
@@ -77,6 +77,9 @@ OFF_LOOP_BYTES = 1 << 20
 
 OFF_LOOP_ANSWERS = 16
 """More answers than this (video) are rendered in a thread."""
+
+OFF_LOOP_PIXELS = 1 << 20
+"""And so are maps and masks of larger pictures: the depth of 12 megapixels takes a third of a second to a whole one."""
 
 SIDE_BY_SIDE = 8
 """How many images of one request are in the engine at one time."""
@@ -581,6 +584,8 @@ class App:
                     exchange.answers = await self._side_by_side(calls)
         except TimeoutError:
             raise DeadlinePassed("The call was not answered before its deadline: it timed out.") from None
+        if any(is_large(answer) for answer in exchange.answers):
+            return await asyncio.to_thread(dialect.render, ask, exchange.answers)
         return dialect.render(ask, exchange.answers)
 
     async def _side_by_side(self, calls: Sequence[Call]) -> list[Answer]:
@@ -606,7 +611,7 @@ class App:
         if not ask.streamed:
             answers = [answer async for answer in frames]
             exchange.answers = answers
-            if len(answers) > OFF_LOOP_ANSWERS:
+            if len(answers) > OFF_LOOP_ANSWERS or any(is_large(answer) for answer in answers):
                 return await asyncio.to_thread(dialect.render, ask, answers)
             return dialect.render(ask, answers)
         first = await anext(frames, None)
@@ -739,6 +744,11 @@ class App:
 def moves(data: bytes) -> bool:
     """Whether fetched media are answered frame by frame: videos, and GIFs even of one frame."""
     return data[:4] == b"GIF8" or kind(data) == "video"
+
+
+def is_large(answer: Answer) -> bool:
+    """Whether it takes so long to render that others should be served meanwhile."""
+    return isinstance(answer.result, Depth | Masks) and math.prod(answer.image_hw) > OFF_LOOP_PIXELS
 
 
 def incoming_of(scope: Scope) -> Incoming:
