@@ -29,6 +29,7 @@ from saccade.card import Card
 from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.dialects.hub import Hub
 from saccade.dialects.huggingface import HuggingFace
+from saccade.dialects.platform import Platform
 from saccade.errors import BadInput, Overloaded, Unreachable, anew
 from saccade.results import Depth
 from saccade.server import wiring
@@ -181,6 +182,13 @@ def test_wrong_paths_and_methods_are_refused_in_the_words_of_the_nearest_dialect
     assert response.headers["content-type"] == "application/json"
     assert isinstance(response.json()[key], str)
     assert response.headers.get("allow") == allow
+
+
+@pytest.mark.parametrize("path", ["/models/one", "/nothing"])
+def test_the_old_router_refuses_in_hugging_faces_words_beside_the_platforms(path: str) -> None:
+    response = asked(made(dialects=[Platform(), HuggingFace()]), "GET", f"/api/inference-proxy/hf-inference{path}")
+    assert response.headers["x-error-message"] == response.json()["error"]
+    assert "x-error-message" not in asked(made(dialects=[Platform(), HuggingFace()]), "GET", "/api/nothing").headers
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.convertors import Convertor
@@ -103,9 +104,10 @@ class Paths:
         return self._known(method, path) if len(path) <= LONGEST_REMEMBERED else self._find(method, path)
 
     def nearest(self, path: str) -> Dialect | None:
-        """The dialect in whose words a path that nobody serves is refused: one with the same first segment."""
-        first = path.split("/", 2)[1] if "/" in path else ""
-        return next((row[2] for row in self._table if first and row[3].path.split("/", 2)[1] == first), None)
+        """The dialect in whose words a path that nobody serves is refused: one with the longest beginning in common."""
+        parts = path.split("/")[1:]
+        best = max(self._table, key=lambda row: _in_common(parts, row[3].path.split("/")[1:]), default=None)
+        return best[2] if best is not None and _in_common(parts, best[3].path.split("/")[1:]) else None
 
     def _find(self, method: str, path: str) -> Found:
         candidates: list[Candidate] = []
@@ -127,3 +129,8 @@ class Paths:
 def answers(route: Route, method: str) -> bool:
     """Whether a route takes a method; what may be read may also be asked for its head alone."""
     return method in route.methods or (method == "HEAD" and "GET" in route.methods and route.action == "describe")
+
+
+def _in_common(parts: Sequence[str], template: Sequence[str]) -> int:
+    """With how many whole segments both begin; the empty one of the root is none."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1] != "", zip(parts, template, strict=False)))
