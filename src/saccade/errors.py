@@ -4,7 +4,8 @@ Error
 ├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions (UnknownKey) · UnknownModel ·
 │                                               WrongTask · TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
-├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped · DeadlinePassed · Unreachable
+├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped (Changed) ·
+│                                               DeadlinePassed · Unreachable
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
 └ SetupError    this installation               MissingExtra · BadSettings
 
@@ -122,6 +123,10 @@ class StillLoading(Busy):
 
 class Stopped(Busy):
     """The endpoint is stopped, or the server is shutting down."""
+
+
+class Changed(Stopped):
+    """The files of a model were replaced while it was opened, or since: what was opened may be either."""
 
 
 class DeadlinePassed(Busy):

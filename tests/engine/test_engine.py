@@ -1105,3 +1105,17 @@ class Aliases(Shelf):
 
     def card(self, ref: str) -> Card:
         return super().card("m" if ref in ("alias", "nickname") else ref)
+
+
+def test_a_model_that_makes_room_for_another_as_soon_as_it_is_there_answers_those_who_waited_for_it(run: Run) -> None:
+    """They were told that it was being put away."""
+
+    async def main() -> None:
+        library = Shelf()
+        for name in ("a", "b"):
+            library.put(name, {"load_ms": 100}, size_bytes=100 << 20)
+        async with running(library, isolate=False, memory_bytes=400 << 20, min_residency_s=0) as engine:
+            answers = await asyncio.gather(*(engine.predict(call(name)) for name in "ab"))
+            assert [answer.model for answer in answers] == ["a", "b"]
+
+    run(main())

@@ -24,6 +24,7 @@ from saccade.engine import wire
 from saccade.engine.admission import Counts, Entry, Line
 from saccade.engine.batcher import Batcher
 from saccade.engine.cache import Cache, key_of
+from saccade.engine.files import Files
 from saccade.engine.fork_server import ForkServer
 from saccade.engine.fresh import Fresh, reached
 from saccade.engine.hands import Hands
@@ -457,7 +458,7 @@ def test_a_model_that_was_opened_too_late_is_closed_whoever_puts_it_away_meanwhi
     async def main() -> None:
         links: list[Answering] = []
 
-        def connect(card: Card, on_reply: OnReply, on_lost: OnLost) -> Answering:
+        def connect(card: Card, on_reply: OnReply, on_lost: OnLost, files: Files | None) -> Answering:
             links.append(Answering(on_reply))
             return links[-1]
 

@@ -18,6 +18,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import cv2
+import msgspec
 import numpy as np
 import psutil
 import pytest
@@ -30,7 +31,17 @@ from saccade.card import Card
 from saccade.engine import Engine, fork_server
 from saccade.engine import worker as workers
 from saccade.engine.murmur import MOST_BYTES, Murmur
-from saccade.errors import BadInput, CorruptFiles, Error, Overloaded, RunFailed, StillLoading, Stopped, TooLarge
+from saccade.errors import (
+    BadInput,
+    Changed,
+    CorruptFiles,
+    Error,
+    Overloaded,
+    RunFailed,
+    StillLoading,
+    Stopped,
+    TooLarge,
+)
 from saccade.results import Boxes
 
 Run = Callable[[Any], Any]
@@ -701,5 +712,56 @@ def test_a_model_that_is_asked_for_while_the_engine_closes_is_not_loaded(run: Ru
         with pytest.raises(Stopped):
             await loading
         assert psutil.Process().children() == []
+
+    run(main())
+
+
+def laid(library: Shelf, file: Path, revision: str) -> None:
+    """The model's file is written (anew), and its Card tells so."""
+    file.with_suffix(".part").write_text("weights")
+    file.with_suffix(".part").rename(file)
+    library.put("m", {}, revision=revision)
+    library.cards_by_name["m"] = msgspec.structs.replace(library.cards_by_name["m"], files=(str(file),))
+
+
+def test_a_worker_that_is_lost_once_its_files_were_replaced_is_not_followed_by_one_of_the_new_as_the_old(
+    run: Run, tmp_path: Path
+) -> None:
+    """It answered with the new weights what the former model's labels meant, under the former's revision."""
+
+    async def main() -> None:
+        library = Shelf()
+        laid(library, tmp_path / "m.onnx", "1")
+        async with running(library) as engine:
+            assert (await engine.predict(call())).revision == "1"
+            laid(library, tmp_path / "m.onnx", "2")
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            answers = await asyncio.gather(*(engine.predict(call(n)) for n in range(4)))
+            assert [(brightness(answer), answer.revision) for answer in answers] == [(n, "2") for n in range(4)]
+            assert engine.info()["failed_models"] == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("revision", ["1", "2"])
+def test_a_model_whose_files_were_replaced_is_opened_anew_before_it_gets_a_further_replica(
+    run: Run, tmp_path: Path, revision: str
+) -> None:
+    async def main() -> None:
+        library = Shelf()
+        laid(library, tmp_path / "m.onnx", "1")
+        async with running(library) as engine:
+            await engine.predict(call())
+            former = pids(engine)
+            laid(library, tmp_path / "m.onnx", revision)
+            with pytest.raises(Changed, match="files of the model 'm' were replaced"):
+                await engine.scale("m", 2)
+            assert pids(engine) == former
+            while pids(engine) == former:
+                assert (await engine.predict(call())).model == "m"
+                await asyncio.sleep(0.02)
+            await engine.scale("m", 2)
+            assert len(pids(engine)) == 2
+            assert (await engine.predict(call())).revision == revision
 
     run(main())

@@ -14,19 +14,22 @@ from msgspec.structs import replace
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.discover import budget, machine_load, nvidia_driver, share_out
+from saccade.engine.admission import Entry
 from saccade.engine.aside import aside
 from saccade.engine.cache import Cache, key_of
+from saccade.engine.files import Files
 from saccade.engine.fork_server import ForkServer
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
 from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
-from saccade.engine.residency import Changed, Residency
+from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
 from saccade.engine.tuned import tuned
 from saccade.errors import (
     BadSettings,
+    Changed,
     Error,
     Overloaded,
     StillLoading,
@@ -147,13 +150,16 @@ class Engine:
         self._enter()
         came = time.monotonic()
         try:
-            resident = self._residency.warm(card) or await self._load(card, call, deadline)
-            entry = resident.submit(call, deadline)
-            try:
-                answer = await entry.answer
-            except asyncio.CancelledError:
-                resident.drop(entry)
-                raise
+            while True:
+                resident, entry = await self._submitted(card, call, deadline)
+                try:
+                    answer = await entry.answer
+                    break
+                except asyncio.CancelledError:
+                    resident.drop(entry)
+                    raise
+                except Changed:  # and its worker was lost, which could not be followed by another
+                    card, key = await self._fitting(call), None
         finally:
             self._leave()
         load_ms = (entry.arrived - came) * 1e3
@@ -173,8 +179,7 @@ class Engine:
         deadline = self._deadline(call)
         self._enter()
         try:
-            resident = self._residency.warm(card) or await self._load(card, call, deadline)
-            entry = resident.submit(call, deadline)
+            resident, entry = await self._submitted(card, call, deadline)
             try:
                 while (item := await entry.next_frame()) is not None:
                     if isinstance(item, Error):
@@ -320,6 +325,13 @@ class Engine:
         except Error:
             return True  # it is told by who asks for it next
 
+    async def _submitted(self, card: Card, call: Call, deadline: float) -> tuple[Resident, Entry]:
+        """The call in the line of its model."""
+        while True:
+            resident = self._residency.warm(card) or await self._load(card, call, deadline)
+            if resident.state != "gone":  # it had to make room for another as soon as it was there
+                return resident, resident.submit(call, deadline)
+
     async def _load(self, card: Card, call: Call, deadline: float) -> Resident:
         """The model, once it is warm, if the caller wants to wait for that."""
         if not call.load_model:
@@ -341,7 +353,7 @@ class Engine:
     def _still_loading(self, card: Card, words: str) -> StillLoading:
         return StillLoading(f"The model '{card.name}' {words}", retry_after_s=self._residency.estimate_s(card.name))
 
-    def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost) -> Link:
+    def _connect(self, card: Card, on_reply: OnReply, on_lost: OnLost, files: Files | None) -> Link:
         """A replica of a model, not yet opened."""
         rules = self.rules
         compute = Compute(
@@ -356,7 +368,7 @@ class Engine:
             hasty=not rules.worker_memory_bytes,
         )
         compute = tuned(card, compute)
-        duty = Duty(limits=rules.limits, max_batch=rules.max_batch)
+        duty = Duty(limits=rules.limits, max_batch=rules.max_batch, files=files)
         if not rules.isolate:
             return LocalLink(card, compute, duty, on_reply)
         return ProcessLink(

@@ -23,11 +23,12 @@ from saccade import media
 from saccade.call import Answer, Clip, Options
 from saccade.card import Card
 from saccade.engine.batcher import Batcher
+from saccade.engine.files import Files, check_same
 from saccade.engine.golden import blindness, scene, sight
 from saccade.engine.hands import Hands
 from saccade.engine.job import Answering, Done, End, Failed, Frame, Job
 from saccade.engine.pace import measured, recall, remember
-from saccade.errors import CallError, DeadlinePassed, Error, RunFailed, place, short_of
+from saccade.errors import CallError, Changed, DeadlinePassed, Error, RunFailed, place, short_of
 from saccade.media import Limits
 from saccade.model import Model, timed
 from saccade.results import ByteArray
@@ -41,12 +42,13 @@ LOOKAHEAD = 1
 
 class Duty(msgspec.Struct, frozen=True, kw_only=True):
     """How a replica works. ``max_batch`` 0: measured, at most ``largest_batch``. ``hands`` 0: one thread more than
-    streams, or two per place in a batch."""
+    streams, or two per place in a batch. ``files`` are those that the Card tells of; with others nothing is opened."""
 
     limits: Limits = Limits()
     max_batch: int = 1
     largest_batch: int = 16
     hands: int = 0
+    files: Files | None = None
 
 
 @dataclass(slots=True)
@@ -76,8 +78,9 @@ class Replica:
 
         Raises:
             ModelError, SetupError: the model cannot be opened, or fails on a plain picture.
+            Changed: its files are others by now.
         """
-        self.model = Model(card, compute)
+        self.model = _opened(card, compute, duty.files)
         self._limits = duty.limits
         self._batcher: Batcher | None = None
         self._window = max(1, compute.streams)
@@ -301,6 +304,23 @@ class Replica:
         with suppress(CallError):
             self.model.read([output[:1] for output in outputs], prepared.frame, trial)
         return sight(outputs)
+
+
+def _opened(card: Card, compute: Compute, files: Files | None) -> Model:
+    """Raises Changed, also where what lies there by now cannot be opened, or what opening it raises."""
+    try:
+        model = Model(card, compute)
+    except Error:
+        if files is not None:
+            check_same(card, files)
+        raise
+    try:
+        if files is not None:
+            check_same(card, files)
+    except Changed:
+        model.close()
+        raise
+    return model
 
 
 def _late() -> DeadlinePassed:

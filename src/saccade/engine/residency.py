@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,9 +11,11 @@ from typing import TypeAlias
 
 from saccade.card import Card
 from saccade.engine.aside import aside
-from saccade.engine.resident import Connect, Resident
+from saccade.engine.files import Files, seen
+from saccade.engine.link import Link, OnLost, OnReply
+from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.errors import Error, Overloaded, StillLoading, Stopped, anew
+from saccade.errors import Changed, Error, Overloaded, StillLoading, Stopped, anew
 
 log = logging.getLogger("saccade.engine")
 
@@ -34,15 +35,14 @@ RELOAD_PAUSE_S = 5.0
 LEAVE_S = 5.0
 """How long another model waits for the memory of those that leave; a video that they still answer may take long."""
 
+Connect: TypeAlias = Callable[[Card, OnReply, OnLost, Files | None], Link]
+"""A way to a further replica, which is opened from these files or not at all."""
+
 Ready: TypeAlias = Callable[[Card], Card]
 """The Card whose files can be opened at once: a checkpoint's becomes that of its graph, which may take minutes."""
 
 Still: TypeAlias = Callable[[Card], Awaitable[bool]]
 """Whether the model's files are those of the Card, as far as is known."""
-
-
-class Changed(Stopped):
-    """The files of a model were replaced while it was opened: what was opened may be either."""
 
 
 class Residency:
@@ -121,7 +121,8 @@ class Residency:
         resident = self.residents.get(card.name)
         if resident is None or resident.state != "warm":
             return None
-        if resident.card.revision != card.revision and card.name not in self._loading and self._may_reload(card):
+        changed = resident.stale or resident.card.revision != card.revision
+        if changed and card.name not in self._loading and self._may_reload(card):
             self._begin(card)
         return resident
 
@@ -224,7 +225,8 @@ class Residency:
     def _put_away_if_failed(self, resident: Resident) -> None:
         name = resident.card.name
         if resident.state == "failed" and self.residents.get(name) is resident:
-            self._failed[name] = (resident.card.revision, time.monotonic(), resident.reason or _broken(name))
+            if not isinstance(resident.reason, Changed):
+                self._failed[name] = (resident.card.revision, time.monotonic(), resident.reason or _broken(name))
             del self.residents[name]
             self._retire(resident)
 
@@ -254,7 +256,13 @@ class Residency:
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
             await self._make_room(card, replicas)
-            resident = Resident(card, self._rules, self._connect, self._room, replicas)
+            resident = Resident(
+                card,
+                self._rules,
+                lambda card, on_reply, on_lost: self._connect(card, on_reply, on_lost, resident.files),
+                self._room,
+                replicas,
+            )
             try:
                 async with asyncio.timeout(self._rules.load_timeout_s):
                     await self._open(resident, asked)
@@ -288,7 +296,8 @@ class Residency:
 
     async def _open(self, resident: Resident, card: Card) -> None:
         """Opens the model, and looks whether its files stayed the same. Raises Changed, or what opening it raises."""
-        files = await aside(lambda: _seen(card))
+        files = await aside(lambda: seen(card))
+        resident.files = files if resident.card is card else await aside(lambda: seen(resident.card))
         try:
             await resident.load()
         except Error:
@@ -296,9 +305,9 @@ class Residency:
             raise
         await self._check_still(card, files)
 
-    async def _check_still(self, card: Card, files: object) -> None:
-        """Raises Changed; ``files`` are :func:`_seen` before they were opened, for one may be put back meanwhile."""
-        same = await aside(lambda: _seen(card)) == files and (self._is_still is None or await self._is_still(card))
+    async def _check_still(self, card: Card, files: Files) -> None:
+        """Raises Changed; ``files`` are :func:`seen` before they were opened, for one may be put back meanwhile."""
+        same = await aside(lambda: seen(card)) == files and (self._is_still is None or await self._is_still(card))
         if not same:
             raise Changed(f"The files of the model '{card.name}' changed while it was opened. Try again.")
 
@@ -366,18 +375,6 @@ class Residency:
 def guessed(card: Card) -> int:
     """The bytes that one replica of a model may need that was never open."""
     return int(card.size_bytes * GUESS_FACTOR) + GUESS_BYTES + (TORCH_BYTES if card.runtime == "torch" else 0)
-
-
-def _seen(card: Card) -> list[tuple[int, int, int] | None]:
-    """Which files lie there: number, bytes and time of change of each; None where there is none."""
-    found: list[tuple[int, int, int] | None] = []
-    for file in card.files:
-        try:
-            facts = os.stat(file)
-            found.append((facts.st_ino, facts.st_size, facts.st_mtime_ns))
-        except OSError:
-            found.append(None)
-    return found
 
 
 def _broken(name: str) -> Error:

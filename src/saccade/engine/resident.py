@@ -13,10 +13,11 @@ from typing import Literal, TypeAlias
 from saccade.call import Call
 from saccade.card import Card
 from saccade.engine.admission import Counts, Entry, Line, expired
+from saccade.engine.files import Files
 from saccade.engine.job import Done, Failed, Frame, Job, Reply
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.rules import Rules
-from saccade.errors import Error, ModelError, Overloaded, RunFailed, Stopped, anew
+from saccade.errors import Changed, Error, ModelError, Overloaded, RunFailed, Stopped, anew
 
 log = logging.getLogger("saccade.engine")
 
@@ -73,6 +74,10 @@ class Resident:
         self.clips = Line(card.name, rules.queue_calls, self.counts, rules.dry_run)
         self.loaded_at = self.last_used = time.monotonic()
         self.load_s = 0.0
+        self.files: Files | None = None
+        """What it is opened from; not known where None."""
+        self.stale = False
+        """Other files lie there by now: no further replica can be opened."""
         self._rules = rules
         self._connect = connect
         self._room = room
@@ -260,6 +265,7 @@ class Resident:
         try:
             await link.open()
         except BaseException as error:
+            self.stale |= isinstance(error, Changed)
             killed = link.killed  # by somebody else: it is ended now in any case
             with suppress(Exception):
                 await link.close()
@@ -435,7 +441,8 @@ class Resident:
     def _give_up(self, error: Error) -> None:
         if self._flying or self.state != "warm":
             return
-        log.error("the model '%s' has failed: %s", self.card.name, error.message)
+        if not isinstance(error, Changed):
+            log.error("the model '%s' has failed: %s", self.card.name, error.message)
         self.state = "failed"
         self.reason = anew(error)
         self._fail_all(error)
