@@ -1107,6 +1107,55 @@ class Aliases(Shelf):
         return super().card("m" if ref in ("alias", "nickname") else ref)
 
 
+@pytest.mark.parametrize("isolate", [False])
+def test_why_changed_files_do_not_take_over_is_told_once(
+    run: Run, isolate: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody was told, and the former model answered for good."""
+    monkeypatch.setattr(residency, "RELOAD_PAUSE_S", 0.1)
+    monkeypatch.setattr(residency, "FORGIVE_S", 0.2)
+
+    async def main() -> None:
+        library = Shelf(m={})
+        async with running(library, isolate=isolate) as engine:
+            await engine.predict(call())
+            library.put("m", {"corrupt": True}, revision="2")
+            told: list[str] = []
+            until = time.monotonic() + 2.5
+            while time.monotonic() < until:
+                assert (await engine.predict(call())).revision == "1"
+                told = [line for line in caplog.messages if "stays what it was" in line]
+                await asyncio.sleep(0.05)
+            assert len(told) == 1
+            assert "made to be corrupt" in told[0]
+            assert "made to be corrupt" in engine.info()["models"][0]["reason"]
+            library.put("m", {}, revision="1")
+            while engine.info()["models"][0]["reason"]:
+                await engine.predict(call())
+                await asyncio.sleep(0.05)
+
+    run(main())
+
+
+def test_that_there_is_no_room_for_changed_files_beside_the_former_is_told(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        behaviour = {"mib": 150}  # more than is guessed before the first time
+        rules = {"memory_bytes": 500 << 20, "pins": ("a", "b"), "threads": 1}
+        library = Shelf(a=behaviour, b=behaviour)
+        async with running(library, **rules) as engine:
+            library.put("a", behaviour, revision="2")
+            until = time.monotonic() + 10
+            while not (told := engine.info()["models"][0]["reason"]) and time.monotonic() < until:
+                assert (await engine.predict(call("a"))).revision == "1"
+                await asyncio.sleep(0.05)
+            assert "no room for the model 'a' beside those that are preloaded" in told
+            assert len([line for line in caplog.messages if told in line]) == 1
+
+    run(main())
+
+
 def test_a_model_that_makes_room_for_another_as_soon_as_it_is_there_answers_those_who_waited_for_it(run: Run) -> None:
     """They were told that it was being put away."""
 

@@ -434,7 +434,7 @@ class Engine:
         return {
             "name": resident.card.name,
             "state": resident.state,
-            "reason": resident.reason.message if resident.reason else None,
+            "reason": resident.reason.message if resident.reason else self._residency.refusal(resident.card.name),
             "task": resident.card.task,
             "revision": resident.card.revision,
             "memory_bytes": resident.memory_bytes,

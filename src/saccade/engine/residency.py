@@ -79,6 +79,8 @@ class Residency:
         self._needs: dict[str, int] = {}
         self._took: dict[str, float] = {}
         self._reload_from: dict[str, float] = {}
+        self._refused: dict[str, tuple[str, str]] = {}
+        """Of which revision, and why, changed files of a model in memory cannot take over."""
         self._order = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], Resident] = {}
         self._closed: Error | None = None
@@ -108,6 +110,10 @@ class Residency:
         resident = self.residents.get(card.name)
         return resident is not None and resident.state == "warm" and resident.card.revision == card.revision
 
+    def refusal(self, name: str) -> str | None:
+        """Why the changed files of a model in memory have not taken over."""
+        return self._refused[name][1] if name in self._refused else None
+
     def failures(self) -> list[dict[str, str]]:
         """The models that failed and are not in memory: which, of which revision, and why."""
         return [
@@ -122,7 +128,9 @@ class Residency:
         if resident is None or resident.state != "warm":
             return None
         changed = resident.stale or resident.card.revision != card.revision
-        if changed and card.name not in self._loading and self._may_reload(card):
+        if not changed:
+            self._refused.pop(card.name, None)
+        elif card.name not in self._loading and self._may_reload(card):
             self._begin(card)
         return resident
 
@@ -182,6 +190,7 @@ class Residency:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         self.forgive(name)
+        self._refused.pop(name, None)
         resident = self.residents.pop(name, None)
         if resident is None:
             return task is not None
@@ -242,8 +251,17 @@ class Residency:
             del self._loading[card.name]
             self._abandoned.discard(card.name)
         error = None if task.cancelled() else task.exception()
+        if isinstance(error, Error) and not isinstance(error, Stopped) and card.name in self.residents:
+            self._refuse(card, error)
         if isinstance(error, Error) and not isinstance(error, Overloaded | Stopped):
             self._failed[card.name] = (card.revision, time.monotonic(), anew(error))
+
+    def _refuse(self, card: Card, error: Error) -> None:
+        """Notes why changed files do not take over; once, however often they are tried."""
+        found = (card.revision, error.message)
+        if self._refused.get(card.name) != found:
+            self._refused[card.name] = found
+            log.warning("the model '%s' stays what it was, for its new files cannot be used: %s", card.name, error)
 
     async def _load(self, card: Card) -> Resident:
         """Makes room and opens the model; a resident of an older revision serves until then."""
@@ -276,6 +294,7 @@ class Residency:
                     ) from None
                 raise
         self.loads += 1
+        self._refused.pop(card.name, None)
         self._needs[card.name] = resident.memory_bytes
         self._took[card.name] = resident.load_s
         old = self.residents.get(card.name)

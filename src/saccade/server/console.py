@@ -218,6 +218,8 @@ class Console:
         state = self._app.engine.state(thing.name) if fetched else "cold"
         # Of a model that failed, its files may have changed since.
         reason = known["reason"] if state == "failed" and known.get("revision") == thing.revision else None
+        if state == "warm" and known.get("reason"):
+            reason = f"Its new files are not used: {known['reason']}"
         return {
             "name": thing.name,
             "task": thing.task,
