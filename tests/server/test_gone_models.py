@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 from server_fakes import EchoEngine, client
 from tests.server.simulated_house import PICTURE, Devices
 
+from saccade.card import Card
 from saccade.endpoints.endpoint import Plan, Record
 from saccade.library import Library
 from saccade.server import wiring
@@ -101,3 +103,55 @@ def test_an_endpoint_whose_model_is_gone_goes_on_from_memory_and_has_failed_once
         await app.close()
 
     asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_an_endpoint_whose_models_files_were_replaced_while_it_slept_reads_them_as_what_they_are(
+    tmp_path: Path,
+) -> None:
+    """The new weights were read by the former model's labels, until the endpoint was started anew."""
+    devices = Devices(cars={"ms": 1})
+
+    async def play() -> None:
+        app = built(tmp_path, devices)
+        assert app.fleet is not None
+        async with client(app) as http:
+
+            async def predicted() -> str:
+                answer = await http.post("/endpoints/people/", files={"file": ("a.ppm", PICTURE)})
+                return str(answer.json()["images"][0]["results"][0]["name"])
+
+            await app.fleet.create("people", Plan(model="cars", idle_stop_s=1))
+            while app.fleet.record("people").state != "ready":
+                await asyncio.sleep(0.02)
+            assert await predicted() == "cars"
+            while app.fleet.replicas("people"):
+                await asyncio.sleep(0.05)
+            devices._cards["cars"] = replace(devices._cards["cars"], labels={0: "lorries"}, revision="2")
+            assert await predicted() == "lorries"
+            devices._cards["cars"] = replace(devices._cards["cars"], labels={0: "vans"}, revision="3")
+            while await predicted() != "vans":
+                await asyncio.sleep(0.05)
+        await app.close()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_an_endpoint_makes_of_a_checkpoint_what_the_shared_api_makes_of_it(tmp_path: Path) -> None:
+    """It ran it in torch for good."""
+
+    class Converting(Devices):
+        def ready(self, card: Card) -> Card:
+            return replace(card, labels={0: "converted"})
+
+    async def play() -> Any:
+        app = built(tmp_path, Converting(cars={"ms": 1}))
+        assert app.fleet is not None
+        async with client(app) as http:
+            await app.fleet.create("people", Plan(model="cars"))
+            while app.fleet.record("people").state != "ready":
+                await asyncio.sleep(0.02)
+            answer = await http.post("/endpoints/people/", files={"file": ("a.ppm", PICTURE)})
+        await app.close()
+        return answer.json()["images"][0]["results"][0]["name"]
+
+    assert asyncio.run(asyncio.wait_for(play(), 30)) == "converted"

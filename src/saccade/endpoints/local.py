@@ -49,7 +49,8 @@ class LocalEndpoint:
 
     @property
     def revision(self) -> str:
-        return self._card.revision if self._card else ""
+        known = self._card.revision if self._card else ""
+        return str((self._row() or {}).get("revision", known))
 
     @property
     def card(self) -> Card | None:

@@ -225,7 +225,7 @@ async def dedicated(settings: Settings, shelf: Shelf, record: Record) -> House:
     fleet = Fleet(
         One(msgspec.structs.replace(record, plan=plan, state="ready")),
         Resolving(library),
-        lambda one: placed(one, settings, None),
+        lambda one: placed(one, settings, library, None),
     )
     app.fleet = fleet
     await fleet.open()
@@ -406,7 +406,7 @@ class ClusterFleet(Fleet):
     ) -> None:
         def made(record: Record) -> Endpoint:
             if record.plan.region:
-                return placed(record, settings, regions)
+                return placed(record, settings, library, regions)
             return ray.RayEndpoint(
                 record,
                 lambda one: functools.partial(dedicated, settings, shelf, one),

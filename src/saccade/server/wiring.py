@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
 from saccade.engine.fork_server import ForkServer
 from saccade.engine.rules import Rules
-from saccade.errors import BadSettings
+from saccade.errors import BadSettings, Error
 from saccade.media import Limits
 from saccade.server.access import Gate, is_loopback
 from saccade.server.app import App, Fetch, installed
@@ -63,7 +64,7 @@ def build(
         app.fleet = Fleet(
             records,
             Resolving(library),
-            lambda record: placed(record, settings, app.regions, forks),
+            lambda record: placed(record, settings, library, app.regions, forks),
             Drawer(Path(settings.home) / "figures"),
         )
         app.dedicated = Dedicated(app, app.fleet, furnish)
@@ -91,14 +92,16 @@ def furnish(app: App) -> None:
     app.house_methods = pages.methods
 
 
-def placed(record: Record, settings: Settings, regions: Regions | None, forks: ForkServer | None = None) -> Endpoint:
+def placed(
+    record: Record, settings: Settings, library: Library, regions: Regions | None, forks: ForkServer | None = None
+) -> Endpoint:
     """An endpoint where its plan wants it; ``forks`` makes its workers' processes, too.
 
     Raises:
         BadSettings: its region is not in the settings any more.
     """
     if not record.plan.region:
-        return endpoint(settings, forks)
+        return endpoint(settings, library, forks)
     if regions is None:
         raise BadSettings(f"The region '{record.plan.region}' of the endpoint '{record.name}' is not in saccade.toml.")
     from saccade.server.elsewhere import RegionEndpoint
@@ -120,12 +123,12 @@ def open_regions(settings: Settings) -> Regions | None:
     return Regions(settings.regions)
 
 
-def endpoint(settings: Settings, forks: ForkServer | None = None) -> LocalEndpoint:
+def endpoint(settings: Settings, library: Library, forks: ForkServer | None = None) -> LocalEndpoint:
     """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
 
     def engine(card: Card, plan: Plan) -> EndpointEngine:
         return LocalEngine(
-            Pinned(card),
+            Pinned(card, library),
             msgspec.structs.replace(
                 rules_of(settings),
                 pins=(),
@@ -244,11 +247,19 @@ class Resolving:
 
 
 class Pinned:
-    """A library of one model, for the engine of a dedicated endpoint."""
+    """A library of one model, for the engine of a dedicated endpoint: as it is, or as it was when it was last here."""
 
-    def __init__(self, card: Card) -> None:
+    def __init__(self, card: Card, library: Library) -> None:
         self._card = card
+        self._library = library
 
     def card(self, ref: str) -> Card:
-        """The one, whatever it is asked by."""
+        """The one, whatever it is asked by; also when its files are gone, as long as it is in memory."""
+        with contextlib.suppress(Error):
+            self._card = self._library.card(self._card.name)
         return self._card
+
+    def ready(self, card: Card) -> Card:
+        """The Card whose files can be opened at once, as the library makes it."""
+        made: Callable[[Card], Card] | None = getattr(self._library, "ready", None)
+        return card if made is None else made(card)
