@@ -1151,3 +1151,34 @@ def test_a_server_that_is_refused_for_want_of_a_key_says_how_to_make_one_where_i
     monkeypatch.setenv("SACCADE_HOME", elsewhere)
     assert "'saccade keys create NAME', or start" in told(home=elsewhere)
     assert "SACCADE_DATABASE_URL as here, or start" in told(database_url=f"sqlite:///{tmp_path}/keys.db")
+
+
+def test_a_failed_call_whose_caller_leaves_while_it_is_given_back_is_given_back(
+    store: Database, keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stayed taken, and was in no usage either."""
+    monkeypatch.setattr(gate, "AGAIN_S", 0.1)
+    key, secret = keys.create("x", quota_calls=5)
+    app = made(store)
+
+    async def play() -> None:
+        async with client(app) as http:
+            call = asyncio.create_task(http.post("/first/one", content=b"fail late", headers={"x-api-key": secret}))
+            await asyncio.sleep(0.3)  # it was taken, and has not failed yet
+            assert SqlWindows(store).look(key.id, 3600).used == 1
+            backup = sqlite3.connect(tmp_path / database.FILE, isolation_level=None)
+            backup.execute("BEGIN IMMEDIATE")
+            blocking = asyncio.create_task(app.gate.written(lambda: time.sleep(0.6)))  # type: ignore[attr-defined]
+            await asyncio.sleep(0.5)
+            call.cancel()
+            await asyncio.wait({call})
+            backup.close()
+            await blocking
+            await asyncio.sleep(0.5)
+        await app.close()
+
+    asyncio.run(play())
+    kept = Database("", str(tmp_path))
+    assert SqlWindows(kept).look(key.id, 3600).used == 0
+    with kept.read() as connection:
+        assert connection.execute(sql.select(database.usage.c.calls, database.usage.c.errors)).all() == [(0, 1)]

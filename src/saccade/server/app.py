@@ -449,8 +449,10 @@ class App:
         return outgoing
 
     async def _failed(self, exchange: Exchange, ticket: Ticket) -> None:
-        exchange.standing = (await self.gate.give_back(ticket)).standing
-        self.gate.count(ticket, ())
+        try:
+            exchange.standing = (await self.gate.give_back(ticket)).standing
+        finally:  # its caller may leave just now
+            self.gate.count(ticket, ())
 
     async def _run_or_pass(
         self, exchange: Exchange, dialect: Dialect, ask: Ask, calls: Sequence[Call], incoming: Incoming, deadline: float

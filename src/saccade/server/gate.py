@@ -90,10 +90,12 @@ class Counting:
             window = ticket.window or ticket.caller.id
             try:
                 ticket.standing = await self.written(lambda: self._given_back(window, token, before))
-            except Unreachable:
+            except BaseException as error:  # or its caller leaves just now
                 self._owed.append((window, token))
                 if self._paying is None:
                     self._paying = asyncio.ensure_future(self._pay_later())
+                if not isinstance(error, Unreachable):
+                    raise
         return ticket
 
     async def standing_of(self, window: str, limit: int, window_s: int) -> Standing:
