@@ -455,3 +455,24 @@ def test_shared_calls_that_are_refused_here_are_answered_by_the_region(tmp_path:
             answers = list(pool.map(lambda i: shared_call(near, key, "slow", i).status_code, range(8)))
         assert answers.count(200) >= 4
         assert said(far, "POST /models/slow 200")
+
+
+def test_a_caller_who_leaves_an_endpoint_in_a_region_leaves_it_there_too(tmp_path: Path) -> None:
+    """The region went on with what nobody waited for any more, a video to its end."""
+    with pair(tmp_path) as (near, far, key):
+        asked(near, key, "POST", "/v1/endpoints", {"name": "slow", "model": "patient", "region": "far"})
+        assert settled(near, key, "slow")["state"] == "ready"
+        begun = time.monotonic()
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(
+                f"{near.url}/endpoints/slow/",
+                headers={"x-api-key": key},
+                files={"file": ("a.ppm", PICTURE)},
+                timeout=1,
+                trust_env=False,
+            )
+        assert said(far, "error=Departed")
+        assert said(near, "error=Departed")
+        assert time.monotonic() - begun < 4, "the model takes five seconds"
+        (row,) = asked(near, key, "GET", "/v1/usage")["days"]
+        assert (row["calls"], row["errors"]) == (1, 0)

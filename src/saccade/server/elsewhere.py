@@ -375,6 +375,7 @@ class Passing:
             body = Body(receive, head.headers, self._app.shelf, self._app.settings.max_body_bytes, watch)
             # All of it before a connection to the region is taken, of which there are few for all callers.
             content = await body.packed(self._app.settings.body_timeout_s)
+            watch.start()
             ticket = None
             if head.method == "POST":
                 images = await self._images(head, await body.opened(content))
@@ -384,6 +385,10 @@ class Passing:
             except Exception:
                 if ticket is not None:
                     self._app.gate.count(await self._app.gate.give_back(ticket), ())
+                raise
+            except asyncio.CancelledError:
+                if ticket is not None:  # as on the shared URL: an abandoned call is not given back
+                    self._app.gate.count(ticket, (UNSEEN,))
                 raise
             if ticket is not None:
                 if status >= 400:
@@ -396,6 +401,10 @@ class Passing:
             extra.append((b"x-request-id", head.request_id.encode("latin-1")))
             await answering.send_answer(send, outgoing, extra)
         except Departed:
+            status, error_name = 499, "Departed"
+        except asyncio.CancelledError:
+            if not watch.left:
+                raise
             status, error_name = 499, "Departed"
         finally:
             watch.stop()
