@@ -183,8 +183,11 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 NO_THREAD = ("can't start new thread", "Resource temporarily unavailable")
 """In the words of Python, and of libraries that know only RuntimeErrors."""
 
-NO_MEMORY = ("std::bad_alloc", "Failed to allocate", "can't alloc", "failed to map segment")
-"""In the words of OpenVINO, and of the system that loads its libraries."""
+NO_MEMORY = (
+    *("std::bad_alloc", "bad allocation", "Failed to allocate", "can't alloc", "failed to map segment"),
+    "out of memory",
+)
+"""In the words of OpenVINO, ONNX Runtime and CUDA, and of the system that loads their libraries."""
 
 NO_FOLDER = "No usable temporary directory"
 """In the words of Python's tempfile."""

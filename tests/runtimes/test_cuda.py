@@ -8,11 +8,21 @@ from types import ModuleType
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 import pytest
+from msgspec.structs import replace
 from onnx import TensorProto, helper, save
 
 from saccade.card import Card, Pixels
-from saccade.errors import RunFailed
-from saccade.runtimes.onnxruntime import TYPES, CudaSession, Input, OnnxSession, _providers, eye_of, normalised
+from saccade.errors import Overloaded, RunFailed
+from saccade.runtimes.onnxruntime import (
+    RUNTIME,
+    TYPES,
+    CudaSession,
+    Input,
+    OnnxSession,
+    _providers,
+    eye_of,
+    normalised,
+)
 from saccade.runtimes.session import Compute
 
 CARD = Card(name="toy", task="classify", family="none", runtime="onnxruntime")
@@ -62,3 +72,42 @@ def test_a_closed_session_says_so(tmp_path: Path) -> None:
     session.close()
     with pytest.raises(RunFailed, match="closed"):
         session.run({"": np.zeros((1, 5, 7, 3), np.uint8)})
+
+
+NO_MEMORY = (
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal() "
+    "Failed to allocate memory for requested buffer of size 8388608",
+    "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; hostname=x ; expr=cudaMalloc(&p, size);",
+    "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Exception during initialization: bad allocation",
+)
+
+
+@pytest.mark.parametrize("words", NO_MEMORY)
+def test_a_model_for_which_there_is_no_memory_now_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """It was, and so it was not tried again for half a minute."""
+
+    class Full:
+        def __init__(self, *given: object, **named: object) -> None:
+            raise Exception(words)
+
+    (tmp_path / "toy.onnx").write_bytes(b"whole")
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Full)
+    card = replace(CARD, files=(str(tmp_path / "toy.onnx"),))
+    with pytest.raises(Overloaded, match="no more memory"):
+        RUNTIME(card, {}, Compute(threads=1, streams=1))
+
+
+@pytest.mark.parametrize("words", NO_MEMORY)
+def test_a_run_for_which_there_is_no_memory_now_may_succeed_later(words: str) -> None:
+    opened = OnnxSession(Nothing(), "toy", {}, None)
+    assert isinstance(opened.failed(Exception(words), {}), Overloaded)
+    assert isinstance(opened.failed(Exception("Invalid rank"), {}), RunFailed)
+
+
+class Nothing:
+    """A session without outputs."""
+
+    def get_outputs(self) -> list[object]:
+        return []

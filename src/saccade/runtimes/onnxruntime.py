@@ -24,7 +24,15 @@ from numpy.typing import NDArray
 
 from saccade.card import MASK, Card, Pixels
 from saccade.discover import nvidia_driver
-from saccade.errors import BadSettings, CorruptFiles, MissingExtra, RunFailed, UnsupportedModel
+from saccade.errors import (
+    BadSettings,
+    CorruptFiles,
+    MissingExtra,
+    Overloaded,
+    RunFailed,
+    UnsupportedModel,
+    short_of,
+)
 from saccade.ops.grids import Grids
 from saccade.runtimes.graph_files import together, unread
 from saccade.runtimes.session import Compute, Session, cut_off, filled_up, masked, suited
@@ -66,9 +74,9 @@ def RUNTIME(card: Card, pixels: Mapping[str, Pixels], compute: Compute, grids: G
                 str(whole), sess_options=_options(library, compute), providers=_providers(library, compute, card)
             )
     except OSError as error:
-        raise unread(card, error) from None
+        raise short_of(error) or unread(card, error) from None
     except Exception as error:
-        raise _told(error, card) from None
+        raise _shortage(error) or _told(error, card) from None
     if compute.device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise BadSettings(
             "The device 'cuda' was asked for and there is a driver, but no card is free or CUDA's libraries cannot be "
@@ -155,8 +163,10 @@ class OnnxSession:
                 raise RunFailed(f"The model '{self.name}' needs an input '{name}', which was not given.")
         return feeds
 
-    def failed(self, error: Exception, feeds: Mapping[str, NDArray[Any]]) -> RunFailed:
+    def failed(self, error: Exception, feeds: Mapping[str, NDArray[Any]]) -> Overloaded | RunFailed:
         """What is told when the graph fails."""
+        if (shortage := _shortage(error)) is not None:
+            return shortage
         shapes = ", ".join(str(feed.shape) for feed in feeds.values())
         return RunFailed(f"The model '{self.name}' failed on an input of shape {shapes} ({type(error).__name__}).")
 
@@ -333,6 +343,11 @@ def _image_input(inputs: Mapping[str, Input]) -> Input | None:
         return next(iter(inputs.values()))
     pictures = [given for given in inputs.values() if len(given.shape) == 4]
     return pictures[0] if len(pictures) == 1 else None
+
+
+def _shortage(error: Exception) -> Overloaded | None:
+    """What is told where the system or the card has no more memory: the library's errors are of kinds of its own."""
+    return short_of(error) or short_of(RuntimeError(str(error)))
 
 
 def _told(error: Exception, card: Card) -> CorruptFiles | UnsupportedModel:
