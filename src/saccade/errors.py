@@ -18,7 +18,8 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 
 class Error(Exception):
@@ -30,6 +31,10 @@ class Error(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled whole, also where the class asks for more than a message: errors cross between machines."""
+        return _made, (type(self), self.args, self.__dict__)
 
 
 class CallError(Error):
@@ -229,8 +234,12 @@ def anew(error: E) -> E:
     What is kept, to be raised again for whoever asks next, is raised anew: an error gathers the frames of each one to
     whom it is raised, with all that they hold.
     """
-    fresh = type(error).__new__(type(error), *error.args)
-    fresh.__dict__.update(error.__dict__)
+    return _made(type(error), error.args, error.__dict__)
+
+
+def _made(kind: type[E], args: tuple[Any, ...], fields: Mapping[str, Any]) -> E:
+    fresh = kind.__new__(kind, *args)
+    fresh.__dict__.update(fields)
     return fresh
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from typing import Any
 
 import msgspec
@@ -118,6 +119,20 @@ def test_every_error_of_the_tree_crosses_with_its_message(kind: type[errors.Erro
     assert back.message == str(back) == "what happened"
     if isinstance(back, errors.Busy | errors.QuotaSpent):
         assert back.retry_after_s == 3.0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.MissingExtra("This", extra="hub"),
+        errors.QuotaSpent("Enough.", limit=1, retry_after_s=2.0, reset_epoch_s=3.0),
+        errors.StillLoading("Soon.", retry_after_s=4.0),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_is_pickled_whole(error: errors.Error) -> None:
+    back = pickle.loads(pickle.dumps(error))
+    assert (type(back), vars(back), back.args) == (type(error), vars(error), error.args)
 
 
 def test_a_missing_extra_still_names_it() -> None:
