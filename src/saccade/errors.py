@@ -4,7 +4,7 @@ Error
 ├ CallError     the caller can mend it          BadInput (UnknownFormat) · BadOptions (UnknownKey) · UnknownModel ·
 │                                               WrongTask · TooLarge
 ├ AccessError   who, or how much                NoKey · Forbidden · QuotaSpent
-├ Busy          the same call may succeed later Overloaded · StillLoading · Stopped (Changed) ·
+├ Busy          the same call may succeed later Overloaded (OutOfMemory) · StillLoading · Stopped (Changed) ·
 │                                               DeadlinePassed · Unreachable
 ├ ModelError    the model or its files          CorruptFiles · UnsupportedModel · RunFailed
 └ SetupError    this installation               MissingExtra · BadSettings
@@ -122,6 +122,10 @@ class Overloaded(Busy):
     """The queue is full."""
 
 
+class OutOfMemory(Overloaded):
+    """The system, or a graphics card, has no more memory now."""
+
+
 class StillLoading(Busy):
     """The model is being opened; ``retry_after_s`` is the estimate."""
 
@@ -219,7 +223,7 @@ def short_of(error: BaseException) -> Overloaded | None:
         what = SHORT[errno.ENOMEM]
     if what is None:
         return None
-    return Overloaded(
+    return (OutOfMemory if what == SHORT[errno.ENOMEM] else Overloaded)(
         f"The system gives the server no more {what} now. Try again later; its operator may raise the limit.",
         retry_after_s=5,
     )

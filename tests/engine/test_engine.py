@@ -1168,3 +1168,40 @@ def test_a_model_that_makes_room_for_another_as_soon_as_it_is_there_answers_thos
             assert [answer.model for answer in answers] == ["a", "b"]
 
     run(main())
+
+
+def test_a_model_that_finds_no_memory_on_the_card_has_the_one_leave_that_was_used_longest_ago(run: Run) -> None:
+    """Its callers were refused for as long as the others stayed."""
+
+    async def main() -> None:
+        library = Shelf(a={"card_mib": 400}, b={"card_mib": 400}, c={"card_mib": 500}, d={"card_mib": 900})
+        async with running(library, isolate=False, min_residency_s=0) as engine:
+            for name in "abac":
+                assert (await engine.predict(call(name))).model == name
+            assert [engine.state(name) for name in "abc"] == ["warm", "cold", "warm"]
+            assert (await engine.predict(call("d"))).model == "d"
+            assert [engine.state(name) for name in "acd"] == ["cold", "cold", "warm"]
+            assert engine.info()["evictions"] == 3
+        async with running(library, isolate=False) as engine:
+            await engine.predict(call("a"))
+            with pytest.raises(Overloaded, match="card has no more memory"):
+                await engine.predict(call("d"))
+            assert [engine.state(name) for name in "ad"] == ["warm", "cold"]
+
+    run(main())
+
+
+def test_no_model_leaves_twice_for_one_that_is_too_large_for_the_card(run: Run) -> None:
+    async def main() -> None:
+        library = Shelf(a={"card_mib": 400}, huge={"card_mib": 1200})
+        async with running(library, isolate=False, min_residency_s=0) as engine:
+            for state in ("cold", "warm", "warm"):
+                await engine.predict(call("a"))
+                with pytest.raises(Overloaded, match="card has no more memory"):
+                    await engine.predict(call("huge"))
+                assert engine.state("a") == state
+            library.put("huge", {"card_mib": 700}, revision="2")
+            await asyncio.sleep(1.1)
+            assert (await engine.predict(call("huge"))).revision == "2"
+
+    run(main())

@@ -36,7 +36,7 @@ from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.errors import Overloaded, RunFailed, TooLarge
+from saccade.errors import OutOfMemory, Overloaded, RunFailed, TooLarge
 from saccade.results import Labels
 from saccade.runtimes.session import Compute
 
@@ -814,6 +814,16 @@ def test_what_a_graph_says_of_an_image_is_told_to_who_sent_it() -> None:
         batcher.run({"": np.ones((1, 1))}, lambda: True)
     with pytest.raises(RunFailed, match=r"^The model failed on this image \(ValueError\)\.$"):
         batcher.run({"": np.zeros((1, 1))}, lambda: True)
+    batcher.close()
+
+
+def test_an_image_for_which_there_is_no_memory_now_may_be_sent_again() -> None:
+    def run(tensors: Any) -> list[Any]:
+        raise MemoryError
+
+    batcher = Batcher(run, 4)
+    with pytest.raises(OutOfMemory, match="no more memory"):
+        batcher.run({"": np.ones((1, 1))}, lambda: True)
     batcher.close()
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.errors import Error, RunFailed
+from saccade.errors import Error, RunFailed, short_of
 
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Run: TypeAlias = Callable[[Tensors], list[NDArray[Any]]]
@@ -118,7 +118,8 @@ class Batcher:
             except Error as error:
                 entry.error = error.with_traceback(None)  # which knows the entry
             except Exception as error:
-                entry.error = RunFailed(f"The model failed on this image ({type(error).__name__}).")
+                failed = RunFailed(f"The model failed on this image ({type(error).__name__}).")
+                entry.error = short_of(error) or failed
             entry.done.set()
 
     def _together(self, batch: Sequence[Entry]) -> bool:

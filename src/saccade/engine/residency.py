@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from saccade.card import Card
@@ -15,7 +15,7 @@ from saccade.engine.files import Files, seen
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
-from saccade.errors import Changed, Error, Overloaded, StillLoading, Stopped, anew
+from saccade.errors import Changed, Error, OutOfMemory, Overloaded, StillLoading, Stopped, anew
 
 log = logging.getLogger("saccade.engine")
 
@@ -79,6 +79,8 @@ class Residency:
         self._needs: dict[str, int] = {}
         self._took: dict[str, float] = {}
         self._reload_from: dict[str, float] = {}
+        self._too_large: dict[str, str] = {}
+        """Models, by revision, that found too little memory also when all had left that may: nobody leaves for them."""
         self._refused: dict[str, tuple[str, str]] = {}
         """Of which revision, and why, changed files of a model in memory cannot take over."""
         self._order = asyncio.Lock()
@@ -274,27 +276,10 @@ class Residency:
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
             await self._make_room(card, replicas)
-            resident = Resident(
-                card,
-                self._rules,
-                lambda card, on_reply, on_lost: self._connect(card, on_reply, on_lost, resident.files),
-                self._room,
-                replicas,
-            )
-            try:
-                async with asyncio.timeout(self._rules.load_timeout_s):
-                    await self._open(resident, asked)
-            except BaseException as error:
-                # It may be open, and nobody else knows of it yet.
-                await asyncio.shield(self._retire(resident))
-                if isinstance(error, TimeoutError):
-                    raise StillLoading(
-                        f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.",
-                        retry_after_s=60,
-                    ) from None
-                raise
+            resident = await self._opened_beside(card, asked, replicas)
         self.loads += 1
         self._refused.pop(card.name, None)
+        self._too_large.pop(card.name, None)
         self._needs[card.name] = resident.memory_bytes
         self._took[card.name] = resident.load_s
         old = self.residents.get(card.name)
@@ -302,6 +287,42 @@ class Residency:
         if old is not None:
             self._retire(old)
         log.info("model '%s' is ready: %.1f s, %d MiB", card.name, resident.load_s, resident.memory_bytes >> 20)
+        return resident
+
+    async def _opened_beside(self, card: Card, asked: Card, replicas: int) -> Resident:
+        """The model, opened; where it finds too little memory all the same (a card's is not measured), others leave."""
+        while True:
+            try:
+                return await self._opened_once(card, asked, replicas)
+            except OutOfMemory:
+                free = self._free_beside(card.name)
+                if not free and self.pins.issuperset(name for name in self.residents if name != card.name):
+                    self._too_large[card.name] = card.revision
+                if not free or self._too_large.get(card.name) == card.revision:
+                    raise
+            self._check_wanted(card.name)
+            await self._evict(free, card.name)
+
+    async def _opened_once(self, card: Card, asked: Card, replicas: int) -> Resident:
+        resident = Resident(
+            card,
+            self._rules,
+            lambda card, on_reply, on_lost: self._connect(card, on_reply, on_lost, resident.files),
+            self._room,
+            replicas,
+        )
+        try:
+            async with asyncio.timeout(self._rules.load_timeout_s):
+                await self._open(resident, asked)
+        except BaseException as error:
+            # It may be open, and nobody else knows of it yet.
+            await asyncio.shield(self._retire(resident))
+            if isinstance(error, TimeoutError):
+                raise StillLoading(
+                    f"The model '{card.name}' was not loaded within {self._rules.load_timeout_s:g} s.",
+                    retry_after_s=60,
+                ) from None
+            raise
         return resident
 
     def _others_wait(self) -> bool:
@@ -342,9 +363,9 @@ class Residency:
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
         while self._lacks(need):
             self._check_wanted(card.name)  # nothing leaves for it
-            others = [resident for name, resident in self.residents.items() if name != card.name]
-            free = [resident for resident in others if not self._must_stay(resident)]
+            free = self._free_beside(card.name)
             if not free:
+                others = [resident for name, resident in self.residents.items() if name != card.name]
                 if not others and not self._retiring:
                     return  # one that is larger than the budget is opened alone
                 why = "now: other models are in use."
@@ -357,14 +378,23 @@ class Residency:
                     f"There is no room for the model '{card.name}' {why}",
                     retry_after_s=self._next_leave_s(others),
                 )
-            victim = min(free, key=lambda resident: (resident.busy, resident.last_used))
-            self.evictions += 1
-            log.info("model '%s' makes room for '%s'", victim.card.name, card.name)
-            del self.residents[victim.card.name]
-            # More than when it was loaded: some of what makes it faster came later.
-            self._needs[victim.card.name] = victim.memory_bytes
-            # Others may be waiting for their turn who need no room.
-            await asyncio.wait({self._retire(victim)}, timeout=LEAVE_S)
+            await self._evict(free, card.name)
+
+    def _free_beside(self, name: str) -> list[Resident]:
+        """The other models that may leave."""
+        others = (resident for other, resident in self.residents.items() if other != name)
+        return [resident for resident in others if not self._must_stay(resident)]
+
+    async def _evict(self, free: Sequence[Resident], name: str) -> None:
+        """Puts away the one of these that was used longest ago."""
+        victim = min(free, key=lambda resident: (resident.busy, resident.last_used))
+        self.evictions += 1
+        log.info("model '%s' makes room for '%s'", victim.card.name, name)
+        del self.residents[victim.card.name]
+        # More than when it was loaded: some of what makes it faster came later.
+        self._needs[victim.card.name] = victim.memory_bytes
+        # Others may be waiting for their turn who need no room.
+        await asyncio.wait({self._retire(victim)}, timeout=LEAVE_S)
 
     def _lacks(self, need: int) -> bool:
         return self.used_bytes + self._beside() + need > self.budget_bytes

@@ -2,8 +2,9 @@
 
 A Card with the family and the runtime "simulated" needs no files. What it does is in ``card.config["simulated"]``:
 ``ms`` is how long one run takes (``per_image_ms`` more for every image of a batch beyond the first), ``parallel`` how
-many runs the device does at one time, ``load_ms`` how long opening takes, ``mib`` how much memory it holds. What goes
-wrong is there, too: ``crash_after``, ``abort_after``, ``hang_after`` and ``blind_after`` count runs.
+many runs the device does at one time, ``load_ms`` how long opening takes, ``mib`` how much memory it holds,
+``card_mib`` how much of a card's, which those of one process share. What goes wrong is there, too: ``crash_after``,
+``abort_after``, ``hang_after`` and ``blind_after`` count runs.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.card import Card, Pixels
-from saccade.errors import CorruptFiles, RunFailed
+from saccade.errors import CorruptFiles, OutOfMemory, RunFailed
 from saccade.ops.grids import Grids
 from saccade.runtimes.session import Compute
 
 LAST_WORDS = b"simulated(): damaged heap in /home/somebody\n"
 """What an allocator would say before it ends the process."""
+
+CARD_MIB = 1000
+
+_on_the_card: list[SimulatedSession] = []
 
 
 class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True):
     parallel: int = 0
     load_ms: float = 0.0
     mib: int = 0
+    card_mib: int = 0
     batchable: bool = True
     crash_on_load: bool = False
     corrupt: bool = False
@@ -65,6 +71,9 @@ class SimulatedSession:
             os.kill(os.getpid(), signal.SIGKILL)
         if behaviour.corrupt:
             raise CorruptFiles("The simulated model is made to be corrupt.")
+        if behaviour.card_mib + sum(one._behaviour.card_mib for one in _on_the_card) > CARD_MIB:
+            raise OutOfMemory("The simulated card has no more memory.")
+        _on_the_card.append(self)
         time.sleep(behaviour.load_ms / 1e3)
 
     def run(self, tensors: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
@@ -84,6 +93,7 @@ class SimulatedSession:
     def close(self) -> None:
         """See the contract."""
         self._ballast = None
+        _on_the_card.remove(self)
 
     def _take_time(self, count: int) -> None:
         with self._lock:
