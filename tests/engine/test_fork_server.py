@@ -24,7 +24,7 @@ from saccade.call import Call
 from saccade.engine import Engine, Rules, fork_server
 from saccade.engine.fork_server import ForkServer, Parent
 from saccade.engine.fork_server_process import NUMBER
-from saccade.engine.fresh import Fresh
+from saccade.engine.fresh import Fresh, started
 from saccade.engine.murmur import Murmur
 from saccade.engine.residency import GUESS_BYTES
 from saccade.errors import RunFailed
@@ -557,5 +557,24 @@ def test_who_waits_for_the_first_process_is_not_forgotten_when_it_is_given_up(ru
         order = asyncio.create_task(forks.worker())
         await forks.close()
         await (await asyncio.wait_for(order, 5)).end()
+
+    run(main())
+
+
+def test_who_gives_up_waiting_for_the_end_of_a_worker_leaves_nothing(run: Run) -> None:
+    """As when a model is put away twice while it is loaded: a dead worker and a descriptor stayed for good."""
+
+    async def main() -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        fresh = await started()
+        ending = asyncio.create_task(fresh.end())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        ending.cancel()
+        await asyncio.wait({ending})
+        until = time.monotonic() + 10
+        while (psutil.Process().children() or len(os.listdir("/proc/self/fd")) > before) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        assert psutil.Process().children() == []
 
     run(main())

@@ -20,6 +20,8 @@ BIRTH_S = 60.0
 PATIENCE_S = 5.0
 """How long a process may take to end after its socket has."""
 
+_burials: set[asyncio.Task[None]] = set()
+
 
 class Fresh(asyncio.Protocol):
     """A worker's process that was not told yet what to open, and the way to it."""
@@ -63,10 +65,16 @@ class Fresh(asyncio.Protocol):
         self.settled.set()
 
     async def end(self) -> None:
-        """Kills it and waits for its end; it has nothing to finish."""
+        """Kills it and waits for its end; it has nothing to finish. Who waits may leave."""
         self.process.kill()
         if self._transport is not None:
             self._transport.abort()
+        burial = asyncio.create_task(self._buried())
+        _burials.add(burial)
+        burial.add_done_callback(_burials.discard)
+        await asyncio.shield(burial)
+
+    async def _buried(self) -> None:
         await ended(self.process)
         self.murmur.close()
 
