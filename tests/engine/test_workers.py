@@ -765,3 +765,22 @@ def test_a_model_whose_files_were_replaced_is_opened_anew_before_it_gets_a_furth
             assert (await engine.predict(call())).revision == revision
 
     run(main())
+
+
+def test_a_video_that_waited_for_a_worker_of_former_files_is_answered_by_the_new_ones(run: Run, tmp_path: Path) -> None:
+    film = io.BytesIO()
+    first, *others = [Image.new("L", (16, 16), 10 * number) for number in range(1, 4)]
+    first.save(film, "GIF", save_all=True, append_images=others)
+
+    async def main() -> None:
+        library = Shelf()
+        laid(library, tmp_path / "m.onnx", "1")
+        async with running(library) as engine:
+            await engine.load("m")
+            laid(library, tmp_path / "m.onnx", "2")
+            os.kill(pids(engine)[0], signal.SIGKILL)
+            video = Call(model="m", media=film.getvalue(), clip=Clip())
+            answers = [answer async for answer in engine.stream(video)]
+            assert [(round(brightness(one) / 10), one.revision) for one in answers] == [(n, "2") for n in (1, 2, 3)]
+
+    run(main())

@@ -178,16 +178,22 @@ class Engine:
         card = await self._card(call)
         deadline = self._deadline(call)
         self._enter()
+        begun = False
         try:
-            resident, entry = await self._submitted(card, call, deadline)
-            try:
-                while (item := await entry.next_frame()) is not None:
-                    if isinstance(item, Error):
-                        raise item
-                    yield item
-                    resident.grant(entry)
-            finally:
-                resident.drop(entry)
+            while True:
+                resident, entry = await self._submitted(card, call, deadline)
+                try:
+                    while isinstance(item := await entry.next_frame(), Answer):
+                        begun = True
+                        yield item
+                        resident.grant(entry)
+                finally:
+                    resident.drop(entry)
+                if item is None:
+                    return
+                if begun or not isinstance(item, Changed):
+                    raise item
+                card = await self._fitting(call)
         finally:
             self._leave()
 
