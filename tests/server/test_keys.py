@@ -1182,3 +1182,32 @@ def test_a_failed_call_whose_caller_leaves_while_it_is_given_back_is_given_back(
     assert SqlWindows(kept).look(key.id, 3600).used == 0
     with kept.read() as connection:
         assert connection.execute(sql.select(database.usage.c.calls, database.usage.c.errors)).all() == [(0, 1)]
+
+
+def test_a_caller_who_leaves_when_the_call_has_just_been_taken_has_used_nothing(store: Database, keys: Keys) -> None:
+    """Under load nearly each one who left while the call was taken had used it, and was in no usage."""
+    key, _ = keys.create("x", quota_calls=5)
+    kept = made(store).gate
+    assert isinstance(kept, KeyGate)
+    done, taking = threading.Event(), kept.windows.take
+
+    class Slow(SqlWindows):
+        def take(self, *given: Any) -> Taken:
+            taken = taking(*given)
+            done.set()
+            return taken
+
+    kept.windows = Slow(store)
+
+    async def play() -> None:
+        call = asyncio.create_task(kept.take_from(key.id, 5, 3600, Caller(id=key.id), ["one"]))
+        await asyncio.sleep(0)
+        assert done.wait(5)
+        time.sleep(0.1)  # the event loop is busy, and learns of both at one time
+        call.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await call
+        while kept.windows.look(key.id, 3600).used:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(play(), 5))

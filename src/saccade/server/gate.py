@@ -64,18 +64,25 @@ class Counting:
 
     async def take_from(self, window: str, limit: int, window_s: int, caller: Caller, models: Sequence[str]) -> Ticket:
         """See :class:`saccade.server.access.Gate`."""
-        left = threading.Event()
+        tokens: list[str] = []
+        left, deciding = False, threading.Lock()
 
         def take() -> Taken:
             taken = self.windows.take(window, limit, window_s, len(models))
-            if taken.token and left.is_set():
+            with deciding:
+                if not left:
+                    tokens.append(taken.token)
+            if left and taken.token:
                 self.windows.give_back(window, taken.token)
             return taken
 
         try:
             taken = await self.written(take)
-        except BaseException:  # nobody waits any more for what may be taken all the same
-            left.set()
+        except BaseException:  # nobody waits any more for what may be taken all the same, or was a moment ago
+            with deciding:
+                left = True
+            if any(tokens):
+                self._owe(window, tokens[0], 0.0)
             raise
         standing = _standing(taken, limit, window_s)
         if not taken.token:
@@ -91,10 +98,9 @@ class Counting:
             try:
                 ticket.standing = await self.written(lambda: self._given_back(window, token, before))
             except BaseException as error:  # or its caller leaves just now
-                self._owed.append((window, token))
-                if self._paying is None:
-                    self._paying = asyncio.ensure_future(self._pay_later())
-                if not isinstance(error, Unreachable):
+                unreachable = isinstance(error, Unreachable)
+                self._owe(window, token, AGAIN_S if unreachable else 0.0)
+                if not unreachable:
                     raise
         return ticket
 
@@ -138,9 +144,16 @@ class Counting:
         finally:
             late.cancel()
 
-    async def _pay_later(self) -> None:
+    def _owe(self, window: str, token: str, pause_s: float) -> None:
+        """What was taken is given back after a pause, and tried again until it is."""
+        self._owed.append((window, token))
+        if self._paying is None:
+            self._paying = asyncio.ensure_future(self._pay_later(pause_s))
+
+    async def _pay_later(self, pause_s: float) -> None:
         while self._owed:
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(pause_s)
+            pause_s = AGAIN_S
             with contextlib.suppress(Unreachable, RuntimeError):
                 await self._pay()
         self._paying = None
