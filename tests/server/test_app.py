@@ -1051,3 +1051,30 @@ def test_only_who_repeats_a_503_at_once_waits_for_it(program: str, slowed: bool,
     response = asked(app, "POST", "/first/one", content=b"x", headers={"user-agent": program})
     assert response.status_code == 503
     assert (time.monotonic() - begun > 0.9) is slowed
+
+
+def test_a_model_that_cannot_be_fetched_and_for_which_nobody_waits_any_more_is_no_surprise() -> None:
+    """The log had a traceback."""
+    surprises: list[Any] = []
+
+    class Slow(Shelf):
+        def card(self, ref: str, *, fetch: bool = False) -> Card:
+            if fetch:
+                time.sleep(0.3)
+            return super().card(ref, fetch=fetch)
+
+    async def play() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: surprises.append(what))
+        app = made(shelf=Slow())
+        async with client(app) as http:
+            call = asyncio.create_task(http.post("/first/nobody", content=b"x"))
+            await asyncio.sleep(0.15)
+            call.cancel()
+            await asyncio.wait({call})
+            assert app.fetching
+            while app.fetching:
+                await asyncio.sleep(0.01)
+        gc.collect()
+
+    asyncio.run(play())
+    assert surprises == []

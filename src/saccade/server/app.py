@@ -521,6 +521,8 @@ class App:
             card = self.desk.library.card
             self.fetching[ref] = asyncio.ensure_future(aside(lambda: card(ref, fetch=True)))
             self.fetching[ref].add_done_callback(lambda _: self.fetching.pop(ref, None))
+            # All who wait may have left.
+            self.fetching[ref].add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             async with asyncio.timeout(min(self.settings.load_timeout_s, patience_s)):
                 await asyncio.shield(self.fetching[ref])
