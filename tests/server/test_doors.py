@@ -172,6 +172,31 @@ def test_a_port_that_was_taken_is_tried_again_and_again() -> None:
     asyncio.run(play())
 
 
+def test_a_port_for_which_the_system_opened_no_file_is_tried_again() -> None:
+    """It was never tried again, nor any other that was closed."""
+    tries: list[int] = []
+
+    async def serves() -> None: ...
+
+    def begin(port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+        tries.append(port)
+        if len(tries) < 3:
+            raise OSError(24, "Too many open files")
+        return uvicorn.Server(uvicorn.Config("x")), asyncio.create_task(serves())
+
+    async def play() -> None:
+        doors, records = Doors(begin), [Record(id="x", name="people", plan=Plan(model="cars", port=5))]
+        await doors.match(records)
+        assert "open files" in doors.problem(5)
+        doors.keep(lambda: records, retry_s=0.01)
+        while doors.problem(5):
+            await asyncio.sleep(0.01)
+        await doors.close()
+
+    asyncio.run(asyncio.wait_for(play(), 5))
+    assert tries == [5, 5, 5]
+
+
 def test_a_port_is_neither_closed_while_its_endpoint_is_made_nor_opened_again_once_that_is_gone() -> None:
     async def play() -> None:
         def begin(port: int) -> tuple[uvicorn.Server, asyncio.Task[None]]:

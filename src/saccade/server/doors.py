@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import uvicorn
 
 from saccade.endpoints.endpoint import Record
-from saccade.errors import Error, SetupError
+from saccade.errors import Error, SetupError, short_of
 
 log = logging.getLogger("saccade.server")
 
@@ -63,10 +63,12 @@ class Doors:
             port = record.plan.port
             try:
                 self.try_port(port)
-            except Error as error:
+            except (Error, OSError) as problem:  # or the system opens no more files now
+                found = problem if isinstance(problem, Error) else short_of(problem)
+                words = found.message if found is not None else str(problem.args[-1])
                 if port not in self._problems:
-                    log.warning("the endpoint '%s' cannot be reached at its own port: %s", record.name, error.message)
-                self._problems[port] = error.message.partition(". ")[0]
+                    log.warning("the endpoint '%s' cannot be reached at its own port: %s", record.name, words)
+                self._problems[port] = words.partition(". ")[0]
             else:
                 if self._problems.pop(port, ""):
                     log.info("the endpoint '%s' can be reached at its own port %d now", record.name, port)
