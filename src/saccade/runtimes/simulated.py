@@ -93,7 +93,8 @@ class SimulatedSession:
     def close(self) -> None:
         """See the contract."""
         self._ballast = None
-        _on_the_card.remove(self)
+        if self in _on_the_card:
+            _on_the_card.remove(self)
 
     def _take_time(self, count: int) -> None:
         with self._lock:
