@@ -114,6 +114,22 @@ def test_a_key_sees_and_calls_only_the_endpoints_that_it_is_for(home: Home) -> N
         home.ask("DELETE", f"/v1/endpoints/{name}")
 
 
+def test_prometheus_is_told_of_each_endpoint(home: Home) -> None:
+    home.started("measured")
+    assert predicted(home.house, home.admin, "measured").status_code == 200
+    text = CLIENT.get(f"{home.house.url}/metrics").text
+    assert 'saccade_endpoint_ready{endpoint="measured"} 1.0' in text
+    assert 'saccade_endpoint_replicas{endpoint="measured"} 1.0' in text
+    assert 'saccade_endpoint_queued{endpoint="measured"} 0.0' in text
+    assert "# TYPE saccade_endpoint_answered_total counter" in text
+    assert 'saccade_endpoint_answered_total{endpoint="measured"} 1.0' in text
+    assert 'saccade_endpoint_crashes_total{endpoint="measured"} 0.0' in text
+    home.ask("PATCH", "/v1/endpoints/measured", {"action": "stop"})
+    assert 'saccade_endpoint_ready{endpoint="measured"} 0.0' in CLIENT.get(f"{home.house.url}/metrics").text
+    home.ask("DELETE", "/v1/endpoints/measured")
+    assert "measured" not in CLIENT.get(f"{home.house.url}/metrics").text
+
+
 def test_health_asks_the_endpoint_itself(home: Home) -> None:
     home.started("awake", "slow")
     told = home.ask("GET", "/v1/endpoints/awake/health")

@@ -166,6 +166,9 @@ class Endpoint(Protocol):
     def replicas(self) -> int:
         """How many replicas are up now."""
 
+    def facts(self) -> Mapping[str, Any]:
+        """What its engine tells of the model that serves; nothing where that is known elsewhere only, or it sleeps."""
+
     def load(self) -> tuple[float, float]:
         """What it uses of its processors and of its memory, each 0 to 1; 0 when unknown."""
 

@@ -193,6 +193,14 @@ class Fleet:
         running = self._running.get(name)
         return running.replicas() if running else 0
 
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """For metrics: of each endpoint whether it is ready, how many replicas it has, and what its engine tells."""
+        told = {name: one.facts() for name, one in self._running.items()}
+        return {
+            name: {**told.get(name, {}), "ready": int(record.state == "ready"), "replicas": self.replicas(name)}
+            for name, record in self._here.items()
+        }
+
     def running(self, name: str) -> Endpoint | None:
         """The endpoint if it runs."""
         return self._running.get(name)

@@ -118,6 +118,9 @@ class LocalEndpoint:
         row = self._row()
         return len(row["replicas"]) if row else 0
 
+    def facts(self) -> Mapping[str, Any]:
+        return self._row() or {}
+
     def load(self) -> tuple[float, float]:
         row = self._row()
         if row is None or self._engine is None or self._plan is None:

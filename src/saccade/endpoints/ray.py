@@ -528,6 +528,9 @@ class RayEndpoint:
     def replicas(self) -> int:
         return self.standing.replicas if self.standing else 0
 
+    def facts(self) -> Mapping[str, Any]:
+        return {}
+
     def load(self) -> tuple[float, float]:
         return 0.0, 0.0
 

@@ -276,6 +276,10 @@ class RegionEndpoint:
         """As the region last told."""
         return int(self._row.get("replicas_now", 0))
 
+    def facts(self) -> Mapping[str, Any]:
+        """The region has metrics of its own."""
+        return {}
+
     def load(self) -> tuple[float, float]:
         """The region keeps its own plots."""
         return 0.0, 0.0

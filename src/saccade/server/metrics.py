@@ -184,18 +184,14 @@ class _Sum(Collector):
 
 
 def _engine_state(info: Mapping[str, Any]) -> Iterator[Metric]:
-    """Every number in the engine's info; numbers under "models" get the model's name as a label.
+    """Every number in the engine's info; those under "models" and "endpoints" get the model's or endpoint's name as a
+    label.
 
     The two names without our prefix are those of the Hugging Face toolkit, for dashboards that know them.
     """
     models = _by_name(info.get("models"))
-    per_model: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
-    for name, facts in models.items():
-        for key, value in facts.items():
-            if isinstance(value, int | float):
-                family = per_model.setdefault(key, _family("model", key, f"{key} of a model.", ("model",)))
-                family.add_metric([name], float(value))
-    yield from per_model.values()
+    yield from _each("model", models)
+    yield from _each("endpoint", _by_name(info.get("endpoints")))
     for key, value in info.items():
         if isinstance(value, int | float):
             family = _family("engine", key, f"{key} of the engine.")
@@ -205,6 +201,16 @@ def _engine_state(info: Mapping[str, Any]) -> Iterator[Metric]:
     running = sum(_number(facts, "in_flight") for facts in models.values())
     yield GaugeMetricFamily("inf_queue_size", "Calls that wait.", waiting)
     yield GaugeMetricFamily("inf_batch_current_size", "Calls that run.", running)
+
+
+def _each(of: str, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    found: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
+    for name, facts in rows.items():
+        for key, value in facts.items():
+            if isinstance(value, int | float):
+                family = found.setdefault(key, _family(of, key, f"{key} of each {of}.", (of,)))
+                family.add_metric([name], float(value))
+    yield from found.values()
 
 
 def _family(of: str, key: str, otherwise: str, labels: Sequence[str] = ()) -> CounterMetricFamily | GaugeMetricFamily:

@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -50,12 +50,16 @@ def build(
 ) -> App:
     """The application, wired; without ``records`` it has no dedicated endpoints."""
     desk = FrontDesk(library, engine, settings.default_model, "gpu" if settings.device == "cuda" else "cpu")
+
+    def state() -> dict[str, Any]:
+        return {**engine.info(), "endpoints": {} if app.fleet is None else app.fleet.facts()}
+
     app = App(
         configured(installed(), settings) if dialects is None else dialects,
         desk,
         gate,
         settings,
-        metrics=Metrics(engine.info),
+        metrics=Metrics(state),
         fetch=open_fetcher(settings),
     )
     if records is not None:
