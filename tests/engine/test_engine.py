@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ from tests.engine.shelf import Shelf, picture, running
 from saccade import media
 from saccade.call import Answer, Call, Clip, Options
 from saccade.card import Card
-from saccade.engine import Engine, residency
+from saccade.engine import Engine, Rules, residency
 from saccade.engine import engine as engine_module
 from saccade.engine.resident import Resident
 from saccade.errors import (
@@ -1205,3 +1205,46 @@ def test_no_model_leaves_twice_for_one_that_is_too_large_for_the_card(run: Run) 
             assert (await engine.predict(call("huge"))).revision == "2"
 
     run(main())
+
+
+def test_engines_of_one_process_hold_no_more_than_its_budget_together(run: Run) -> None:
+    """Each had a budget of its own: a server with three endpoints took the memory of three."""
+
+    async def main() -> None:
+        library = Shelf(a={"mib": 300}, pinned={})
+        for name in ("b", "c", "d"):
+            library.put(name, {"mib": 100}, size_bytes=110 << 20)
+        shelter = running(library, isolate=True, memory_bytes=500 << 20, pins=("pinned",))
+        async with shelter as host, guests(library, host, "first", "second", "first") as (first, second, replacing):
+            await host.predict(call("a"))
+            assert (await first.predict(call("b"))).model == "b"
+            assert (host.state("a"), host.state("pinned")) == ("cold", "warm"), "what everybody uses leaves"
+            with pytest.raises(Overloaded, match=r"'c' beside the dedicated endpoints .* 500 MiB\. Raise .* stop an"):
+                await second.predict(call("c"))
+            with pytest.raises(Overloaded, match="'a' beside the dedicated endpoints"):
+                await host.predict(call("a"))
+            with pytest.raises(Overloaded, match="beside the dedicated endpoints"):
+                await first.scale("b", 5)
+            assert len(first.info()["models"][0]["replicas"]) == 1
+            assert (await replacing.predict(call("d"))).model == "d", "it takes the place of the first"
+            await first.close()
+            await replacing.close()
+            assert (await second.predict(call("c"))).model == "c"
+            await second.close()
+            assert (await host.predict(call("a"))).model == "a"
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def guests(library: Shelf, host: Engine, *shares: str) -> AsyncIterator[list[Engine]]:
+    """Engines beside another, as those of dedicated endpoints are."""
+    rules = Rules(threads=2, cache_bytes=0, max_batch=1)
+    engines = [Engine(library, rules, host, share) for share in shares]
+    for engine in engines:
+        await engine.start()
+    try:
+        yield engines
+    finally:
+        for engine in engines:
+            await engine.close()

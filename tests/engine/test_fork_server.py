@@ -284,7 +284,7 @@ def test_engines_of_one_process_share_it(run: Run) -> None:
     async def main() -> None:
         async with running(Shelf(m={}), fork_workers=True) as engine:
             shared = await settled(engine)
-            guest = Engine(Shelf(n={}), Rules(threads=2, cache_bytes=0, max_batch=1, fork_workers=True), engine.forks)
+            guest = Engine(Shelf(n={}), Rules(threads=2, cache_bytes=0, max_batch=1, fork_workers=True), engine)
             await guest.start()
             await guest.load("n")
             assert all(map(is_copy, pids(guest)))

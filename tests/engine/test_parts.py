@@ -30,6 +30,7 @@ from saccade.engine.fresh import Fresh, reached
 from saccade.engine.hands import Hands
 from saccade.engine.job import Done, Job, Reply
 from saccade.engine.link import OnLost, OnReply
+from saccade.engine.memory import Memory
 from saccade.engine.murmur import Murmur
 from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
@@ -465,7 +466,7 @@ def test_a_model_that_was_opened_too_late_is_closed_whoever_puts_it_away_meanwhi
         async def hangs(card: Card) -> bool:
             return await asyncio.sleep(60, result=True)
 
-        residency = Residency(Rules(load_timeout_s=0.1), 1 << 40, connect, room=lambda: 10, is_still=hangs)
+        residency = Residency(Rules(load_timeout_s=0.1), Memory(1 << 40), connect, room=lambda: 10, is_still=hangs)
         loading = residency.begin(CARD)
         await asyncio.sleep(0.2)
         assert not loading.done(), "it is being closed"

@@ -15,7 +15,7 @@ import psutil
 from saccade.call import Answer, Call
 from saccade.card import Card
 from saccade.endpoints.endpoint import PROBE, Builder, Engine, Plan
-from saccade.errors import BadOptions, Error, Stopped, place
+from saccade.errors import BadOptions, Error, Overloaded, Stopped, place
 
 log = logging.getLogger("saccade.endpoints")
 
@@ -24,6 +24,9 @@ TEND_S = 0.5
 
 GROW_AFTER = 2
 """So many looks in a row must find calls waiting before another replica is brought up."""
+
+GROW_PAUSE_S = 30.0
+"""Between two tries when there is no memory for another replica."""
 
 SHRINK_AFTER_S = 60.0
 """A replica leaves when the others could have done all the work for so long."""
@@ -45,6 +48,7 @@ class LocalEndpoint:
         self._partings: set[asyncio.Task[None]] = set()
         self._waiting_looks = 0
         self._needed_at = 0.0
+        self._grow_from = 0.0
         self._processes: dict[int, psutil.Process] = {}
 
     @property
@@ -179,7 +183,11 @@ class LocalEndpoint:
             return
         wanted = self._wanted(plan, row)
         if wanted != len(row["replicas"]):
-            await engine.scale(card.name, wanted)
+            try:
+                await engine.scale(card.name, wanted)
+            except Overloaded:  # there is no memory for it, and hardly will be in the next second
+                self._grow_from = time.monotonic() + GROW_PAUSE_S
+                raise
 
     def _wanted(self, plan: Plan, row: Mapping[str, Any]) -> int:
         """One replica more while calls keep waiting, one less when the others have sufficed for a while."""
@@ -188,7 +196,7 @@ class LocalEndpoint:
         slots = sum(fact["slots"] for fact in row["replicas"])
         if row["in_flight"] + row["queued"] > slots * (up - 1) / max(1, up):
             self._needed_at = now
-        if self._waiting_looks >= GROW_AFTER and up < plan.max_replicas:
+        if self._waiting_looks >= GROW_AFTER and up < plan.max_replicas and now > self._grow_from:
             self._waiting_looks = 0
             return up + 1
         if up > max(1, plan.min_replicas) and now - self._needed_at > SHRINK_AFTER_S:

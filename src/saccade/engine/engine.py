@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable
 from contextlib import suppress
 from typing import Any, Literal, Protocol, cast
 
@@ -21,6 +21,7 @@ from saccade.engine.files import Files
 from saccade.engine.fork_server import ForkServer
 from saccade.engine.link import Link, OnLost, OnReply
 from saccade.engine.local import LocalLink
+from saccade.engine.memory import Memory
 from saccade.engine.process import ProcessLink
 from saccade.engine.replica import Duty
 from saccade.engine.residency import Residency
@@ -69,8 +70,13 @@ class Library(Protocol):
 class Engine:
     """All methods are called from one event loop, the one that ran :meth:`start`."""
 
-    def __init__(self, library: Library, rules: Rules | None = None, forks: ForkServer | None = None) -> None:
-        """``forks`` are those of another engine in this process, which this one uses, too."""
+    def __init__(
+        self, library: Library, rules: Rules | None = None, host: Engine | None = None, share: Hashable = None
+    ) -> None:
+        """``host`` is another engine in this process, which shares with this one what makes workers, and the memory.
+
+        Its models leave for those of its guests. Of the guests with one ``share`` one replaces the other.
+        """
         self._library = library
         self.rules = rules = Rules() if rules is None else rules
         self.budget = budget()
@@ -80,18 +86,20 @@ class Engine:
         self._unloading: set[asyncio.Task[bool]] = set()
         self._looked_at = time.monotonic()
         self._cache = Cache(rules.cache_bytes, rules.cache_ttl_s)
-        self._guest = forks is not None
+        self._guest = host is not None
         copies = rules.fork_workers and rules.isolate and rules.device == "cpu"
-        self.forks = forks or ForkServer(RUNTIME, wanted=copies)
+        self.forks: ForkServer = host.forks if host is not None else ForkServer(RUNTIME, wanted=copies)
+        budget_bytes = rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE)
+        self.memory: Memory = host.memory if host is not None else Memory(budget_bytes, self._beside)
         self._residency = Residency(
             rules,
-            rules.memory_bytes or int(self.budget.memory_bytes * MEMORY_SHARE),
+            self.memory,
             self._connect,
             self._room,
             getattr(library, "ready", lambda card: card),
-            self._beside,
             self._is_still,
         )
+        self.memory.join(self._residency, share)
         self._draining = False
         self._started = time.monotonic()
         self._tending: asyncio.Task[None] | None = None
@@ -125,7 +133,7 @@ class Engine:
             except Overloaded as error:
                 raise BadSettings(
                     f"The model '{ref}', which is to be preloaded, does not fit beside those before it: all models "
-                    f"together may hold {self._residency.budget_bytes >> 20} MiB. Raise 'memory_bytes', or preload "
+                    f"together may hold {self.memory.budget_bytes >> 20} MiB. Raise 'memory_bytes', or preload "
                     "fewer."
                 ) from error
             except Error as error:
@@ -221,12 +229,13 @@ class Engine:
         """Another number of replicas for a model that is in memory; nothing happens if it is not.
 
         Raises:
+            Overloaded: there is no room for so many.
             ModelError, SetupError: a further replica cannot be opened; those that are up go on.
         """
         kept = self._cards.get(ref)
         resident = self._residency.residents.get(kept[0].name if kept else ref)
         if resident is not None and resident.state == "warm":
-            await resident.scale(replicas)
+            await self._residency.scale(resident, replicas)
 
     def state(self, ref: str) -> State:
         """Whether the model is in memory."""
@@ -244,7 +253,7 @@ class Engine:
             "cpu_affinity": self.budget.affinity,
             "cpu_quota": self.budget.quota,
             "machine_load": machine_load(),
-            "memory_budget_bytes": self._residency.budget_bytes,
+            "memory_budget_bytes": self.memory.budget_bytes,
             "resident_bytes": self._residency.used_bytes,
             "fork_server": not self._guest and self.forks.ready,
             "fork_server_bytes": self._beside(),
@@ -273,6 +282,7 @@ class Engine:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
         await self._residency.close(_stopping())
+        self.memory.leave(self._residency)
         if not self._guest:  # after those who may wait for a worker
             await self.forks.close()
         await self._cache.close()

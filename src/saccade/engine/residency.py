@@ -6,13 +6,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from saccade.card import Card
 from saccade.engine.aside import aside
 from saccade.engine.files import Files, seen
 from saccade.engine.link import Link, OnLost, OnReply
+from saccade.engine.memory import Memory
 from saccade.engine.resident import Resident
 from saccade.engine.rules import Rules
 from saccade.errors import Changed, Error, OutOfMemory, Overloaded, StillLoading, Stopped, anew
@@ -51,15 +53,13 @@ class Residency:
     def __init__(
         self,
         rules: Rules,
-        budget_bytes: int,
+        memory: Memory,
         connect: Connect,
         room: Callable[[], int],
         ready: Ready = lambda card: card,
-        beside: Callable[[], int] = lambda: 0,
         is_still: Still | None = None,
     ) -> None:
-        """``beside`` tells how many bytes of the budget something else holds."""
-        self.budget_bytes = budget_bytes
+        self.memory = memory
         self.residents: dict[str, Resident] = {}
         self.pins = set(rules.pins)
         self.loads = 0
@@ -68,7 +68,6 @@ class Residency:
         self._connect = connect
         self._room = room
         self._ready = ready
-        self._beside = beside
         self._is_still = is_still
         self._loading: dict[str, asyncio.Task[Resident]] = {}
         self._waiting: Counter[str] = Counter()
@@ -83,6 +82,7 @@ class Residency:
         """Models, by revision, that found too little memory also when all had left that may: nobody leaves for them."""
         self._refused: dict[str, tuple[str, str]] = {}
         """Of which revision, and why, changed files of a model in memory cannot take over."""
+        self._coming_bytes = 0
         self._order = asyncio.Lock()
         self._retiring: dict[asyncio.Task[None], Resident] = {}
         self._closed: Error | None = None
@@ -97,6 +97,11 @@ class Residency:
     def used_bytes(self) -> int:
         """What all models in memory hold."""
         return sum(resident.memory_bytes for resident in self.everyone)
+
+    @property
+    def held_bytes(self) -> int:
+        """What they hold, and what those will need that are being opened."""
+        return self.used_bytes + self._coming_bytes
 
     def state(self, name: str) -> str:
         """cold, loading, warm or failed."""
@@ -200,6 +205,27 @@ class Residency:
         await asyncio.shield(self._retire(resident))
         return True
 
+    async def scale(self, resident: Resident, replicas: int) -> None:
+        """Another number of replicas of a model in memory, for which others may have to leave.
+
+        Raises:
+            Overloaded: there is no room for so many.
+            ModelError, SetupError: a further one cannot be opened; those that are up go on.
+        """
+        up = max(1, len(resident.facts()))
+        need = max(0, replicas - up) * resident.memory_bytes // up
+        if need:
+            await self._make_room(resident.card.name, need)
+        with self._on_its_way(need):
+            await resident.scale(replicas)
+
+    async def make_way(self, name: str) -> bool:
+        """Puts the model away that was used longest ago, for one of another engine; False: all of them stay."""
+        free = [resident for resident in self.residents.values() if resident.card.name not in self.pins]
+        if free:
+            await self._evict(free, name)
+        return bool(free)
+
     def tend(self) -> None:
         """Looks after the residents; called about once a second."""
         for resident in self.everyone:
@@ -275,8 +301,10 @@ class Residency:
                 self._check_wanted(card.name)
             before = self.residents.get(card.name)
             replicas = before.wanted if before is not None else self._rules.replicas
-            await self._make_room(card, replicas)
-            resident = await self._opened_beside(card, asked, replicas)
+            need = self._needs.get(card.name, guessed(card) * replicas)
+            await self._make_room(card.name, need)
+            with self._on_its_way(need):
+                resident = await self._opened_beside(card, asked, replicas)
         self.loads += 1
         self._refused.pop(card.name, None)
         self._too_large.pop(card.name, None)
@@ -295,13 +323,12 @@ class Residency:
             try:
                 return await self._opened_once(card, asked, replicas)
             except OutOfMemory:
-                free = self._free_beside(card.name)
-                if not free and self.pins.issuperset(name for name in self.residents if name != card.name):
-                    self._too_large[card.name] = card.revision
-                if not free or self._too_large.get(card.name) == card.revision:
+                if self._too_large.get(card.name) == card.revision:
                     raise
-            self._check_wanted(card.name)
-            await self._evict(free, card.name)
+                if not await self._one_leaves(card.name):
+                    if self.pins.issuperset(name for name in self.residents if name != card.name):
+                        self._too_large[card.name] = card.revision
+                    raise
 
     async def _opened_once(self, card: Card, asked: Card, replicas: int) -> Resident:
         resident = Resident(
@@ -351,34 +378,54 @@ class Residency:
         if not same:
             raise Changed(f"The files of the model '{card.name}' changed while it was opened. Try again.")
 
-    async def _make_room(self, card: Card, replicas: int) -> None:
-        """Puts away what was used longest ago until the model fits, after those that are leaving anyway.
+    async def _make_room(self, name: str, need: int) -> None:
+        """Puts away what was used longest ago until there are so many bytes, after those that are leaving anyway.
 
         Raises:
-            Overloaded: what is in memory may not leave yet.
+            Overloaded: what is in memory may not leave, or not yet.
             Stopped: something would have to leave for a model that nobody waits for any more.
         """
-        need = self._needs.get(card.name, guessed(card) * replicas)
-        if self._retiring and self._lacks(need):
+        if self._retiring and self.memory.lacks(self, need):
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
-        while self._lacks(need):
-            self._check_wanted(card.name)  # nothing leaves for it
-            free = self._free_beside(card.name)
-            if not free:
-                others = [resident for name, resident in self.residents.items() if name != card.name]
-                if not others and not self._retiring:
-                    return  # one that is larger than the budget is opened alone
-                why = "now: other models are in use."
-                if not self._retiring and self.pins.issuperset(resident.card.name for resident in others):
-                    why = (
-                        f"beside those that are preloaded and stay: all models together may hold "
-                        f"{self.budget_bytes >> 20} MiB. Raise 'memory_bytes', or preload fewer."
-                    )
-                raise Overloaded(
-                    f"There is no room for the model '{card.name}' {why}",
-                    retry_after_s=self._next_leave_s(others),
-                )
-            await self._evict(free, card.name)
+        while self.memory.lacks(self, need):
+            if await self._one_leaves(name):
+                continue
+            others = [resident for other, resident in self.residents.items() if other != name]
+            if not others and not self._retiring and not self.memory.taken(self):
+                return  # one that is larger than the budget is opened alone
+            raise Overloaded(
+                f"There is no room for the model '{name}' {self._why_none(others)}",
+                retry_after_s=self._next_leave_s(others),
+            )
+
+    def _why_none(self, others: Sequence[Resident]) -> str:
+        """What is in the way of a further model."""
+        if self._retiring or not self.pins.issuperset(resident.card.name for resident in others):
+            return "now: other models are in use."
+        whom, way_out = "those that are preloaded and stay", "preload fewer"
+        if self.memory.taken(self):
+            whom, way_out = "the dedicated endpoints and what is preloaded", "stop an endpoint"
+        return (
+            f"beside {whom}: all models together may hold {self.memory.budget_bytes >> 20} MiB. Raise "
+            f"'memory_bytes', or {way_out}."
+        )
+
+    async def _one_leaves(self, name: str) -> bool:
+        """Puts one model away for another, if one may leave. Raises Stopped: nobody waits for the other any more."""
+        free = self._free_beside(name)
+        if free:
+            self._check_wanted(name)  # nothing leaves for it
+            await self._evict(free, name)
+        return bool(free) or await self.memory.make_way(self, name)
+
+    @contextmanager
+    def _on_its_way(self, need: int) -> Iterator[None]:
+        """Counts what is being opened."""
+        self._coming_bytes += need
+        try:
+            yield
+        finally:
+            self._coming_bytes -= need
 
     def _free_beside(self, name: str) -> list[Resident]:
         """The other models that may leave."""
@@ -395,9 +442,6 @@ class Residency:
         self._needs[victim.card.name] = victim.memory_bytes
         # Others may be waiting for their turn who need no room.
         await asyncio.wait({self._retire(victim)}, timeout=LEAVE_S)
-
-    def _lacks(self, need: int) -> bool:
-        return self.used_bytes + self._beside() + need > self.budget_bytes
 
     def _must_stay(self, resident: Resident) -> bool:
         return resident.card.name in self.pins or self._age_s(resident) < self._rules.min_residency_s

@@ -21,7 +21,6 @@ from saccade.endpoints.endpoint import Engine as EndpointEngine
 from saccade.endpoints.fleet import Fleet
 from saccade.endpoints.local import LocalEndpoint
 from saccade.engine.engine import Engine as LocalEngine
-from saccade.engine.fork_server import ForkServer
 from saccade.engine.rules import Rules
 from saccade.errors import BadSettings, Error
 from saccade.media import Limits
@@ -64,11 +63,11 @@ def build(
     )
     if records is not None:
         app.regions = open_regions(settings)
-        forks = engine.forks if isinstance(engine, LocalEngine) else None
+        host = engine if isinstance(engine, LocalEngine) else None
         app.fleet = Fleet(
             records,
             Resolving(library),
-            lambda record: placed(record, settings, library, app.regions, forks),
+            lambda record: placed(record, settings, library, app.regions, host),
             Drawer(Path(settings.home) / "figures"),
         )
         app.dedicated = Dedicated(app, app.fleet, furnish)
@@ -97,15 +96,15 @@ def furnish(app: App) -> None:
 
 
 def placed(
-    record: Record, settings: Settings, library: Library, regions: Regions | None, forks: ForkServer | None = None
+    record: Record, settings: Settings, library: Library, regions: Regions | None, host: LocalEngine | None = None
 ) -> Endpoint:
-    """An endpoint where its plan wants it; ``forks`` makes its workers' processes, too.
+    """An endpoint where its plan wants it; ``host`` is the engine beside which its own works.
 
     Raises:
         BadSettings: its region is not in the settings any more.
     """
     if not record.plan.region:
-        return endpoint(settings, library, forks)
+        return endpoint(settings, library, host)
     if regions is None:
         raise BadSettings(f"The region '{record.plan.region}' of the endpoint '{record.name}' is not in saccade.toml.")
     from saccade.server.elsewhere import RegionEndpoint
@@ -127,8 +126,9 @@ def open_regions(settings: Settings) -> Regions | None:
     return Regions(settings.regions)
 
 
-def endpoint(settings: Settings, library: Library, forks: ForkServer | None = None) -> LocalEndpoint:
+def endpoint(settings: Settings, library: Library, host: LocalEngine | None = None) -> LocalEndpoint:
     """A dedicated endpoint on this machine: an engine of its own, with the plan's replicas and memory."""
+    share = object()
 
     def engine(card: Card, plan: Plan) -> EndpointEngine:
         return LocalEngine(
@@ -140,7 +140,8 @@ def endpoint(settings: Settings, library: Library, forks: ForkServer | None = No
                 worker_memory_bytes=plan.memory_bytes or settings.worker_memory_bytes,
                 cache_bytes=0,
             ),
-            forks,
+            host,
+            share,
         )
 
     return LocalEndpoint(engine)
