@@ -476,3 +476,18 @@ def test_a_caller_who_leaves_an_endpoint_in_a_region_leaves_it_there_too(tmp_pat
         assert time.monotonic() - begun < 4, "the model takes five seconds"
         (row,) = asked(near, key, "GET", "/v1/usage")["days"]
         assert (row["calls"], row["errors"]) == (1, 0)
+
+
+def test_a_call_in_a_region_that_outlasts_the_end_of_the_server_is_told_so(tmp_path: Path) -> None:
+    """Its connection was cut, as by a crash."""
+    with pair(tmp_path, drain_timeout_s=1) as (near, _, key), ThreadPoolExecutor(1) as pool:
+        asked(near, key, "POST", "/v1/endpoints", {"name": "slow", "model": "patient", "region": "far"})
+        assert settled(near, key, "slow")["state"] == "ready"
+        assert near.child is not None
+        call = pool.submit(predicted, near, key, "slow")
+        time.sleep(0.5)
+        near.child.send_signal(signal.SIGTERM)
+        answer = call.result()
+        assert (answer.status_code, "shutting down" in answer.text) == (503, True)
+        assert answer.headers["retry-after"]
+        assert near.child.wait(10) == 0

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 import msgspec
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from saccade.call import Answer, Call
 from saccade.card import Card
@@ -24,7 +24,7 @@ from saccade.endpoints.endpoint import ASKED, Plan, Record
 from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 from saccade.server import answering
 from saccade.server.answering import HeaderList
-from saccade.server.app import UNSEEN, chosen, held_back, incoming_of, priority_of
+from saccade.server.app import UNSEEN, chosen, held_back, incoming_of, priority_of, stopping
 from saccade.server.body import Body, Departed
 from saccade.server.regions import measured
 from saccade.server.settings import Region
@@ -372,7 +372,14 @@ class Passing:
             await self._app(scope, receive, send)
             return
         status, error_name, reason, images = 500, "", "", 1
-        watch, body = Watch(receive, scope), None
+        watch, body, answered = Watch(receive, scope), None, False
+
+        async def sending(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        self._app.watches.add(watch)
         try:
             caller = await self._app.gate.caller(head.headers)
             priority_of(head.headers, caller)
@@ -380,12 +387,14 @@ class Passing:
             # All of it before a connection to the region is taken, of which there are few for all callers.
             content = await body.packed(self._app.settings.body_timeout_s)
             watch.start()
+            if self._app.draining:
+                raise stopping()
             ticket = None
             if head.method == "POST":
                 images = await self._images(head, await body.opened(content))
                 ticket = await self._app.gate.take(caller, [self._plan.model] * images)
             try:
-                status = await self._relay(scope, content, send, head, extra)
+                status = await self._relay(scope, content, sending, head, extra)
             except Exception:
                 if ticket is not None:
                     self._app.gate.count(await self._app.gate.give_back(ticket), ())
@@ -400,18 +409,19 @@ class Passing:
                 self._app.gate.count(ticket, (UNSEEN,) if status < 400 else ())
         except Error as error:
             error_name, reason = type(error).__name__, error.message
-            outgoing = await held_back(self._refusal(error, head), error, head, self._app.settings)
-            status = outgoing.status
-            extra.append((b"x-request-id", head.request_id.encode("latin-1")))
-            await answering.send_answer(send, outgoing, extra)
+            status = await self._refused(error, head, send, extra)
         except Departed:
             status, error_name = 499, "Departed"
         except asyncio.CancelledError:
+            # Who was given up in the middle of an answer cannot be told.
+            status, error_name = 499, "Departed" if watch.left else "Stopped"
             if not watch.left:
-                raise
-            status, error_name = 499, "Departed"
+                if answered or not watch.resume():
+                    raise
+                status = await self._refused(stopping(), head, send, extra)
         finally:
             watch.stop()
+            self._app.watches.discard(watch)
             if body is not None:
                 body.release()
             seconds = time.perf_counter() - begun
@@ -452,6 +462,11 @@ class Passing:
             return await _stream_back(answer, send, extra)
         finally:
             await answer.aclose()
+
+    async def _refused(self, error: Error, head: Incoming, send: Send, extra: HeaderList) -> int:
+        outgoing = await held_back(self._refusal(error, head), error, head, self._app.settings)
+        await answering.send_answer(send, outgoing, [*extra, (b"x-request-id", head.request_id.encode("latin-1"))])
+        return outgoing.status
 
     def _refusal(self, error: Error, head: Incoming) -> Outgoing:
         found = self._app.paths.find(head.method, head.path)
