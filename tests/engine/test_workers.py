@@ -241,9 +241,21 @@ def test_a_worker_that_hangs_is_replaced_and_its_call_is_run_again(run: Run) -> 
 
 def test_who_asked_a_model_that_takes_too_long_is_told_how_long_that_is_and_which_setting_says_so(run: Run) -> None:
     async def main() -> None:
-        async with running(Shelf(m={"ms": 5000}), hang_s=1.0, check_s=0.0, threads=1) as engine:
-            with pytest.raises(RunFailed, match=r"no answer for 1 s \(hang_timeout_s\)"):
+        async with running(Shelf(m={"hang_after": 1}), hang_s=2.0, check_s=0.0, threads=1) as engine:
+            with pytest.raises(RunFailed, match=r"no answer for [2-9] s \(hang_timeout_s\)"):
                 await engine.predict(call(1))
+
+    run(main())
+
+
+def test_a_model_that_is_slower_than_a_hung_one_from_the_first_call_on_answers(run: Run) -> None:
+    """Its worker was ended before the first answer, which alone told how slow it is, and so at every call."""
+
+    async def main() -> None:
+        async with running(Shelf(m={"ms": 1700, "parallel": 1}), hang_s=1.0, check_s=0.0, threads=1) as engine:
+            answers = await asyncio.gather(engine.predict(call(1)), engine.predict(call(2)))
+            assert [brightness(answer) for answer in answers] == [1, 2]
+            assert engine.info()["models"][0]["crashes"] == 0
 
     run(main())
 

@@ -55,6 +55,10 @@ SLEPT_S = 2.0
 SLOW = 20
 """A call that takes so many times the usual is taken for hung, if it also takes longer than the rules' ``hang_s``."""
 
+FIRST = 3
+"""What is usual is not known before the first answer; loading runs the model, too, and a first call may take so many
+times as long as that."""
+
 _ids = count(1)
 
 
@@ -119,7 +123,8 @@ class Resident:
     @property
     def _patience_s(self) -> float:
         """How long a replica may take for one picture."""
-        return max(self._rules.hang_s, SLOW * (self.line.pace.service_s or 0.0))
+        service_s = self.line.pace.service_s
+        return max(self._rules.hang_s, FIRST * self.load_s if service_s is None else SLOW * service_s)
 
     def facts(self) -> list[dict[str, str | int | float]]:
         """One line per replica, for /info."""
