@@ -70,7 +70,7 @@ class Console:
         """Why an upload is refused; nothing may be left of it."""
         answer = self.upload("new", file, body)
         assert answer.status_code == 400, answer.text
-        assert not self.home.exists()
+        assert [path.name for path in self.home.rglob("*")] in ([], ["models"])
         return str(answer.json()["error"])
 
     def close(self) -> None:
@@ -101,6 +101,15 @@ def test_an_upload_is_kept_and_may_be_removed(console: Console, tmp_path: Path) 
     assert (row["name"], row["removable"]) == ("me/first", True)
     assert console.ask("DELETE", "/v1/console/models/me/first").status_code == 200
     assert console.ask("GET", "/v1/console/models").json()["models"] == []
+
+
+def test_what_a_killed_server_left_of_an_upload_goes_with_the_next(console: Console, tmp_path: Path) -> None:
+    left = console.home / "models" / ".upload-abc"
+    left.mkdir(parents=True)
+    (left / "best.onnx").write_bytes(b"half of i")
+    assert console.ask("GET", "/v1/console/models").json()["models"] == []
+    assert console.upload("first", "best.onnx", graph(tmp_path)).status_code == 200
+    assert [path.name for path in (console.home / "models").iterdir()] == ["first.onnx"]
 
 
 def test_an_upload_under_the_name_of_a_file_in_a_models_folder_is_refused(console: Console, tmp_path: Path) -> None:

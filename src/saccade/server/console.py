@@ -7,7 +7,6 @@ import errno
 import io
 import lzma
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from starlette.routing import Route
 
 from saccade.card import Card
 from saccade.dialects.dialect import status_of
+from saccade.drafts import draft
 from saccade.engine.aside import aside
 from saccade.errors import BadInput, BadOptions, CorruptFiles, Error, TooLarge
 from saccade.server.access import Caller
@@ -155,11 +155,11 @@ class Console:
             stem, suffix = _called(request.headers.get("x-filename", ""))
             library: Any = self._app.desk.library
             await asyncio.to_thread(library.check_free, request.path_params["name"])
-            with tempfile.TemporaryDirectory(prefix="saccade-upload-") as folder:
-                file = Path(folder) / f"{stem}{suffix}"
+            with draft(library.home, ".upload-") as folder:
+                file = folder / f"{stem}{suffix}"
                 await _received(request, file)
                 if suffix == ".zip":
-                    file = await asyncio.to_thread(_unpacked, file, Path(folder) / "unpacked" / stem)
+                    file = await asyncio.to_thread(_unpacked, file, folder / "unpacked" / stem)
                 try:
                     card = await asyncio.to_thread(library.add, request.path_params["name"], file)
                 except CorruptFiles as error:  # the caller's own file, not one of this server's
