@@ -102,6 +102,21 @@ def test_a_server_that_hangs_up_is_an_error_in_words() -> None:
         served(b"", lambda url: drive(url, b"abcd", {}, concurrency=1, calls=1))
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"220 mail ESMTP\r\nContent-Length: 2\r\n\r\n..",
+        b"HTTP/1.1\r\nContent-Length: 2\r\n\r\n..",
+        b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n..",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\n..",
+        b"x" * (1 << 25),
+    ],
+)
+def test_another_program_on_the_port_is_an_error_in_words(answer: bytes) -> None:
+    with pytest.raises(Error, match="is no HTTP"):
+        served(answer, lambda url: drive(url, b"abcd", {}, concurrency=1, calls=1))
+
+
 def test_an_address_where_nobody_listens_is_an_error_in_words(typed: Typed) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -128,3 +128,5 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         return int(first.split(b" ", 2)[1]), await reader.readexactly(int(lines[0]))
     except (asyncio.IncompleteReadError, ConnectionError) as error:
         raise Error("The server closed the connection before it answered.") from error
+    except (asyncio.LimitOverrunError, ValueError, IndexError) as error:  # another program listens at this port
+        raise Error("The server's answer is no HTTP; is it a saccade server?") from error
