@@ -505,7 +505,7 @@ def test_ctrl_c_while_waiting_for_bytes_that_never_come_ends_at_once(models: Pat
         assert child.stderr.read().strip() == b"Aborted!"
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_ends_a_video_finds_no_half_of_it_and_a_whole_document(
     models: Path, tmp_path: Path, sign: signal.Signals
 ) -> None:

@@ -1,8 +1,9 @@
-"""What the local commands share: the settings in force, the models of this machine, progress bars."""
+"""What the local commands share: the settings in force, the models of this machine, progress bars, an end in order."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,3 +158,22 @@ def counted(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def ended_cleanly() -> Iterator[None]:
+    """SIGTERM, as of a scheduler, and SIGHUP, as of a terminal that is closed, end the work as Ctrl-C does: half a
+    video does not stay, a document is closed, a server is stopped. What is ignored, as under nohup, stays so."""
+
+    def end(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    former = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [sign for sign, action in former.items() if action != signal.SIG_IGN]
+    for sign in heard:
+        signal.signal(sign, end)
+    try:
+        yield
+    finally:
+        for sign in heard:
+            signal.signal(sign, former[sign])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from saccade.cli import printable
-from saccade.cli.house import Number, Place, compiled, fetched, library, model_options, settings
+from saccade.cli.house import Number, Place, compiled, ended_cleanly, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput, BadOptions, BadSettings, CallError, RunFailed
 
@@ -111,7 +110,7 @@ def COMMAND(
     model = _open(card, given, len(wanted))
     printer = _Json() if as_json else _Table()
     try:
-        with _ended_cleanly():
+        with ended_cleanly():
             if wanted[0].camera is not None:
                 failed = _watched(_camera(model, wanted[0].name, wanted[0].camera, look), printer)
             else:
@@ -237,20 +236,6 @@ def _each(model: Model, wanted: Sequence[Source], look: Look, printer: Printer) 
             printer.show(found)
             bar.step(found)
     return failed
-
-
-@contextmanager
-def _ended_cleanly() -> Iterator[None]:
-    """SIGTERM, as of a scheduler, ends the work as Ctrl-C does: half a video does not stay, a document is closed."""
-
-    def end(_signal: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager
