@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from lamps import Typed
 
@@ -184,6 +187,28 @@ def test_no_figure_is_cut_on_a_narrow_terminal(
     told = capsys.readouterr().out
     for figure in ("callers", "calls/s", "12500.0", "7285.7", "13000.0", "14285.7", "2 × 503"):
         assert figure in told
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_the_measuring_leaves_no_server_behind(models: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    flags = ["--models", str(models), "--home", str(tmp_path), "--calls", "200", "--concurrency", ",".join("1" * 20)]
+    words = [sys.executable, "-m", "saccade", "bench", "lamps", *flags]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        servers: list[psutil.Process] = []
+        try:
+            end = time.monotonic() + 120
+            while not servers:
+                assert time.monotonic() < end
+                servers = psutil.Process(child.pid).children()
+                time.sleep(0.1)
+            time.sleep(1)
+            child.send_signal(sign)
+            assert (child.wait(60), child.stderr and child.stderr.read().strip()) == (1, "Aborted!")
+            assert psutil.wait_procs(servers, timeout=1)[1] == []
+        finally:
+            child.kill()
+            for server in psutil.wait_procs(servers, timeout=1)[1]:
+                server.kill()
 
 
 def test_a_home_with_keys_is_measured_all_the_same(typed: Typed, models: Path) -> None:

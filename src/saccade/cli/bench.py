@@ -21,7 +21,7 @@ from urllib.parse import quote
 import click
 
 from saccade.cli import table
-from saccade.cli.house import Place, compiled, counted, fetched, library, model_options, settings
+from saccade.cli.house import Place, compiled, counted, ended_cleanly, fetched, library, model_options, settings
 from saccade.cli.load import Report, drive, loopback_only
 from saccade.cli.talk import check_key
 from saccade.errors import BadOptions, Error
@@ -81,7 +81,7 @@ def COMMAND(
             labels = labels or LABELS
         with counted("measuring the bare model"):
             report["bare"] = _bare(card, given, photo, labels, calls)
-        with counted("measuring a server") as tell, _served(given, ref) as (address, process):
+        with counted("measuring a server") as tell, ended_cleanly(), _served(given, ref) as (address, process):
             report |= _over_http(_target(address, ref, labels), photo, None, levels, calls, tell)
             report["memory_bytes"] = _memory(process.pid)
     click.echo(json.dumps(report, indent=1)) if as_json else _print(report)
