@@ -109,6 +109,14 @@ def test_a_name_that_could_leave_the_library_is_refused(tmp_path: Path, name: st
         Library(tmp_path / "home").add(name, onnx_file(tmp_path / "x.onnx", metadata=DETECTOR))
 
 
+def test_a_name_that_no_folder_could_have_is_refused_as_one(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home")
+    source = onnx_file(tmp_path / "x.onnx", metadata=DETECTOR)
+    assert library.add("me/" + "x" * 197, source).name == "me/" + "x" * 197
+    with pytest.raises(BadOptions, match="201 characters; a model's name may have 200"):
+        library.add("x" * 201, source)
+
+
 def test_an_added_file_with_its_sidecar_is_kept_until_it_is_removed(tmp_path: Path) -> None:
     source = onnx_file(tmp_path / "x.onnx", metadata=DETECTOR)
     (tmp_path / "x.toml").write_text('licence = "MIT"')

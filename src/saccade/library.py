@@ -19,6 +19,8 @@ from saccade.stores.packages import Packages
 from saccade.stores.store import Progress, Store, alone, silent
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}")
+LONGEST = 200
+"""Characters in a name; a file system takes 255 in a file's, which has an ending and, in the making, a prefix, too."""
 
 WEIGHTS = (".bin", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors")
 
@@ -154,6 +156,8 @@ class Library:
                 f"'{name}' cannot be a model's name. Use letters, digits, '.', '_' and '-', first a letter or digit; "
                 "with '/' between, up to three such words."
             )
+        if len(name) > LONGEST:
+            raise BadOptions(f"The name has {len(name)} characters; a model's name may have {LONGEST}.")
         if self.folders.entry(name) is not None:
             raise BadOptions(
                 f"The name '{name}' is taken by a file of a models folder (--models), which would be served instead. "
