@@ -129,6 +129,7 @@ def test_no_colours_are_shown_to_those_who_want_none(tmp_path: Path) -> None:
     assert "bad cannot be served" in shown()
     assert "\x1b[33m" in shown()
     assert "\x1b" not in shown(NO_COLOR="1")
+    assert "\x1b" not in shown(TERM="dumb")
 
 
 def test_keys_are_listed_with_what_they_may_and_how_often(typed: Typed) -> None:
