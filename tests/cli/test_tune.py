@@ -124,8 +124,10 @@ def test_verify_leaves_out_the_videos_that_lie_beside_the_pictures(typed: Typed,
     told = typed("verify", "lamps", photos, "--models", models, "--json")
     assert (told.exit_code, json.loads(told.stdout)["images"]) == (0, 2)
     assert "film.mp4 is a video, and left out" in told.stderr
-    alone = typed("verify", "lamps", film, "--models", models)
+    odd = film.rename(photos / "fi\rlm.mp4")
+    alone = typed("verify", "lamps", odd, "--models", models)
     assert (alone.exit_code, "no picture to compare" in alone.stderr) == (1, True)
+    assert "fi?lm.mp4 is a video" in alone.stderr  # no terminal obeys a name
 
 
 def test_verify_names_a_picture_that_cannot_be_read(typed: Typed, models: Path, photos: Path) -> None:

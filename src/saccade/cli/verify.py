@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from saccade.cli import printable
 from saccade.cli.house import Number, compiled, counted, fetched, library, model_options, settings
 from saccade.cli.sources import Source, expand
 from saccade.errors import BadInput
@@ -64,7 +65,8 @@ def _opened(wanted: Sequence[Source]) -> list[ByteArray]:
         try:
             data = source.read()
             if media.kind(data) == "video":
-                click.secho(f"{source.name} is a video, and left out: pictures are compared.", err=True, fg="yellow")
+                note = f"{source.name} is a video, and left out: pictures are compared."
+                click.secho(printable(note), err=True, fg="yellow")
                 continue
             images.append(media.decode(data).rgb)
         except BadInput as error:
