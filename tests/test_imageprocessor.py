@@ -144,6 +144,25 @@ def test_a_size_to_pad_to_says_nothing_where_nothing_is_padded() -> None:
         assert imageprocessor.of({**config, "do_pad": written}).padding is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "switch"),
+    [
+        ("ViT", "do_resize"),
+        ("CLIP", "do_center_crop"),
+        ("ConvNext", "do_rescale"),
+        ("Detr", "do_normalize"),
+        ("EfficientNet", "include_top"),
+        ("MobileViT", "do_flip_channel_order"),
+    ],
+)
+def test_a_switch_that_is_null_is_off(kind: str, switch: str) -> None:
+    def seen(config: dict[str, Any]) -> np.ndarray[Any, Any]:
+        return normalised(imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **config}), picture(5, 7))
+
+    assert np.array_equal(seen({switch: None}), seen({switch: False}))
+    assert not np.array_equal(seen({switch: None}), seen({}))
+
+
 def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:
     config = {
         "image_processor_type": "ConditionalDetrImageProcessor",

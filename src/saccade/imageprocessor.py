@@ -280,7 +280,7 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
     if name == "TimmWrapper":
         return timm(config)
     defaults = KINDS[name]
-    facts = {**defaults, **{key: value for key, value in config.items() if value is not None}}
+    facts = {**defaults, **{key: value for key, value in config.items() if value is not None or is_switch(key)}}
     if name == "MobileViT":
         facts["do_normalize"] = False
     if name in ("PPLCNet", "PPOCRV5ServerDet"):
@@ -290,6 +290,11 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
     facts["size"] = sizes(facts["size"], bool(facts["square"]), facts.get("max_size"))
     facts["crop_size"] = sizes(facts["crop_size"], True, None)
     return ImageProcessor(name, facts)
+
+
+def is_switch(key: str) -> bool:
+    """Whether null means off; elsewhere it stands for the default."""
+    return key.startswith("do_") or key == "include_top"
 
 
 def kind_of(config: Mapping[str, Any]) -> str | None:
