@@ -163,6 +163,16 @@ def test_a_switch_that_is_null_is_off(kind: str, switch: str) -> None:
     assert not np.array_equal(seen({switch: None}), seen({}))
 
 
+def test_a_clear_colour_is_laid_on_white_where_pictures_are_converted_to_rgb() -> None:
+    for kind, facts, expected in (
+        ("CLIP", {}, True),
+        ("CLIP", {"do_convert_rgb": None}, False),
+        ("ViT", {}, False),
+        ("ViT", {"do_convert_rgb": True}, True),
+    ):
+        assert imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts}).on_white is expected
+
+
 def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:
     config = {
         "image_processor_type": "ConditionalDetrImageProcessor",

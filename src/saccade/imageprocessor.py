@@ -125,6 +125,8 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "Tipsv2Dpt": kind(BILINEAR, square(448), None),
 }
 """Processor classes and their defaults; what the configuration says wins."""
+WHITE = frozenset({"Bit", "TextNet", "CLIP", "ChineseCLIP", "Siglip", "Blip", "OneFormer", "Tipsv2Dpt"})
+"""Those whose ``do_convert_rgb`` is on unless the configuration says otherwise."""
 TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
 """Those whose pictures torchvision resizes."""
 MASKED = frozenset({"Detr", "ConditionalDetr", "DeformableDetr"})
@@ -218,6 +220,11 @@ class ImageProcessor:
             return None
         edge = self.facts["size"]
         return edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
+
+    @property
+    def on_white(self) -> bool:
+        """Whether a picture's clear colour is laid on white before it comes here (``do_convert_rgb``)."""
+        return bool(self.facts.get("do_convert_rgb", self.kind in WHITE))
 
     @property
     def masks(self) -> bool:

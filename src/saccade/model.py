@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
-from saccade import families, runtimes
+from saccade import families, media, runtimes
 from saccade.call import Answer, Options
 from saccade.card import Card
 from saccade.errors import UnsupportedModel
 from saccade.families.family import Gridded, Prepared, Worded
+from saccade.imageprocessor import ImageProcessor
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
 from saccade.ops.branches import seconds_on
@@ -47,6 +48,11 @@ class Model:
         self.words = Words(self.family, compute) if isinstance(self.family, Worded) else None
         self.trial = self.family.trial if isinstance(self.family, Worded) else DEFAULTS
         """Options with which the model can be tried when nobody has chosen any."""
+
+    def shown(self, image: media.Image) -> ByteArray:
+        """The pixels of a decoded picture as this model is shown them."""
+        processor = getattr(self.family, "processor", None)
+        return image.on_white if isinstance(processor, ImageProcessor) and processor.on_white else image.rgb
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""

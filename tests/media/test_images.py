@@ -226,6 +226,21 @@ def test_alpha_is_dropped_and_not_blended() -> None:
         assert decode(saved(picture, form, **how)).rgb[0, 0].tolist() == [10, 20, 30], form
 
 
+def test_the_one_clear_colour_of_a_picture_can_be_laid_on_white() -> None:
+    palette = Pillow.new("P", (4, 1))
+    palette.putpalette([10, 20, 30, 200, 0, 0, 0, 200, 0, 200, 0, 0])
+    palette.putdata([0, 1, 2, 3])
+    for form in ("PNG", "GIF"):
+        image = decode(saved(palette, form, transparency=1))
+        assert image.rgb[0].tolist() == [[10, 20, 30], [200, 0, 0], [0, 200, 0], [200, 0, 0]]
+        assert image.on_white[0].tolist() == [[10, 20, 30], [255] * 3, [0, 200, 0], [255] * 3], form
+    for mode, colour in (("L", 9), ("RGB", (4, 5, 6))):
+        image = decode(saved(Pillow.new(mode, (2, 1), colour), "PNG", transparency=colour))
+        assert image.on_white[0].tolist() == [[255] * 3] * 2
+    image = decode(saved(palette, "PNG", transparency=bytes([255, 0, 128])))
+    assert image.on_white is image.rgb
+
+
 def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     grey = Pillow.fromarray(np.full((4, 4), 40000, np.uint16))
     for form in ("PNG", "TIFF", "PPM", "JPEG2000"):

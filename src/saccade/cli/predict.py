@@ -271,7 +271,7 @@ def _look(model: Model, number: int, source: Source, look: Look) -> Iterable[Fou
         data = source.read()
         if media.kind(data) in ("video", "animation"):
             return _video(model, source, data, look, place)
-        image_rgb = media.decode(data).rgb
+        image_rgb = model.shown(media.decode(data))
         exact = model.predict(image_rgb, look.options)
         answer = _outlined(exact)
         return [Found(source.name, answer, saved=_save(_drawn(image_rgb, exact, answer), place) if place else None)]

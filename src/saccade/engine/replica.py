@@ -198,7 +198,7 @@ class Replica:
         begun = time.monotonic()
         task.decoding_since = begun
         try:
-            image_rgb = media.decode(task.data, self._limits).rgb
+            image_rgb = self.model.shown(media.decode(task.data, self._limits))
         finally:
             task.decoding_since = None
         decoded = time.monotonic()

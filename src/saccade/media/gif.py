@@ -58,6 +58,16 @@ def first_frame(data: bytes) -> bytes:
     return data[: 13 + _colours(data[10])] + control + data[start:]
 
 
+def clear(data: bytes) -> tuple[int, int, int] | None:
+    """The colour (RGB) that is clear in the first frame."""
+    start, control = next(_frames(data))
+    if len(control) < 7 or not control[3] & 1:
+        return None
+    flags, at = (data[start + 9], start + 10) if data[start + 9] & 0x80 else (data[10], 13)
+    entry = data[at : at + _colours(flags)][3 * control[6] :][:3]
+    return (entry[0], entry[1], entry[2]) if len(entry) == 3 else None
+
+
 def _frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Where each image descriptor begins, and the graphic control extension before it (or b"")."""
     at, blocks, control = 13 + _colours(data[10]), 0, b""

@@ -66,10 +66,21 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """Upright pixels: ``rgb`` (h, w, 3) uint8, contiguous; ``format`` as the header says ("JPEG", "PNG", ...)."""
+    """Upright pixels: ``rgb`` (h, w, 3) uint8, contiguous; ``format`` as the header says ("JPEG", "PNG", ...).
+
+    ``clear`` is the one colour (RGB) of a PNG or GIF that is wholly clear wherever it occurs.
+    """
 
     rgb: ByteArray
     format: str
+    clear: tuple[int, int, int] | None = None
+
+    @property
+    def on_white(self) -> ByteArray:
+        """The pixels with the clear colour laid on white, all else that has alpha being as in ``rgb``."""
+        if self.clear is None:
+            return self.rgb
+        return np.where((self.rgb == self.clear).all(axis=2, keepdims=True), np.uint8(255), self.rgb)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> Image:
@@ -89,7 +100,8 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Image:
         raise
     except Exception as error:  # decoders raise whatever they like at damaged bytes, and none of it is our fault
         raise _undecodable(data, header, error) from error
-    return Image(rgb, header.format)
+    clear = {"PNG": png.clear, "GIF": gif.clear}.get(header.format)
+    return Image(rgb, header.format, clear(data) if clear else None)
 
 
 def _pixels(data: bytes, header: Header, limits: Limits) -> ByteArray:

@@ -77,6 +77,19 @@ def orientation(data: bytes) -> int:
     return 1
 
 
+def clear(data: bytes) -> tuple[int, int, int] | None:
+    """The one colour (RGB, 8 bits) that the tRNS chunk makes wholly clear; None where it says more, or nothing."""
+    parts = {kind: data[start + 8 : end - 4] for kind, start, end in chunks(data) if kind in (b"PLTE", b"tRNS")}
+    (bits, colour), alpha = data[24:26], parts.get(b"tRNS", b"")
+    if colour == 3 and alpha.count(0) == 1 and alpha.count(255) == len(alpha) - 1:
+        entry = parts.get(b"PLTE", b"")[3 * alpha.index(0) :][:3]
+        return (entry[0], entry[1], entry[2]) if len(entry) == 3 else None
+    if bits == 8 and colour in (0, 2) and len(alpha) == (2, 0, 6)[colour]:
+        levels = alpha[1::2] * (3 // len(alpha[1::2]))
+        return levels[0], levels[1], levels[2]
+    return None
+
+
 def essential(data: bytes) -> bytes:
     """The same picture without any chunk that does not decide pixels.
 
