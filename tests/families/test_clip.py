@@ -19,6 +19,7 @@ from tests.families import colours
 from saccade.call import Options
 from saccade.errors import BadOptions, CorruptFiles, RunFailed, UnsupportedModel
 from saccade.families.clip import Clip
+from saccade.media import Image
 from saccade.model import Model
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Labels
@@ -60,6 +61,12 @@ def test_scores_are_those_of_the_pipeline(row: dict[str, Any], tmp_path: Path) -
     assert found.scores == pytest.approx([entry["score"] for entry in row["entries"]], abs=1e-6)
     assert [row["labels"][number] for number in found.class_ids] == list(found.names)
     assert len(family.read(outputs, FRAME, msgspec.structs.replace(options, top_k=2)).names) == 2
+
+
+def test_what_is_clear_in_a_picture_is_shown_to_the_model_as_white(model: Model) -> None:
+    image = Image(plain(200, 0, 0), "PNG", clear=(200, 0, 0))
+    assert (model.shown(image) == 255).all()
+    assert model.shown(Image(image.rgb, "PNG")) is image.rgb
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("clip", False), ("siglip", True), ("siglip2", True)])
