@@ -163,6 +163,15 @@ def test_a_switch_that_is_null_is_off(kind: str, switch: str) -> None:
     assert not np.array_equal(seen({switch: None}), seen({}))
 
 
+@pytest.mark.parametrize("kind", ["PPLCNet", "PPOCRV5ServerDet"])
+@pytest.mark.parametrize("written", [False, None])
+def test_processors_that_always_turn_the_channels_round_ignore_the_switch(kind: str, written: bool | None) -> None:
+    config = {"image_processor_type": f"{kind}ImageProcessor"}
+    assert (
+        imageprocessor.of({**config, "do_flip_channel_order": written}).pixels() == imageprocessor.of(config).pixels()
+    )
+
+
 def test_a_clear_colour_is_laid_on_white_where_pictures_are_converted_to_rgb() -> None:
     for kind, facts, expected in (
         ("CLIP", {}, True),

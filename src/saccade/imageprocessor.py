@@ -291,7 +291,8 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
     if name == "MobileViT":
         facts["do_normalize"] = False
     if name in ("PPLCNet", "PPOCRV5ServerDet"):
-        # It normalises before it turns the channels round.
+        # It normalises before it turns the channels round, which it always does.
+        facts["do_flip_channel_order"] = True
         facts["image_mean"], facts["image_std"] = triple(facts["image_mean"])[::-1], triple(facts["image_std"])[::-1]
     unsupported(name, facts)
     facts["size"] = sizes(facts["size"], bool(facts["square"]), facts.get("max_size"))
