@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -25,6 +26,16 @@ def test_every_command_explains_itself(typed: Typed, words: tuple[str, ...]) -> 
         told = typed(*words, flag)
         assert told.exit_code == 0, told.output
         assert f"Usage: saccade {' '.join(words)}".strip() in told.output
+
+
+def test_no_key_is_made_that_nobody_could_see(tmp_path: Path) -> None:
+    environ = {**os.environ, "SACCADE_HOME": str(tmp_path)}
+    words = [sys.executable, "-m", "saccade", "keys"]
+    closed = ["sh", "-c", '"$@" >&-', "sh", *words, "create", "laptop"]
+    done = subprocess.run(closed, capture_output=True, text=True, env=environ, timeout=60)
+    assert (done.returncode, "nobody would see the key" in done.stderr) == (2, True)
+    listed = subprocess.run([*words, "list", "--json"], capture_output=True, text=True, env=environ, timeout=60)
+    assert json.loads(listed.stdout) == []
 
 
 def test_the_help_lists_every_command_with_a_line_and_only_those_that_are_there(typed: Typed) -> None:

@@ -117,6 +117,13 @@ def test_verify_counts_the_pixels_of_maps_and_no_objects(typed: Typed, tmp_path:
     assert ("outputs' error" in shown) == (task == "depth")
 
 
+def test_verify_has_a_line_for_each_side_also_where_both_are_f32(typed: Typed, models: Path, photos: Path) -> None:
+    """It told twice what was found "only by f32", on a processor without anything faster."""
+    told = typed("verify", "lamps", photos, "--models", models)
+    names = [line.strip().split("  ")[0] for line in told.stdout.splitlines()]
+    assert len(names) == len(set(names)) > 5
+
+
 def test_verify_leaves_out_the_videos_that_lie_beside_the_pictures(typed: Typed, models: Path, photos: Path) -> None:
     film = photos / "film.mp4"
     with media.VideoWriter(film, fps=10) as writer:

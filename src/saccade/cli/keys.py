@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +53,8 @@ def create(
     from saccade.server import keyring
 
     _check_scopes(admin, scopes, models, endpoints)
+    if sys.stdout is None:
+        raise BadOptions("Standard output is closed: nobody would see the key, which is shown only once.")
     calls, window_s = keyring.quota_of(limit) if limit is not None else (None, None)
     wanted = SCOPES if admin else scopes or (("models", "endpoints") if endpoints else ("models",))
     with keyring.opened(settings(home=home)) as keys:

@@ -80,12 +80,15 @@ def _print(report: Report) -> None:
     different = report.difference
     pictures = ("" if report.own_pictures else "drawn ") + ("picture" if report.images == 1 else "pictures")
     click.echo(f"{report.model}: {report.precision} against f32 on {report.images} {pictures}")
+    if report.precision == "f32":
+        click.echo("Nothing is faster than f32 here: both are the same, and their times differ by chance.")
     objects = [different.matched, different.missing, different.extra]
     both, exact, fast = objects if different.pixel_share is None else [None] * 3
+    fast_name = "auto" if report.precision == "f32" else report.precision
     rows: list[tuple[str, float | None, str]] = [
         ("found by both", both, "{:.0f}"),
         ("only by f32", exact, "{:.0f}"),
-        (f"only by {report.precision}", fast, "{:.0f}"),
+        (f"only by {fast_name}", fast, "{:.0f}"),
         ("best score among those", different.unmatched_score, "{:.3f}"),
         ("score, largest difference", different.score_max, "{:.4f}"),
         ("score, mean difference", different.score_mean, "{:.4f}"),
@@ -98,7 +101,7 @@ def _print(report: Report) -> None:
         # It stands in for objects where there are few; a graph that sorts its objects swaps two of equal score.
         ("outputs' error", None if report.own_pictures else report.output_error, "{:.2%} of their spread"),
         ("one run in f32", report.exact_ms, "{:.1f} ms"),
-        (f"one run in {report.precision}", report.fast_ms, "{:.1f} ms"),
+        (f"one run in {fast_name}", report.fast_ms, "{:.1f} ms"),
     ]
     for name, value, form in rows:
         if value is not None:

@@ -159,8 +159,9 @@ def open_gate(settings: Settings, database: Database) -> Gate:
     gate = KeyGate(database, settings, windows, open_without_keys=is_loopback(settings.host))
     if is_loopback(settings.host) or gate.keys.exist():
         return gate
+    where = settings.host or "all addresses"
     raise BadSettings(
-        f"Refusing to serve on {settings.host} without keys: everybody who reaches this host could use the server. "
+        f"Refusing to serve on {where} without keys: everybody who reaches this host could use the server. "
         f"Create a key with {key_line(settings)}, or start with --no-auth if that is what you want."
     )
 
