@@ -52,7 +52,8 @@ class Model:
     def shown(self, image: media.Image) -> ByteArray:
         """The pixels of a decoded picture as this model is shown them."""
         processor = getattr(self.family, "processor", None)
-        return image.on_white if isinstance(processor, ImageProcessor) and processor.on_white else image.rgb
+        ours = isinstance(processor, ImageProcessor)
+        return image.on_white if getattr(processor, "on_white" if ours else "do_convert_rgb", False) else image.rgb
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -67,6 +69,10 @@ def test_what_is_clear_in_a_picture_is_shown_to_the_model_as_white(model: Model)
     image = Image(plain(200, 0, 0), "PNG", clear=(200, 0, 0))
     assert (model.shown(image) == 255).all()
     assert model.shown(Image(image.rgb, "PNG")) is image.rgb
+    for converts in (True, False, None):  # by a processor from transformers
+        other = copy(model)
+        other.family = cast(Any, SimpleNamespace(processor=SimpleNamespace(do_convert_rgb=converts)))
+        assert (other.shown(image) == 255).all() == bool(converts)
 
 
 @pytest.mark.parametrize(("kind", "alone"), [("clip", False), ("siglip", True), ("siglip2", True)])
