@@ -1214,8 +1214,9 @@ def test_engines_of_one_process_hold_no_more_than_its_budget_together(run: Run) 
         library = Shelf(a={"mib": 300}, pinned={})
         for name in ("b", "c", "d"):
             library.put(name, {"mib": 100}, size_bytes=110 << 20)
+        library.put("huge", {}, size_bytes=500 << 20)
         shelter = running(library, isolate=True, memory_bytes=500 << 20, pins=("pinned",))
-        async with shelter as host, guests(library, host, "first", "second", "first") as (first, second, replacing):
+        async with shelter as host, guests(library, host, "1", "2", "1", "3") as (first, second, replacing, third):
             await host.predict(call("a"))
             assert (await first.predict(call("b"))).model == "b"
             assert (host.state("a"), host.state("pinned")) == ("cold", "warm"), "what everybody uses leaves"
@@ -1232,6 +1233,9 @@ def test_engines_of_one_process_hold_no_more_than_its_budget_together(run: Run) 
             assert (await second.predict(call("c"))).model == "c"
             await second.close()
             assert (await host.predict(call("a"))).model == "a"
+            with pytest.raises(Overloaded, match="beside the dedicated endpoints"):
+                await third.predict(call("huge"))
+            assert host.state("a") == "warm", "it would have left in vain"
 
     run(main())
 

@@ -13,6 +13,10 @@ class Holder(Protocol):
     def held_bytes(self) -> int:
         """What they hold, and what those will need that are being opened."""
 
+    @property
+    def spare_bytes(self) -> int:
+        """What those hold that may leave for somebody else's."""
+
     async def make_way(self, name: str) -> bool:
         """Puts one of them away for a model of somebody else; False: all of them stay."""
 
@@ -41,11 +45,17 @@ class Memory:
         own = self._holders.get(holder)
         return sum(other.held_bytes for other, share in self._holders.items() if share != own)
 
-    def lacks(self, holder: Holder, need: int) -> bool:
-        """Whether there is too little left for it to take so many bytes more."""
-        return holder.held_bytes + self.taken(holder) + self._beside() + need > self.budget_bytes
+    def lack(self, holder: Holder, need: int) -> int:
+        """How many bytes are missing for it to take so many more; 0: none."""
+        return max(0, holder.held_bytes + self.taken(holder) + self._beside() + need - self.budget_bytes)
 
-    async def make_way(self, holder: Holder, name: str) -> bool:
-        """Has a model leave that may, for one of this holder; False: there is none."""
+    async def make_way(self, holder: Holder, name: str, need: int) -> bool:
+        """Has a model leave for one of this holder that needs so much; False: none may, or all were not enough.
+
+        What is larger than the budget may be alone, so that all leave for it if they may.
+        """
         first = next(iter(self._holders), None)
-        return first is not None and first is not holder and await first.make_way(name)
+        if first is None or first is holder:
+            return False
+        in_vain = self.taken(holder) > first.spare_bytes < self.lack(holder, need)
+        return not in_vain and await first.make_way(name)

@@ -221,10 +221,18 @@ class Residency:
 
     async def make_way(self, name: str) -> bool:
         """Puts the model away that was used longest ago, for one of another engine; False: all of them stay."""
-        free = [resident for resident in self.residents.values() if resident.card.name not in self.pins]
+        free = self._spare()
         if free:
             await self._evict(free, name)
         return bool(free)
+
+    @property
+    def spare_bytes(self) -> int:
+        """What those hold that may leave for a model of another engine."""
+        return sum(resident.memory_bytes for resident in self._spare())
+
+    def _spare(self) -> list[Resident]:
+        return [resident for resident in self.residents.values() if resident.card.name not in self.pins]
 
     def tend(self) -> None:
         """Looks after the residents; called about once a second."""
@@ -385,10 +393,10 @@ class Residency:
             Overloaded: what is in memory may not leave, or not yet.
             Stopped: something would have to leave for a model that nobody waits for any more.
         """
-        if self._retiring and self.memory.lacks(self, need):
+        if self._retiring and self.memory.lack(self, need):
             await asyncio.wait(self._retiring, timeout=LEAVE_S)
-        while self.memory.lacks(self, need):
-            if await self._one_leaves(name):
+        while self.memory.lack(self, need):
+            if await self._one_leaves(name, need):
                 continue
             others = [resident for other, resident in self.residents.items() if other != name]
             if not others and not self._retiring and not self.memory.taken(self):
@@ -410,13 +418,17 @@ class Residency:
             f"'memory_bytes', or {way_out}."
         )
 
-    async def _one_leaves(self, name: str) -> bool:
-        """Puts one model away for another, if one may leave. Raises Stopped: nobody waits for the other any more."""
+    async def _one_leaves(self, name: str, need: int = 0) -> bool:
+        """Puts one model away for another that needs so much, if one may leave.
+
+        Raises:
+            Stopped: nobody waits for the other any more.
+        """
         free = self._free_beside(name)
         if free:
             self._check_wanted(name)  # nothing leaves for it
             await self._evict(free, name)
-        return bool(free) or await self.memory.make_way(self, name)
+        return bool(free) or await self.memory.make_way(self, name, need)
 
     @contextmanager
     def _on_its_way(self, need: int) -> Iterator[None]:
