@@ -1227,6 +1227,8 @@ def test_engines_of_one_process_hold_no_more_than_its_budget_together(run: Run) 
             with pytest.raises(Overloaded, match="beside the dedicated endpoints"):
                 await first.scale("b", 5)
             assert len(first.info()["models"][0]["replicas"]) == 1
+            together = host.info()["resident_bytes"] + first.info()["resident_bytes"]
+            assert host.info()["memory_used_bytes"] == first.info()["memory_used_bytes"] >= together > 140 << 20
             assert (await replacing.predict(call("d"))).model == "d", "it takes the place of the first"
             await first.close()
             await replacing.close()

@@ -254,6 +254,7 @@ class Engine:
             "cpu_quota": self.budget.quota,
             "machine_load": machine_load(),
             "memory_budget_bytes": self.memory.budget_bytes,
+            "memory_used_bytes": self.memory.used_bytes,
             "resident_bytes": self._residency.used_bytes,
             "fork_server": not self._guest and self.forks.ready,
             "fork_server_bytes": self._beside(),

@@ -40,6 +40,11 @@ class Memory:
         """It holds nothing any more. Harmless if it never joined."""
         self._holders.pop(holder, None)
 
+    @property
+    def used_bytes(self) -> int:
+        """What is held of it, by whomever."""
+        return sum(holder.held_bytes for holder in self._holders) + self._beside()
+
     def taken(self, holder: Holder) -> int:
         """What the models of others hold, except of those that it is about to replace."""
         own = self._holders.get(holder)
