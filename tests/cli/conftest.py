@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,11 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
         return CliRunner().invoke(cli, [str(word) for word in words], input=stdin, env=environ, prog_name="saccade")
 
     return run
+
+
+@pytest.fixture
+def hangup_heard() -> Iterator[None]:
+    """Programs that are started now hear SIGHUP, also when the tests run under nohup."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)

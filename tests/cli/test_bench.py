@@ -190,7 +190,9 @@ def test_no_figure_is_cut_on_a_narrow_terminal(
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGHUP])
-def test_who_ends_the_measuring_leaves_no_server_behind(models: Path, tmp_path: Path, sign: signal.Signals) -> None:
+def test_who_ends_the_measuring_leaves_no_server_behind(
+    models: Path, tmp_path: Path, sign: signal.Signals, hangup_heard: None
+) -> None:
     flags = ["--models", str(models), "--home", str(tmp_path), "--calls", "200", "--concurrency", ",".join("1" * 20)]
     words = [sys.executable, "-m", "saccade", "bench", "lamps", *flags]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

@@ -507,7 +507,7 @@ def test_ctrl_c_while_waiting_for_bytes_that_never_come_ends_at_once(models: Pat
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_who_ends_a_video_finds_no_half_of_it_and_a_whole_document(
-    models: Path, tmp_path: Path, sign: signal.Signals
+    models: Path, tmp_path: Path, sign: signal.Signals, hangup_heard: None
 ) -> None:
     with media.VideoWriter(tmp_path / "long.avi", fps=10) as writer:
         for _ in range(4000):
