@@ -132,6 +132,35 @@ def test_choices_that_a_processor_does_not_know_change_nothing() -> None:
     assert levit.target((300, 500)) == (192, 160)
 
 
+@pytest.mark.parametrize("choice", ["do_flip_channel_order", "rescale_offset", "include_top"])
+def test_what_only_another_class_knows_changes_no_colours(choice: str) -> None:
+    config = {"image_processor_type": "ViTImageProcessor"}
+    assert imageprocessor.of({**config, choice: True}).pixels() == imageprocessor.of(config).pixels()
+
+
+@pytest.mark.parametrize("size", [{"size": 64, "max_size": 100}, {"size": {"shortest_edge": 64, "longest_edge": 100}}])
+def test_the_longest_side_counts_where_the_class_knows_it(size: dict[str, Any]) -> None:
+    for kind, expected in (("TextNet", (64, 320)), ("Levit", (73, 365)), ("Detr", (20, 100)), ("RfDetr", (20, 100))):
+        config = {"image_processor_type": f"{kind}ImageProcessor", **size}
+        assert imageprocessor.of(config).target((100, 500)) == expected
+
+
+def test_the_configuration_says_what_one_number_means() -> None:
+    for written, expected in ((None, (64, 64)), (True, (64, 64)), (False, (64, 128))):
+        config = {"image_processor_type": "ViTImageProcessor", "size": 64, "default_to_square": written}
+        assert imageprocessor.of(config).target((100, 200)) == expected
+    detr = {"image_processor_type": "DetrImageProcessor", "size": 64, "default_to_square": True}
+    assert imageprocessor.of(detr).target((100, 200)) == (64, 128)
+    clip = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 336}, "use_square_size": True}
+    assert imageprocessor.of(clip).target((100, 200)) == (224, 224)
+
+
+@pytest.mark.parametrize("written", [150, [150, 150], {"height": 150, "width": 150}])
+def test_a_size_to_pad_to_is_a_number_a_pair_or_an_object(written: object) -> None:
+    config = {"image_processor_type": "DetrImageProcessor", "size": {"height": 90, "width": 120}, "pad_size": written}
+    assert imageprocessor.of(config).prepared_hw((30, 40)) == (150, 150)
+
+
 def test_a_pair_of_sizes_is_the_height_and_the_width() -> None:
     for written in ([100, 200], {"height": 100, "width": 200}):
         processor = imageprocessor.of({"image_processor_type": "ViTImageProcessor", "size": written})

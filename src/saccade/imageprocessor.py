@@ -55,7 +55,9 @@ def kind(
         "image_mean": mean,
         "image_std": std,
         "do_pad": False,
-        "square": size is None or "height" in size,
+        "pad_size": None,
+        "do_convert_rgb": False,
+        "default_to_square": size is None or "height" in size,
         **more,
     }
 
@@ -78,15 +80,15 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "MobileNetV1": kind(BILINEAR, short(256), HALF, 224),
     "MobileNetV2": kind(BILINEAR, short(256), HALF, 224),
     "MobileViT": kind(BICUBIC, short(224), None, 256, do_flip_channel_order=True),
-    "EfficientNet": kind(BICUBIC, square(346), HALF, crop_size=square(289), include_top=True),
+    "EfficientNet": kind(BICUBIC, square(346), HALF, crop_size=square(289), rescale_offset=False, include_top=True),
     "Levit": kind(BICUBIC, short(224), IMAGENET, 224),
     "PoolFormer": kind(BICUBIC, short(224), IMAGENET, 224, crop_pct=0.9),
     "Perceiver": kind(BICUBIC, square(224), IMAGENET, 256),
     "Pvt": kind(BICUBIC, square(224), IMAGENET),
     "TextNet": kind(BILINEAR, short(640), IMAGENET, size_divisor=32),
-    "CLIP": kind(BICUBIC, short(224), CLIP, 224),
+    "CLIP": kind(BICUBIC, short(224), CLIP, 224, use_square_size=False),
     "ChineseCLIP": kind(BICUBIC, short(224), CLIP, 224),
-    "Siglip": kind(BICUBIC, square(224), HALF, square=False),
+    "Siglip": kind(BICUBIC, square(224), HALF, default_to_square=False),
     "Siglip2": kind(BILINEAR, None, HALF, patch_size=16, max_num_patches=256),
     "Blip": kind(BICUBIC, square(384), CLIP),
     "Segformer": kind(BILINEAR, square(512), IMAGENET),
@@ -94,10 +96,10 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "ConditionalDetr": DETR,
     "DeformableDetr": DETR,
     "Yolos": DETR,
-    "RfDetr": kind(BILINEAR, SHORT_800, IMAGENET, square=False, do_pad=True),
-    "RTDetr": kind(BILINEAR, square(640), IMAGENET, square=False, do_normalize=False),
-    "Mask2Former": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
-    "MaskFormer": kind(BILINEAR, SHORT_800, IMAGENET, size_divisor=32),
+    "RfDetr": kind(BILINEAR, SHORT_800, IMAGENET, max_size=1333, do_pad=True),
+    "RTDetr": kind(BILINEAR, square(640), IMAGENET, default_to_square=False, do_normalize=False),
+    "Mask2Former": kind(BILINEAR, SHORT_800, IMAGENET, max_size=None, size_divisor=32),
+    "MaskFormer": kind(BILINEAR, SHORT_800, IMAGENET, max_size=None, size_divisor=32),
     "OneFormer": kind(BILINEAR, SHORT_800, IMAGENET),
     "Eomt": kind(BILINEAR, {"shortest_edge": 640, "longest_edge": 640}, IMAGENET, do_split_image=False),
     "DPT": kind(BICUBIC, square(384), HALF, ensure_multiple_of=1, keep_aspect_ratio=False),
@@ -124,7 +126,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "Sapiens2": kind(BILINEAR, {"height": 1024, "width": 768}, IMAGENET),
     "Tipsv2Dpt": kind(BILINEAR, square(448), None),
 }
-"""Processor classes and their defaults; what the configuration says wins."""
+"""Processor classes and their defaults; what the configuration says wins where the class knows the word."""
 WHITE = frozenset({"Bit", "TextNet", "CLIP", "ChineseCLIP", "Siglip", "Blip", "OneFormer", "Tipsv2Dpt"})
 """Those whose ``do_convert_rgb`` is on unless the configuration says otherwise."""
 TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
@@ -214,7 +216,7 @@ class ImageProcessor:
         """The size that pictures are padded to."""
         if not self.facts["do_pad"]:
             return None
-        if self.kind in MASKED and (size := self.facts.get("pad_size")):
+        if self.kind in MASKED and (size := self.facts["pad_size"]):
             return size["height"], size["width"]
         if self.kind != "Eomt":
             return None
@@ -224,7 +226,7 @@ class ImageProcessor:
     @property
     def on_white(self) -> bool:
         """Whether a picture's clear colour is laid on white before it comes here (``do_convert_rgb``)."""
-        return bool(self.facts.get("do_convert_rgb", self.kind in WHITE))
+        return bool(self.facts["do_convert_rgb"])
 
     @property
     def masks(self) -> bool:
@@ -286,8 +288,9 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
         )
     if name == "TimmWrapper":
         return timm(config)
-    defaults = KINDS[name]
-    facts = {**defaults, **{key: value for key, value in config.items() if value is not None or is_switch(key)}}
+    defaults = {**KINDS[name], "do_convert_rgb": name in WHITE}
+    said = {key: value for key, value in config.items() if value is not None or is_switch(key)}
+    facts = {**defaults, **{key: value for key, value in said.items() if key in defaults}}
     if name == "MobileViT":
         facts["do_normalize"] = False
     if name in ("PPLCNet", "PPOCRV5ServerDet"):
@@ -295,8 +298,13 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
         facts["do_flip_channel_order"] = True
         facts["image_mean"], facts["image_std"] = triple(facts["image_mean"])[::-1], triple(facts["image_std"])[::-1]
     unsupported(name, facts)
-    facts["size"] = sizes(facts["size"], bool(facts["square"]), facts.get("max_size"))
-    facts["crop_size"] = sizes(facts["crop_size"], True, None)
+    if facts.get("use_square_size"):
+        facts["size"] = square(224)
+    is_square = facts["default_to_square"] and "max_size" not in defaults
+    facts["size"] = sizes(facts["size"], is_square, facts.get("max_size"))
+    if name == "TextNet":
+        facts["size"].pop("longest_edge", None)  # it makes the shorter side of its size, however long the other gets
+    facts["crop_size"], facts["pad_size"] = (sizes(facts[key], True, None) for key in ("crop_size", "pad_size"))
     return ImageProcessor(name, facts)
 
 
@@ -325,7 +333,7 @@ def unsupported(name: str, facts: Mapping[str, Any]) -> None:
         raise UnsupportedModel("The model resizes otherwise than bilinearly with torchvision, which is not done here.")
     if name == "Sapiens2" and facts["do_pad"]:
         raise UnsupportedModel("The model pads its pictures (do_pad of Sapiens2), which is not done here.")
-    if facts.get("pad_size") and (facts["do_pad"] or name in PADDING) and name not in MASKED:
+    if facts["pad_size"] and (facts["do_pad"] or name in PADDING) and name not in MASKED:
         raise UnsupportedModel("The model pads with the mean colour (pad_size), which is not done here.")
 
 
