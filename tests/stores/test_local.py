@@ -966,3 +966,14 @@ def test_weights_that_are_put_in_the_place_of_noted_ones_are_another_revision(tm
     (changed,) = (card.revision for card in shelf.cards())
     assert changed != "0123456789ab"
     assert changed.startswith("0123456789ab-")
+
+
+def test_pictures_of_a_configuration_without_a_class_are_prepared_as_the_architecture_has_it(tmp_path: Path) -> None:
+    hub_folder(tmp_path / "m", "ResNetForImageClassification")
+    written = json.loads((tmp_path / "m" / "config.json").read_text())
+    for model_type, target in (("resnet", (256, 512)), ("vit", (224, 224))):
+        (tmp_path / "m" / "config.json").write_text(json.dumps({**written, "model_type": model_type}))
+        (tmp_path / "m" / "preprocessor_config.json").write_text('{"size": 224, "do_resize": true}')
+        card = Local([tmp_path]).find("m")
+        assert card is not None
+        assert Classifier(card).processor.target((300, 600)) == target

@@ -96,12 +96,39 @@ def processor(folder: Path, name: str, config: Mapping[str, Any]) -> tuple[tuple
     timm says it in the configuration."""
     path = folder / PREPROCESSOR
     if path.is_file():
-        return (path,), document(path, name)
+        written = document(path, name)
+        usual = PREPARED.get(str(config.get("model_type")))
+        if usual and imageprocessor.kind_of(written) is None:
+            written["image_processor_type"] = f"{usual}ImageProcessor"
+        return (path,), written
     path = folder / PROCESSOR
     found = document(path, name).get("image_processor") if path.is_file() else None
     if isinstance(found, dict):
         return (path,), found
     return (), {"pretrained_cfg": config["pretrained_cfg"]} if "pretrained_cfg" in config else None
+
+
+PREPARED: Mapping[str, str] = {
+    **{kind.lower(): kind for kind in ("Beit", "Bit", "ConvNext", "DeiT", "EfficientNet", "GLPN", "Levit")},
+    **{kind.lower(): kind for kind in ("MaskFormer", "MobileViT", "Perceiver", "PoolFormer", "Pvt", "TextNet")},
+    "yolos": "Yolos",
+    **dict.fromkeys(("convnextv2", "cvt", "regnet", "resnet"), "ConvNext"),
+    **dict.fromkeys(("dinov2", "focalnet", "hiera", "pixio"), "Bit"),
+    "conditional_detr": "ConditionalDetr",
+    "data2vec-vision": "Beit",
+    "deformable_detr": "DeformableDetr",
+    "detr": "Detr",
+    "dpt": "DPT",
+    "lw_detr": "DeformableDetr",
+    "mobilenet_v1": "MobileNetV1",
+    "mobilenet_v2": "MobileNetV2",
+    "mobilevitv2": "MobileViT",
+    "pp_lcnet": "PPLCNet",
+    "pvt_v2": "Pvt",
+    "sapiens2": "Sapiens2",
+    "tipsv2_dpt": "Tipsv2Dpt",
+}
+"""By ``model_type``: the class of processor, where the file names none and the family's usual one is another."""
 
 
 def adapter(name: str) -> UnsupportedModel:
