@@ -491,3 +491,6 @@ def test_a_call_in_a_region_that_outlasts_the_end_of_the_server_is_told_so(tmp_p
         assert (answer.status_code, "shutting down" in answer.text) == (503, True)
         assert answer.headers["retry-after"]
         assert near.child.wait(10) == 0
+        near.start()
+        (row,) = asked(near, key, "GET", "/v1/usage")["days"]
+        assert (row["calls"], row["errors"]) == (0, 1), "it was refused, and is given back"

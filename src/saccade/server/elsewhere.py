@@ -23,6 +23,7 @@ from saccade.dialects.dialect import Incoming, Outgoing
 from saccade.endpoints.endpoint import ASKED, Plan, Record
 from saccade.errors import BadOptions, CallError, Error, Stopped, UnknownModel, Unreachable
 from saccade.server import answering
+from saccade.server.access import Ticket
 from saccade.server.answering import HeaderList
 from saccade.server.app import UNSEEN, chosen, held_back, incoming_of, priority_of, stopping
 from saccade.server.body import Body, Departed
@@ -395,18 +396,13 @@ class Passing:
                 ticket = await self._app.gate.take(caller, [self._plan.model] * images)
             try:
                 status = await self._relay(scope, content, sending, head, extra)
-            except Exception:
-                if ticket is not None:
-                    self._app.gate.count(await self._app.gate.give_back(ticket), ())
-                raise
-            except asyncio.CancelledError:
-                if ticket is not None:  # as on the shared URL: an abandoned call is not given back
-                    self._app.gate.count(ticket, (UNSEEN,))
+            except (Exception, asyncio.CancelledError) as error:
+                if ticket is not None:  # as on the shared URL: a call that its caller abandoned is not given back
+                    abandoned = isinstance(error, asyncio.CancelledError) and not watch.given_up
+                    await self._counted(ticket, succeeded=abandoned)
                 raise
             if ticket is not None:
-                if status >= 400:
-                    ticket = await self._app.gate.give_back(ticket)
-                self._app.gate.count(ticket, (UNSEEN,) if status < 400 else ())
+                await self._counted(ticket, succeeded=status < 400)
         except Error as error:
             error_name, reason = type(error).__name__, error.message
             status = await self._refused(error, head, send, extra)
@@ -462,6 +458,12 @@ class Passing:
             return await _stream_back(answer, send, extra)
         finally:
             await answer.aclose()
+
+    async def _counted(self, ticket: Ticket, *, succeeded: bool) -> None:
+        """Counts a call, which is given back to the caller's quota if it failed."""
+        if not succeeded:
+            ticket = await self._app.gate.give_back(ticket)
+        self._app.gate.count(ticket, (UNSEEN,) if succeeded else ())
 
     async def _refused(self, error: Error, head: Incoming, send: Send, extra: HeaderList) -> int:
         outgoing = await held_back(self._refusal(error, head), error, head, self._app.settings)
