@@ -208,7 +208,7 @@ def test_a_clear_colour_is_laid_on_white_where_pictures_are_converted_to_rgb() -
         ("ViT", {}, False),
         ("ViT", {"do_convert_rgb": True}, True),
     ):
-        assert imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts}).on_white is expected
+        assert imageprocessor.of({"image_processor_type": f"{kind}ImageProcessor", **facts}).do_convert_rgb is expected
 
 
 def test_detrs_that_take_one_size_are_told_what_of_it_is_the_picture() -> None:

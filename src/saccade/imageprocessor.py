@@ -76,7 +76,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "DeiT": kind(BICUBIC, square(256), HALF, 224),
     "Beit": kind(BICUBIC, square(224), HALF),
     "ConvNext": kind(BICUBIC, short(384), HALF, crop_pct=224 / 256),
-    "Bit": kind(BICUBIC, short(224), CLIP, 224),
+    "Bit": kind(BICUBIC, short(224), CLIP, 224, do_convert_rgb=True),
     "MobileNetV1": kind(BILINEAR, short(256), HALF, 224),
     "MobileNetV2": kind(BILINEAR, short(256), HALF, 224),
     "MobileViT": kind(BICUBIC, short(224), None, 256, do_flip_channel_order=True),
@@ -85,12 +85,12 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "PoolFormer": kind(BICUBIC, short(224), IMAGENET, 224, crop_pct=0.9),
     "Perceiver": kind(BICUBIC, square(224), IMAGENET, 256),
     "Pvt": kind(BICUBIC, square(224), IMAGENET),
-    "TextNet": kind(BILINEAR, short(640), IMAGENET, size_divisor=32),
-    "CLIP": kind(BICUBIC, short(224), CLIP, 224, use_square_size=False),
-    "ChineseCLIP": kind(BICUBIC, short(224), CLIP, 224),
-    "Siglip": kind(BICUBIC, square(224), HALF, default_to_square=False),
+    "TextNet": kind(BILINEAR, short(640), IMAGENET, size_divisor=32, do_convert_rgb=True),
+    "CLIP": kind(BICUBIC, short(224), CLIP, 224, use_square_size=False, do_convert_rgb=True),
+    "ChineseCLIP": kind(BICUBIC, short(224), CLIP, 224, do_convert_rgb=True),
+    "Siglip": kind(BICUBIC, square(224), HALF, default_to_square=False, do_convert_rgb=True),
     "Siglip2": kind(BILINEAR, None, HALF, patch_size=16, max_num_patches=256),
-    "Blip": kind(BICUBIC, square(384), CLIP),
+    "Blip": kind(BICUBIC, square(384), CLIP, do_convert_rgb=True),
     "Segformer": kind(BILINEAR, square(512), IMAGENET),
     "Detr": DETR,
     "ConditionalDetr": DETR,
@@ -100,7 +100,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
     "RTDetr": kind(BILINEAR, square(640), IMAGENET, default_to_square=False, do_normalize=False),
     "Mask2Former": kind(BILINEAR, SHORT_800, IMAGENET, max_size=None, size_divisor=32),
     "MaskFormer": kind(BILINEAR, SHORT_800, IMAGENET, max_size=None, size_divisor=32),
-    "OneFormer": kind(BILINEAR, SHORT_800, IMAGENET),
+    "OneFormer": kind(BILINEAR, SHORT_800, IMAGENET, do_convert_rgb=True),
     "Eomt": kind(BILINEAR, {"shortest_edge": 640, "longest_edge": 640}, IMAGENET, do_split_image=False),
     "DPT": kind(BICUBIC, square(384), HALF, ensure_multiple_of=1, keep_aspect_ratio=False),
     "GLPN": kind(BILINEAR, None, None, size_divisor=32),
@@ -124,11 +124,9 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
         do_flip_channel_order=True,
     ),
     "Sapiens2": kind(BILINEAR, {"height": 1024, "width": 768}, IMAGENET),
-    "Tipsv2Dpt": kind(BILINEAR, square(448), None),
+    "Tipsv2Dpt": kind(BILINEAR, square(448), None, do_convert_rgb=True),
 }
 """Processor classes and their defaults; what the configuration says wins where the class knows the word."""
-WHITE = frozenset({"Bit", "TextNet", "CLIP", "ChineseCLIP", "Siglip", "Blip", "OneFormer", "Tipsv2Dpt"})
-"""Those whose ``do_convert_rgb`` is on unless the configuration says otherwise."""
 TORCHVISION = frozenset({"PPLCNet", "Sapiens2", "Tipsv2Dpt"})
 """Those whose pictures torchvision resizes."""
 MASKED = frozenset({"Detr", "ConditionalDetr", "DeformableDetr"})
@@ -224,8 +222,8 @@ class ImageProcessor:
         return edge["shortest_edge"], edge.get("longest_edge") or edge["shortest_edge"]
 
     @property
-    def on_white(self) -> bool:
-        """Whether a picture's clear colour is laid on white before it comes here (``do_convert_rgb``)."""
+    def do_convert_rgb(self) -> bool:
+        """Whether a picture's clear colour is laid on white before it comes here."""
         return bool(self.facts["do_convert_rgb"])
 
     @property
@@ -288,7 +286,7 @@ def described(config: Mapping[str, Any] | None, otherwise: str, input_hw: Size |
         )
     if name == "TimmWrapper":
         return timm(config)
-    defaults = {**KINDS[name], "do_convert_rgb": name in WHITE}
+    defaults = KINDS[name]
     said = {key: value for key, value in config.items() if value is not None or is_switch(key)}
     facts = {**defaults, **{key: value for key, value in said.items() if key in defaults}}
     if name == "MobileViT":

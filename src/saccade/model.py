@@ -15,7 +15,6 @@ from saccade.call import Answer, Options
 from saccade.card import Card
 from saccade.errors import UnsupportedModel
 from saccade.families.family import Gridded, Prepared, Worded
-from saccade.imageprocessor import ImageProcessor
 from saccade.lexicon import Lexicon
 from saccade.meter import Timings
 from saccade.ops.branches import seconds_on
@@ -51,9 +50,8 @@ class Model:
 
     def shown(self, image: media.Image) -> ByteArray:
         """The pixels of a decoded picture as this model is shown them."""
-        processor = getattr(self.family, "processor", None)
-        ours = isinstance(processor, ImageProcessor)
-        return image.on_white if getattr(processor, "on_white" if ours else "do_convert_rgb", False) else image.rgb
+        processor = getattr(self.family, "processor", None)  # ours, or one from transformers
+        return image.on_white if getattr(processor, "do_convert_rgb", False) else image.rgb
 
     def prepare(self, image_rgb: ByteArray, options: Options = DEFAULTS) -> Prepared:
         """One image (height, width, 3) uint8 RGB, made ready for :meth:`run`."""

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,12 +18,13 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 from tests.families import colours
 
 from saccade.call import Options
 from saccade.errors import BadOptions, CorruptFiles, RunFailed, UnsupportedModel
 from saccade.families.clip import Clip
-from saccade.media import Image
+from saccade.media import decode
 from saccade.model import Model
 from saccade.ops.resize import Frame
 from saccade.results import ByteArray, Labels
@@ -66,9 +69,11 @@ def test_scores_are_those_of_the_pipeline(row: dict[str, Any], tmp_path: Path) -
 
 
 def test_what_is_clear_in_a_picture_is_shown_to_the_model_as_white(model: Model) -> None:
-    image = Image(plain(200, 0, 0), "PNG", clear=(200, 0, 0))
+    buffer = io.BytesIO()
+    Pillow.new("RGB", (30, 20), (200, 0, 0)).save(buffer, "PNG", transparency=(200, 0, 0))
+    image = decode(buffer.getvalue())
     assert (model.shown(image) == 255).all()
-    assert model.shown(Image(image.rgb, "PNG")) is image.rgb
+    assert model.shown(replace(image, format="JPEG")) is image.rgb
     for converts in (True, False, None):  # by a processor from transformers
         other = copy(model)
         other.family = cast(Any, SimpleNamespace(processor=SimpleNamespace(do_convert_rgb=converts)))

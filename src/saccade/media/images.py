@@ -68,19 +68,24 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 class Image:
     """Upright pixels: ``rgb`` (h, w, 3) uint8, contiguous; ``format`` as the header says ("JPEG", "PNG", ...).
 
-    ``clear`` is the one colour (RGB) of a PNG or GIF that is wholly clear wherever it occurs.
+    ``encoded`` are the bytes that they were made of.
     """
 
     rgb: ByteArray
     format: str
-    clear: tuple[int, int, int] | None = None
+    encoded: bytes
 
     @property
     def on_white(self) -> ByteArray:
-        """The pixels with the clear colour laid on white, all else that has alpha being as in ``rgb``."""
-        if self.clear is None:
+        """The pixels with the one colour of a PNG or GIF on white that is wholly clear wherever it occurs.
+
+        All else that has alpha is as in ``rgb``.
+        """
+        look = {"PNG": png.clear, "GIF": gif.clear}.get(self.format)
+        colour = look(self.encoded) if look is not None else None
+        if colour is None:
             return self.rgb
-        return np.where((self.rgb == self.clear).all(axis=2, keepdims=True), np.uint8(255), self.rgb)
+        return np.where((self.rgb == colour).all(axis=2, keepdims=True), np.uint8(255), self.rgb)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> Image:
@@ -100,8 +105,7 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Image:
         raise
     except Exception as error:  # decoders raise whatever they like at damaged bytes, and none of it is our fault
         raise _undecodable(data, header, error) from error
-    clear = {"PNG": png.clear, "GIF": gif.clear}.get(header.format)
-    return Image(rgb, header.format, clear(data) if clear else None)
+    return Image(rgb, header.format, data)
 
 
 def _pixels(data: bytes, header: Header, limits: Limits) -> ByteArray:
